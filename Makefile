@@ -1,0 +1,60 @@
+# Upshot. `make help` lists every target.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install demo serve test check bench docs clean lock
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.server ## make .venv with the server in it
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Upshot needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Python cannot make a virtual environment here (on Debian: apt install python3-venv)"; exit 1; }
+
+$(VENV)/.server: requirements/server.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/server.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.server
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/.server ## run the whole loop on a real published experiment and leave the server running
+	$(BIN)/upshot demo
+
+serve: $(VENV)/.server ## start the server on http://127.0.0.1:8000
+	$(BIN)/upshot serve
+
+check: $(VENV)/.dev ## format, lint, types, import contracts and unit tests, in under two minutes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -m "not slow"
+
+test: check ## everything in check, then the fault, load and simulation tests
+	$(BIN)/pytest -q -m slow
+
+bench: $(VENV)/.dev ## run every benchmark and write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.dev ## write the generated reference pages (settings, commands, HTTP API)
+	$(BIN)/python -m docs.reference
+
+lock: $(VENV)/.dev ## resolve the locked requirements again (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-annotate --group build pyproject.toml -o requirements/server.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-annotate --group build --group dev pyproject.toml -o requirements/dev.txt
+
+clean: ## remove everything that was made here, data of `make serve` excepted
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
