@@ -1,0 +1,152 @@
+"""The command line: the same operations as everybody else, over HTTP to a running server or in this process without one.
+
+What goes wrong is one line on standard error and an exit code: 2 for a wrong call or configuration, 1 for anything else.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+from rich.console import Console
+
+from upshot import __version__, settings
+from upshot.cli import demonstration, doctor, importing, server, tables
+from upshot.cli.connection import connected, request
+from upshot.control import migrate as migration
+from upshot.errors import ConfigurationError, UpshotError
+from upshot.settings import Settings
+
+_data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the embedded stores.")
+_url = click.option(
+    "--url", envvar="UPSHOT_URL", help="A running server; by default the one on the data folder, if any."
+)
+_token = click.option("--token", envvar="UPSHOT_TOKEN", help="Bearer token; by default the one in the data folder.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="upshot %(version)s")
+def commands() -> None:
+    """Upshot: create experiments, assign users, record events, read results that can be trusted."""
+
+
+@commands.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
+@_data_dir
+def serve(host: str | None, port: int | None, data_dir: Path | None) -> None:
+    """Run the server until Ctrl-C."""
+    asyncio.run(server.serve(settings.load(host=host, port=port, data_dir=data_dir)))
+
+
+@commands.command()
+@_data_dir
+def migrate(data_dir: Path | None) -> None:
+    """Bring the control database to this version's schema."""
+    chosen = settings.load(data_dir=data_dir)
+    revision = asyncio.run(migration.upgrade(chosen.control_store_url))
+    click.echo(f"the control database is at schema {revision}")
+
+
+@commands.command()
+def demo() -> None:
+    """Run the whole loop on a real published experiment, then leave the server running until Ctrl-C."""
+    asyncio.run(demonstration.run())
+
+
+@commands.command("import")
+@click.option("--experiment", required=True, help="Id or key of the experiment.")
+@click.option(
+    "--assignments",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV, NDJSON or Parquet.",
+)
+@click.option("--events", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV, NDJSON or Parquet.")
+@_data_dir
+@_url
+@_token
+def import_files(
+    experiment: str,
+    assignments: Path | None,
+    events: Path | None,
+    data_dir: Path | None,
+    url: str | None,
+    token: str | None,
+) -> None:
+    """Import assignments made elsewhere and past events, with their own times."""
+    if assignments is None and events is None:
+        raise click.UsageError("give --assignments, --events or both")
+    chosen = settings.load(data_dir=data_dir)
+    refused = asyncio.run(importing.run(chosen, url, token, experiment, assignments, events))
+    if refused:
+        raise UpshotError(f"{refused} rows were refused")
+
+
+@commands.command()
+@click.argument("experiment")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+@click.option("--metrics", help="Metrics, separated by commas.")
+@_data_dir
+@_url
+@_token
+def results(
+    experiment: str,
+    *,
+    as_json: bool,
+    metrics: str | None,
+    data_dir: Path | None,
+    url: str | None,
+    token: str | None,
+) -> None:
+    """Show the result of EXPERIMENT (id or key)."""
+    found = asyncio.run(_results(settings.load(data_dir=data_dir), url, token, experiment, metrics))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        tables.show(found, Console())
+
+
+@commands.command()
+@_data_dir
+def config(data_dir: Path | None) -> None:
+    """Print the effective settings, secrets masked."""
+    for name, value in settings.load(data_dir=data_dir).masked().items():
+        click.echo(f"UPSHOT_{name.upper()}={value}")
+
+
+@commands.command("doctor")
+@_data_dir
+def examine(data_dir: Path | None) -> None:
+    """Check what the server needs: settings, folder, databases, disk, clock, assets."""
+    if not doctor.run(settings.load(data_dir=data_dir)):
+        sys.exit(1)
+
+
+def main() -> None:
+    """The `upshot` command."""
+    try:
+        commands(standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except ConfigurationError as error:
+        _fail(error.detail, 2)
+    except UpshotError as error:
+        _fail("; ".join([error.detail, *(f"{fault.pointer} {fault.message}" for fault in error.faults)]), 1)
+    except httpx.HTTPError as error:
+        _fail(f"the server cannot be reached: {error}", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"upshot: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+async def _results(chosen: Settings, url: str | None, token: str | None, experiment: str, metrics: str | None) -> Any:
+    async with connected(chosen, url, token) as client:
+        parameters = {"metrics": metrics} if metrics else {}
+        return (await request(client, "GET", f"/experiments/{experiment}/results", params=parameters)).json()

@@ -1,0 +1,141 @@
+"""Running the server: its tokens, its address, and uvicorn with our protocol."""
+
+import asyncio
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import httpx
+import uvicorn
+
+from upshot.clock import new_token
+from upshot.errors import ConfigurationError
+from upshot.http.app import create_app
+from upshot.http.protocol import BoundedProtocol
+from upshot.settings import Settings
+
+TOKEN_FILE = "token"  # noqa: S105 - the name of a file
+ADDRESS_FILE = "server"
+BACKLOG = 512
+GRACE_SECONDS = 15
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until a signal ends it."""
+    folder = _folder(settings)
+    fresh = not settings.clients and not (folder / TOKEN_FILE).exists()
+    tokens = clients(settings)
+    with _alone(folder), listening(settings) as (listener, address):
+        running_server = Server(settings, tokens, listener)
+        click.echo(f"Upshot serves on {address} (API pages: {address}/docs)")
+        if fresh:
+            click.echo(f"No token was configured, so one was made. It is shown once and kept in {folder / TOKEN_FILE}:")
+            click.echo(f"  {own_token(settings)}")
+        (folder / ADDRESS_FILE).write_text(address)
+        try:
+            await running_server.serve()
+        finally:
+            (folder / ADDRESS_FILE).unlink(missing_ok=True)
+
+
+class Server(uvicorn.Server):
+    """uvicorn with our limits, on a socket that is open already."""
+
+    def __init__(self, settings: Settings, tokens: dict[str, str], listener: socket.socket) -> None:
+        self._listener = listener
+        BoundedProtocol.CONNECTIONS_PER_ADDRESS = settings.connections_per_address
+        super().__init__(
+            uvicorn.Config(
+                create_app(settings, tokens), http=BoundedProtocol, loop="uvloop", lifespan="on", log_level=settings.log_level,
+                access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )  # fmt: skip
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal ends it.
+
+        Raises:
+            ConfigurationError: a store could not be opened.
+        """
+        await super().serve([self._listener] if sockets is None else sockets)
+        if not self.started:
+            raise ConfigurationError("the server could not start; the line above says why")
+
+
+def clients(settings: Settings) -> dict[str, str]:
+    """The configured tokens and their clients; without any, one random token of the data folder."""
+    if settings.clients:
+        return settings.clients
+    path = _folder(settings) / TOKEN_FILE
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(new_token() + "\n")
+    return {path.read_text().strip(): "default"}
+
+
+def own_token(settings: Settings) -> str:
+    """A token that this server takes."""
+    return next(iter(clients(settings)))
+
+
+def running(settings: Settings) -> str | None:
+    """The address of the server that runs on this data folder, or None."""
+    path = settings.data_dir / ADDRESS_FILE
+    if not path.exists():
+        return None
+    address = path.read_text().strip()
+    try:
+        httpx.get(f"{address}/livez", timeout=2).raise_for_status()
+    except httpx.HTTPError:
+        return None  # it was killed before it could take the file away
+    return address
+
+
+@contextmanager
+def listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
+    """A listening socket, and its address for people."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+        shown = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
+        yield listener, f"http://{shown}:{listener.getsockname()[1]}"
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+    finally:
+        listener.close()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the data folder: embedded stores have one process at a time."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(f"another Upshot runs on the data folder {folder}") from None
+        yield
+
+
+def _folder(settings: Settings) -> Path:
+    folder = settings.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"the data folder {folder} cannot be made: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigurationError(f"the data folder {folder} cannot be written")
+    return folder
+
+
+async def started(server: Server) -> None:
+    """Wait until the server answers, or has given up."""
+    while not server.started and not server.should_exit:
+        await asyncio.sleep(0.02)

@@ -1,0 +1,61 @@
+"""A result as a table in the terminal."""
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_COLOURS = {"ship": "green", "stop_loss": "red", "stop_harm": "red", "do_not_trust": "red"}
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print a result: the answer first, then one table per metric."""
+    experiment, summary, health = found["experiment"], found["summary"], found["health"]
+    colour = _COLOURS.get(summary["recommendation"], "yellow")
+    days = experiment["days_running"]
+    console.print(f"\n[bold]{escape(experiment['name'])}[/bold] ({escape(experiment['key'])}) is {experiment['status']}, "
+                  f"{0 if days is None else days:.1f} days, {summary['total_users']:,} users, {summary['total_events']:,} events")  # fmt: skip
+    console.print(f"[bold {colour}]{summary['recommendation'].replace('_', ' ')}[/]: {escape(summary['reason'])}"
+                  + (f" Confidence: {summary['confidence']}." if summary["confidence"] else ""))  # fmt: skip
+    ratio = health["sample_ratio"]
+    if ratio["p_value"] is not None:
+        console.print(f"sample ratio {'as planned' if ratio['ok'] else 'MISMATCH'} (p = {ratio['p_value']:.4f})")
+    for warning in health["warnings"]:
+        console.print(f"[yellow]{escape(warning['message'])}[/yellow]")
+    for metric in found["variants"][0]["metrics"]:
+        console.print(_table(found, metric))
+
+
+def _table(found: dict[str, Any], metric: str) -> Table:
+    kind = found["variants"][0]["metrics"][metric]["kind"]
+    table = Table(title=f"{escape(metric)} ({kind})", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("variant", "users", "value", "lift", "95 % interval", "p-value", "verdict"):
+        table.add_column(name, no_wrap=True, justify="left" if name in {"variant", "verdict"} else "right")
+    compared = {c["variant"]: c for c in found["comparisons"] if c["metric"] == metric}
+    for variant in found["variants"]:
+        value = variant["metrics"][metric]
+        cells = [escape(variant["name"]), f"{value['sample_size']:,}", _value(value["value"], kind)]
+        table.add_row(*cells, *_against_control(compared.get(variant["name"])))
+    return table
+
+
+def _against_control(comparison: dict[str, Any] | None) -> tuple[str, str, str, str]:
+    if comparison is None:
+        return "control", "", "", ""
+    interval = comparison["relative_interval"]
+    verdict = comparison["confidence"] or (comparison["reason"] or "").replace("_", " ")
+    bounds = f"{_percent(interval['lower'])} … {_percent(interval['upper'])}" if interval else "–"
+    p_value = "–" if comparison["p_value"] is None else f"{comparison['p_value']:.3g}"
+    return _percent(comparison["relative_lift"]), bounds, p_value, verdict
+
+
+def _value(value: float | None, kind: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4%}" if kind == "conversion" else f"{value:.6f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:+.1%}"

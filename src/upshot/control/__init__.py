@@ -1,0 +1,127 @@
+"""The control store: experiments, variants, phases, assignments, and the outbox of exposures.
+
+This page is the contract. A store is picked by the URL's scheme and loaded when it is used:
+
+    store = await connect("sqlite:///upshot-data/control.db")
+
+Every method that touches a client's data takes the client first. Changes happen inside `transaction()`, one per operation;
+`assign` joins the transactions of concurrent callers into one commit and answers after it.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from upshot.assignment import Assignment
+from upshot.errors import ConfigurationError
+from upshot.events import Exposure
+from upshot.experiments import Experiment, Status
+
+_BACKENDS = {"sqlite": "upshot.control.store"}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Experiments, and where the next page begins (None at the end)."""
+
+    experiments: tuple[Experiment, ...]
+    following: int | None
+
+
+class ReadTransaction(Protocol):
+    """What can be read."""
+
+    async def experiment(self, client: str, reference: str) -> Experiment | None:
+        """The experiment with that id or key."""
+        ...
+
+    async def experiments(
+        self,
+        client: str,
+        *,
+        status: Status | None = None,
+        search: str | None = None,
+        after: int | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """A page of experiments, newest first, from below number `after`."""
+        ...
+
+    async def assignments(self, client: str, keys: Sequence[tuple[int, str]]) -> list[Assignment | None]:
+        """The stored assignment of each (experiment number, user id), or None; at most 1,000 keys."""
+        ...
+
+
+class Transaction(ReadTransaction, Protocol):
+    """What can be changed; all of it is durable when the transaction ends well, none of it when it does not."""
+
+    async def add(self, client: str, experiment: Experiment) -> Experiment:
+        """Store a new experiment; returns it with its number. Raises Conflict when the client has that key."""
+        ...
+
+    async def save(self, client: str, experiment: Experiment) -> None:
+        """Store a changed experiment. Raises Conflict when the client has that key elsewhere."""
+        ...
+
+    async def delete(self, client: str, experiment: Experiment) -> None:
+        """Remove an experiment that has no assignments."""
+        ...
+
+    async def occupied(self, client: str, experiment: Experiment) -> frozenset[int]:
+        """The positions of the variants that have users."""
+        ...
+
+
+class ControlStore(Protocol):
+    """One control store."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction that may write; writers wait for one another."""
+        ...
+
+    def reading(self) -> AbstractAsyncContextManager[ReadTransaction]:
+        """A consistent view to read from."""
+        ...
+
+    async def assign(self, client: str, assignments: Sequence[Assignment]) -> list[tuple[Assignment, bool]]:
+        """Insert each assignment or, where the user has one, nothing; returns the stored one and whether it is new.
+
+        Where an assignment says `exposed_at` and the stored one does not yet, that is stored, too. The exposure goes into the
+        outbox in the same transaction. Durable on return.
+
+        Raises:
+            Unavailable: too many writes are waiting; nothing was stored.
+        """
+        ...
+
+    async def outbox(self, limit: int) -> list[tuple[int, list[Exposure]]]:
+        """The oldest entries that have not been relayed: (entry, exposures)."""
+        ...
+
+    async def relayed(self, entries: Sequence[int]) -> None:
+        """Forget entries whose exposures the event store holds durably."""
+        ...
+
+    async def ping(self) -> str:
+        """The state of the store in a word or two; raises when it does not answer."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the store."""
+        ...
+
+
+async def connect(url: str) -> ControlStore:
+    """The control store at a URL, migrated to this version's schema.
+
+    Raises:
+        ConfigurationError: no backend serves the URL's scheme, or the store cannot be opened.
+    """
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme not in _BACKENDS:
+        raise ConfigurationError(f"DATABASE_URL: no control store for {scheme}://; there is: {', '.join(_BACKENDS)}")
+    open_store: Callable[[str], object] = importlib.import_module(_BACKENDS[scheme]).open_store
+    store: ControlStore = await open_store(url)  # type: ignore[misc]
+    return store

@@ -1,0 +1,86 @@
+"""What differs between the databases that can hold control data: how to connect, and how insert-or-nothing is written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Table, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from upshot.control.tables import assignments
+from upshot.errors import ConfigurationError
+
+# SQLite 3.7.0 to 3.51.2 can corrupt a WAL file when two connections write or checkpoint at the same instant
+# (sqlite.org/wal.html, "The WAL-reset bug"). One connection writes and checkpoints here, whatever the version.
+WRITER_SECONDS = 5.0
+
+_COMMON = (
+    "PRAGMA busy_timeout=5000",
+    "PRAGMA trusted_schema=OFF",
+    "PRAGMA mmap_size=0",
+    "PRAGMA cache_size=-32000",
+)
+_WRITER = (
+    *_COMMON,
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA journal_size_limit=67108864",
+    "PRAGMA wal_autocheckpoint=1000",
+)
+_READER = (*_COMMON, "PRAGMA query_only=ON", "PRAGMA wal_autocheckpoint=0")
+
+
+def path_of(url: str) -> Path:
+    """The file that a SQLite URL names; its folder is made when it is not there.
+
+    Raises:
+        ConfigurationError: the URL names no file, or the folder cannot be made.
+    """
+    database = make_url(url).database
+    if not database or database == ":memory:":
+        raise ConfigurationError("DATABASE_URL: SQLite needs a file, such as sqlite:///upshot-data/control.db")
+    path = Path(database)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"DATABASE_URL: cannot make the folder {path.parent}: {error.strerror}") from error
+    return path
+
+
+def engines(url: str, *, synchronous: str = "FULL") -> tuple[AsyncEngine, AsyncEngine]:
+    """Two engines on one SQLite file: the single writing connection, and readers that never write nor checkpoint."""
+    path = path_of(url)
+    # A pool of one is the queue in which writers wait for one another.
+    writer = create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=WRITER_SECONDS,
+        pool_reset_on_return=None,
+    )
+    readers = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=2, max_overflow=2, pool_timeout=1)
+    # A deferred transaction that writes after it read fails at once when another one wrote in between.
+    _prepare(writer, (*_WRITER, f"PRAGMA synchronous={synchronous}"), begin="BEGIN IMMEDIATE")
+    _prepare(readers, _READER, begin="BEGIN")
+    return writer, readers
+
+
+def _prepare(engine: AsyncEngine, pragmas: Sequence[str], begin: str) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver would begin transactions by its own rules
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin_transaction(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def insert_or_nothing(table: Table = assignments) -> Any:
+    """An INSERT that leaves rows that are already there as they are, and returns the keys that it added."""
+    return sqlite.insert(table).on_conflict_do_nothing().returning(*table.primary_key.columns)

@@ -1,0 +1,101 @@
+"""Experiments, variants, phases, assignments and the outbox.
+
+Revision: 0001
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from upshot.control.tables import Document, Moment
+
+revision = "0001"
+down_revision = None
+
+_number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    """Make the first schema."""
+    op.create_table(
+        "experiments",
+        sa.Column("number", _number, primary_key=True, autoincrement=True),
+        sa.Column("client_id", sa.String(120), nullable=False),
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("key", sa.String(120), nullable=False),
+        sa.Column("name", sa.String(120), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("hypothesis", sa.Text(), nullable=False),
+        sa.Column("status", sa.String(20), nullable=False),
+        sa.Column("primary_metric", sa.String(200)),
+        sa.Column("metrics", Document(), nullable=False),
+        sa.Column("guardrails", Document(), nullable=False),
+        sa.Column("targeting", Document(), nullable=False),
+        sa.Column("traffic", sa.Integer(), nullable=False),
+        sa.Column("salt", sa.String(120), nullable=False),
+        sa.Column("started_at", Moment()),
+        sa.Column("ended_at", Moment()),
+        sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("updated_at", Moment(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.CheckConstraint(
+            "status IN ('draft', 'running', 'paused', 'completed', 'archived')",
+            name=op.f("ck_experiments_status"),
+        ),
+        sa.CheckConstraint("traffic BETWEEN 0 AND 1000000", name=op.f("ck_experiments_traffic")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_experiments")),
+        sa.UniqueConstraint("client_id", "key", name=op.f("uq_experiments_client_id_key")),
+        sa.UniqueConstraint("id", name=op.f("uq_experiments_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_experiments_client_id_number", "experiments", ["client_id", "number"])
+    op.create_table(
+        "variants",
+        sa.Column("experiment", _number, nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("client_id", sa.String(120), nullable=False),
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("name", sa.String(120), nullable=False),
+        sa.Column("is_control", sa.Boolean(), nullable=False),
+        sa.Column("weight", sa.BigInteger(), nullable=False),
+        sa.Column("config", Document(), nullable=False),
+        sa.CheckConstraint("weight >= 0", name=op.f("ck_variants_weight")),
+        sa.ForeignKeyConstraint(
+            ["experiment"], ["experiments.number"], name=op.f("fk_variants_experiment"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("experiment", "position", name=op.f("pk_variants")),
+        sa.UniqueConstraint("experiment", "name", name=op.f("uq_variants_experiment_name")),
+        sa.UniqueConstraint("id", name=op.f("uq_variants_id")),
+    )
+    op.create_table(
+        "phases",
+        sa.Column("experiment", _number, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("client_id", sa.String(120), nullable=False),
+        sa.Column("started_at", Moment(), nullable=False),
+        sa.Column("weights", Document(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["experiment"], ["experiments.number"], name=op.f("fk_phases_experiment"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("experiment", "number", name=op.f("pk_phases")),
+    )
+    op.create_table(
+        "assignments",
+        sa.Column("experiment", _number, autoincrement=False, nullable=False),
+        sa.Column("user_id", sa.String(200), nullable=False),
+        sa.Column("client_id", sa.String(120), nullable=False),
+        sa.Column("variant", sa.Integer(), nullable=False),
+        sa.Column("phase", sa.Integer(), nullable=False),
+        sa.Column("assigned_at", Moment(), nullable=False),
+        sa.Column("exposed_at", Moment()),
+        sa.Column("context", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["experiment"], ["experiments.number"], name=op.f("fk_assignments_experiment")),
+        sa.PrimaryKeyConstraint("experiment", "user_id", name=op.f("pk_assignments")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("entry", _number, primary_key=True, autoincrement=True),
+        sa.Column("exposures", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("entry", name=op.f("pk_outbox")),
+        sqlite_autoincrement=True,
+    )

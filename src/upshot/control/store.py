@@ -1,0 +1,308 @@
+"""Every query of the control store, client first. One connection writes; concurrent assignments share one commit."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+import msgspec
+from sqlalchemy import Select, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy.engine import Row
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from upshot import targeting
+from upshot.assignment import Assignment
+from upshot.control import Page, dialects, migrate
+from upshot.control.tables import assignments, experiments, outbox, phases, variants
+from upshot.errors import ConfigurationError, Conflict, Unavailable
+from upshot.events import Exposure, micros
+from upshot.experiments import Experiment, Phase, Status, Variant
+from upshot.groupcommit import GroupCommit
+
+GROUP_ROWS = 500
+WAITING_ROWS = 20_000
+
+_Asked = tuple[str, Sequence[Assignment]]
+_Answer = list[tuple[Assignment, bool]]
+_exposures = msgspec.json.Decoder(list[Exposure])
+
+
+class SqlTransaction:
+    """A transaction on one connection. It never commits: `SqlStore.transaction` does, once, at the end."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def experiment(self, client: str, reference: str) -> Experiment | None:
+        """The experiment with that id or key."""
+        query = select(experiments).where(
+            experiments.c.client_id == client,
+            or_(experiments.c.id == reference, experiments.c.key == reference),
+        )
+        found = await self._experiments(query.order_by(experiments.c.id != reference).limit(1))
+        return found[0] if found else None
+
+    async def experiments(
+        self,
+        client: str,
+        *,
+        status: Status | None = None,
+        search: str | None = None,
+        after: int | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """A page of experiments, newest first."""
+        query = select(experiments).where(experiments.c.client_id == client)
+        if status is not None:
+            query = query.where(experiments.c.status == status)
+        if search:
+            columns = (experiments.c.name, experiments.c.key, experiments.c.description)
+            query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
+        if after is not None:
+            query = query.where(experiments.c.number < after)
+        found = await self._experiments(query.order_by(experiments.c.number.desc()).limit(limit + 1))
+        return Page(tuple(found[:limit]), found[limit - 1].number if len(found) > limit else None)
+
+    async def assignments(self, client: str, keys: Sequence[tuple[int, str]]) -> list[Assignment | None]:
+        """The stored assignment of each (experiment number, user id), or None."""
+        wanted = tuple_(assignments.c.experiment, assignments.c.user_id).in_(list(keys))
+        rows = await self._connection.execute(select(assignments).where(assignments.c.client_id == client, wanted))
+        found = {(row.experiment, row.user_id): _assignment(row) for row in rows}
+        return [found.get(key) for key in keys]
+
+    async def add(self, client: str, experiment: Experiment) -> Experiment:
+        """Store a new experiment and number it."""
+        values = _columns(experiment) | {"client_id": client}
+        number = (await self._unique(insert(experiments).values(values))).inserted_primary_key[0]
+        stored = replace(experiment, number=number)
+        await self._add_parts(client, stored)
+        return stored
+
+    async def save(self, client: str, experiment: Experiment) -> None:
+        """Store a changed experiment."""
+        number = experiment.number
+        await self._unique(
+            update(experiments)
+            .where(experiments.c.client_id == client, experiments.c.number == number)
+            .values(_columns(experiment))
+        )
+        for table in (variants, phases):
+            await self._connection.execute(
+                delete(table).where(table.c.client_id == client, table.c.experiment == number)
+            )
+        await self._add_parts(client, experiment)
+
+    async def delete(self, client: str, experiment: Experiment) -> None:
+        """Remove an experiment; its variants and phases go with it."""
+        await self._connection.execute(
+            delete(experiments).where(experiments.c.client_id == client, experiments.c.number == experiment.number)
+        )
+
+    async def occupied(self, client: str, experiment: Experiment) -> frozenset[int]:
+        """The positions of the variants that have users."""
+        query = select(assignments.c.variant).distinct()
+        rows = await self._connection.execute(
+            query.where(assignments.c.client_id == client, assignments.c.experiment == experiment.number)
+        )
+        return frozenset(rows.scalars())
+
+    async def insert_or_nothing(self, asked: Sequence[tuple[str, Assignment]]) -> list[tuple[Assignment, bool]]:
+        """Store those of (client, assignment) whose user has none yet, with an outbox entry for the exposures."""
+        first: dict[tuple[int, str], tuple[str, Assignment]] = {}
+        for client, assignment in asked:
+            first.setdefault((assignment.experiment, assignment.user_id), (client, assignment))
+        rows = [asdict(assignment) | {"client_id": client} for client, assignment in first.values()]
+        added = await self._connection.execute(dialects.insert_or_nothing(), rows)
+        new = {(row.experiment, row.user_id) for row in added}
+        stored = {key: assignment for key, (_, assignment) in first.items() if key in new}
+        stored |= await self._read_back([key for key in first if key not in new])
+        exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, asked)
+        if exposed:
+            exposures = [_exposure(first[key][0], stored[key]) for key in exposed]
+            await self._connection.execute(insert(outbox).values(exposures=msgspec.json.encode(exposures)))
+        answers = []
+        for _, assignment in asked:
+            key = (assignment.experiment, assignment.user_id)
+            answers.append((stored[key], key in new))
+            new.discard(key)  # who asks a second time in the same group gets what is stored
+        return answers
+
+    async def _expose(
+        self, stored: dict[tuple[int, str], Assignment], asked: Sequence[tuple[str, Assignment]]
+    ) -> list[tuple[int, str]]:
+        """Note the first exposure of users that were assigned without one; returns their keys."""
+        exposed = []
+        for _, assignment in asked:
+            key = (assignment.experiment, assignment.user_id)
+            if assignment.exposed_at is None or stored[key].exposed_at is not None:
+                continue
+            stored[key] = replace(stored[key], exposed_at=assignment.exposed_at)
+            exposed.append(key)
+            await self._connection.execute(
+                update(assignments)
+                .where(assignments.c.experiment == key[0], assignments.c.user_id == key[1])
+                .values(exposed_at=assignment.exposed_at)
+            )
+        return exposed
+
+    async def _read_back(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Assignment]:
+        if not keys:
+            return {}
+        wanted = tuple_(assignments.c.experiment, assignments.c.user_id).in_(list(keys))
+        rows = await self._connection.execute(select(assignments).where(wanted))
+        return {(row.experiment, row.user_id): _assignment(row) for row in rows}
+
+    async def _experiments(self, query: Select[Any]) -> list[Experiment]:
+        rows = (await self._connection.execute(query)).all()
+        numbers = [row.number for row in rows]
+        arms = await self._parts(variants, numbers, variants.c.position)
+        stretches = await self._parts(phases, numbers, phases.c.number)
+        return [_experiment(row, arms[row.number], stretches[row.number]) for row in rows]
+
+    async def _parts(self, table: Any, numbers: Sequence[int], order: Any) -> dict[int, list[Row[Any]]]:
+        found: dict[int, list[Row[Any]]] = {number: [] for number in numbers}
+        for row in await self._connection.execute(select(table).where(table.c.experiment.in_(numbers)).order_by(order)):
+            found[row.experiment].append(row)
+        return found
+
+    async def _add_parts(self, client: str, experiment: Experiment) -> None:
+        owner = {"experiment": experiment.number, "client_id": client}
+        arms = [owner | asdict(variant) for variant in experiment.variants]
+        await self._connection.execute(insert(variants), arms)
+        stretches = [
+            owner | {"number": phase.number, "started_at": phase.started_at, "weights": _text_keys(phase)}
+            for phase in experiment.phases
+        ]
+        if stretches:
+            await self._connection.execute(insert(phases), stretches)
+
+    async def _unique(self, statement: Any) -> Any:
+        try:
+            return await self._connection.execute(statement)
+        except IntegrityError:
+            raise Conflict("Another experiment has this key.") from None
+
+
+class SqlStore:
+    """The control store on one SQL database."""
+
+    def __init__(self, writer: AsyncEngine, readers: AsyncEngine) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._group: GroupCommit[_Asked, _Answer] = GroupCommit(
+            self._assign_group,
+            group_weight=GROUP_ROWS,
+            waiting_weight=WAITING_ROWS,
+            weigh=lambda item: len(item[1]),
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SqlTransaction]:
+        """A transaction on the writing connection; committed when the block ends well."""
+        async with _answering(), self._writer.begin() as connection:
+            yield SqlTransaction(connection)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[SqlTransaction]:
+        """A consistent view on a reading connection."""
+        async with _answering(), self._readers.connect() as connection:
+            yield SqlTransaction(connection)
+
+    async def assign(self, client: str, assignments: Sequence[Assignment]) -> list[tuple[Assignment, bool]]:
+        """Insert-or-nothing and read back, in one commit with whoever else waits."""
+        return await self._group.submit((client, assignments)) if assignments else []
+
+    async def _assign_group(self, group: Sequence[_Asked]) -> list[_Answer]:
+        asked = [(client, assignment) for client, items in group for assignment in items]
+        async with self.transaction() as transaction:
+            answers = iter(await transaction.insert_or_nothing(asked))
+        return [[next(answers) for _ in items] for _, items in group]
+
+    async def outbox(self, limit: int) -> list[tuple[int, list[Exposure]]]:
+        """The oldest entries that have not been relayed."""
+        async with _answering(), self._readers.connect() as connection:
+            rows = await connection.execute(select(outbox).order_by(outbox.c.entry).limit(limit))
+            return [(row.entry, _exposures.decode(row.exposures)) for row in rows]
+
+    async def relayed(self, entries: Sequence[int]) -> None:
+        """Forget relayed entries."""
+        async with _answering(), self._writer.begin() as connection:
+            await connection.execute(delete(outbox).where(outbox.c.entry.in_(list(entries))))
+
+    async def ping(self) -> str:
+        """Reads one row; raises when the store does not answer."""
+        async with _answering(), self._readers.connect() as connection:
+            waiting = await connection.scalar(select(func.count()).select_from(outbox))
+        return f"{waiting} exposure groups to relay" if waiting else "ok"
+
+    async def close(self) -> None:
+        """Finish the waiting groups, then close the connections."""
+        await self._group.drain()
+        await self._readers.dispose()
+        await self._writer.dispose()
+
+
+async def open_store(url: str, *, synchronous: str = "FULL") -> SqlStore:
+    """The store at a URL, after its schema has been brought to this version."""
+    try:
+        await migrate.upgrade(url)
+    except DBAPIError as error:
+        raise ConfigurationError(f"DATABASE_URL: the database cannot be opened: {error.orig}") from error
+    return SqlStore(*dialects.engines(url, synchronous=synchronous))
+
+
+@asynccontextmanager
+async def _answering() -> AsyncIterator[None]:
+    """Say in our own words that the database cannot serve now (locked, full, gone)."""
+    try:
+        yield
+    except (OperationalError, PoolTimeout) as error:
+        raise Unavailable("The control store cannot serve this now.", retry_after=1) from error
+
+
+def _columns(experiment: Experiment) -> dict[str, Any]:
+    columns = {name: getattr(experiment, name) for name in experiments.c.keys() if hasattr(experiment, name)}  # noqa: SIM118
+    return columns | {"targeting": targeting.dump(experiment.rule), "number": experiment.number or None}
+
+
+def _text_keys(phase: Phase) -> dict[str, int]:
+    return {str(position): weight for position, weight in phase.weights.items()}
+
+
+def _experiment(row: Row[Any], arms: Sequence[Row[Any]], stretches: Sequence[Row[Any]]) -> Experiment:
+    columns = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented accessor
+    columns.pop("client_id")
+    return Experiment(
+        **columns
+        | {
+            "status": Status(row.status),
+            "metrics": tuple(row.metrics),
+            "guardrails": tuple(row.guardrails),
+            "variants": tuple(
+                Variant(arm.id, arm.name, arm.position, arm.is_control, arm.weight, arm.config) for arm in arms
+            ),
+            "phases": tuple(
+                Phase(part.number, part.started_at, {int(key): weight for key, weight in part.weights.items()})
+                for part in stretches
+            ),
+            "rule": targeting.parse(columns.pop("targeting")),
+        }
+    )
+
+
+def _assignment(row: Row[Any]) -> Assignment:
+    return Assignment(row.experiment, row.user_id, row.variant, row.phase, row.assigned_at, row.exposed_at, row.context)
+
+
+def _exposure(client: str, assignment: Assignment) -> Exposure:
+    return Exposure(
+        client=client,
+        experiment=assignment.experiment,
+        user_id=assignment.user_id,
+        variant=assignment.variant,
+        phase=assignment.phase,
+        exposed_at=micros(assignment.exposed_at or assignment.assigned_at),
+        context=assignment.context,
+    )

@@ -1,0 +1,1 @@
+"""The demonstration: a real published experiment, shipped with the package."""

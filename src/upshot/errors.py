@@ -1,0 +1,133 @@
+"""The errors of the product, as one tree.
+
+    UpshotError                500  internal
+    ├── Malformed              400  malformed             the request cannot be read at all
+    ├── Unauthenticated        401  unauthenticated       no valid credential
+    ├── NotFound               404  not_found             absent, or another client's: the two look the same
+    ├── Conflict               409  conflict              the present state forbids it; the detail names what is allowed
+    ├── TooLarge               413  too_large             over a published limit
+    ├── UnsupportedMediaType   415  unsupported_media_type
+    ├── Invalid                422  invalid               readable, but breaks a rule; every fault has a JSON pointer
+    ├── Unavailable            503  unavailable           try again after `retry_after` seconds
+    ├── TimedOut               504  timed_out             the work was rolled back
+    └── ConfigurationError     500  configuration         the process cannot start like this
+
+The HTTP edge renders each as RFC 9457 problem details, the command line as one line and an exit code. A message never
+repeats the value that was sent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with an input: where (JSON pointer), which rule (stable code), and in words."""
+
+    pointer: str
+    code: str
+    message: str
+
+    def under(self, prefix: str) -> "Fault":
+        """The same fault, seen from a document that holds this one at `prefix`."""
+        return Fault(prefix + self.pointer, self.code, self.message)
+
+
+class UpshotError(Exception):
+    """Something went wrong in the product itself."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something went wrong on our side"
+
+    def __init__(self, detail: str, *, faults: Sequence[Fault] = (), retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.retry_after = retry_after
+
+
+class Malformed(UpshotError):
+    """The request cannot be read."""
+
+    status = 400
+    code = "malformed"
+    title = "The request cannot be read"
+
+
+class Unauthenticated(UpshotError):
+    """There is no valid credential."""
+
+    status = 401
+    code = "unauthenticated"
+    title = "A valid token is needed"
+
+
+class NotFound(UpshotError):
+    """It does not exist for this client."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class Conflict(UpshotError):
+    """The present state forbids the request."""
+
+    status = 409
+    code = "conflict"
+    title = "The present state does not allow this"
+
+
+class TooLarge(UpshotError):
+    """The request is larger than a published limit."""
+
+    status = 413
+    code = "too_large"
+    title = "The request is too large"
+
+
+class UnsupportedMediaType(UpshotError):
+    """The body is of a kind that this path does not read."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "This media type is not read here"
+
+
+class Invalid(UpshotError):
+    """The request is readable and breaks a rule."""
+
+    status = 422
+    code = "invalid"
+    title = "The request is not valid"
+
+    @classmethod
+    def of(cls, *faults: Fault) -> "Invalid":
+        """An error that lists its faults."""
+        count = len(faults)
+        return cls(f"{count} field{'s need' if count > 1 else ' needs'} correction.", faults=faults)
+
+
+class Unavailable(UpshotError):
+    """It cannot be done now; the client should try again."""
+
+    status = 503
+    code = "unavailable"
+    title = "Try again later"
+
+
+class TimedOut(UpshotError):
+    """It took longer than allowed and was rolled back."""
+
+    status = 504
+    code = "timed_out"
+    title = "It took too long"
+
+
+class ConfigurationError(UpshotError):
+    """The process cannot start with these settings."""
+
+    code = "configuration"
+    title = "The configuration is not usable"

@@ -1,0 +1,91 @@
+"""The event store: events and exposures, kept for ever, each counted once; answers sufficient statistics, never rows.
+
+This page is the contract. A store is picked by the URL's scheme and loaded when it is used:
+
+    store = await connect("duckdb:///upshot-data/events.db")
+
+An event is identified by (client, event id), an exposure by (client, experiment, user). Appending what is there already
+changes nothing, however often and however late it comes. Every read takes the client first.
+"""
+
+import importlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol
+
+from upshot.aggregation import Aggregates, AggregationPlan
+from upshot.errors import ConfigurationError
+from upshot.events import Event, Exposure
+
+_BACKENDS = {"duckdb": "upshot.eventstore.embedded"}
+
+
+class Verdict(IntEnum):
+    """What became of an appended event."""
+
+    ACCEPTED = 0
+    DUPLICATE = 1
+    CONFLICT = 2  # a duplicate by its id, with another content; the first one counts
+
+
+class EventTypeSummary(NamedTuple):
+    """An event type that was seen: how often, when first and when last (µs since 1970 UTC)."""
+
+    event_type: str
+    events: int
+    first_at: int
+    last_at: int
+
+
+class EventStore(Protocol):
+    """One event store."""
+
+    async def append(self, client: str, events: Sequence[Event]) -> list[Verdict]:
+        """Store the events that are new; durable on return.
+
+        Raises:
+            Unavailable: too much is waiting, or the store cannot write now; nothing was stored.
+        """
+        ...
+
+    async def expose(self, exposures: Sequence[Exposure]) -> int:
+        """Store the exposures that are new; durable on return. Returns how many were new."""
+        ...
+
+    async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:
+        """What the plan asks for, over the events that count (results.py says which)."""
+        ...
+
+    async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
+        """For each context attribute of the exposed users, its `most` commonest values."""
+        ...
+
+    async def event_types(self, client: str) -> list[EventTypeSummary]:
+        """The event types seen, commonest first."""
+        ...
+
+    def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """One row per exposed user, in batches: user id, variant, phase, exposed at (µs), context, then each metric's value."""
+        ...
+
+    async def ping(self) -> str:
+        """The state of the store in a word or two; raises when it does not answer."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the store."""
+        ...
+
+
+async def connect(url: str) -> EventStore:
+    """The event store at a URL.
+
+    Raises:
+        ConfigurationError: no backend serves the URL's scheme, or the store cannot be opened.
+    """
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme not in _BACKENDS:
+        raise ConfigurationError(f"EVENTS_URL: no event store for {scheme}://; there is: {', '.join(_BACKENDS)}")
+    open_store: Callable[[str], Any] = importlib.import_module(_BACKENDS[scheme]).open_store
+    store: EventStore = await open_store(url)
+    return store

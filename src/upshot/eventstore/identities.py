@@ -1,0 +1,73 @@
+"""Which events and exposures are stored already: an index from 128-bit identity to content fingerprint, in RocksDB.
+
+A unique index inside the column store slows down as the table grows; a log-structured index with Bloom filters answers "never
+seen", which is nearly always the answer, without touching the disk. The index is derived: the table is the truth. It is
+written after the table's commit, each batch together with the table's sequence number up to which it is complete, and at the
+start it catches up from there. So it may be behind after a crash, never ahead, and may be deleted at any time.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+
+_COMPLETE = b"complete"  # 8 bytes; identities are 16 bytes long
+_BLOOM_BITS = 10
+_WRITE_BUFFER = 16 << 20
+_BLOCK_CACHE = 32 << 20
+_BATCH = 50_000
+
+
+class Identities:
+    """The index in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._index = _open(folder)
+
+    @property
+    def complete(self) -> int:
+        """The sequence number up to which every stored row is in the index; -1 when there is none."""
+        value = self._index.get(_COMPLETE)
+        return int.from_bytes(value, "big", signed=True) if value is not None else -1
+
+    def fingerprints(self, keys: Sequence[bytes]) -> list[int | None]:
+        """The fingerprint of each identity, or None for one that was never stored."""
+        found: Any = self._index.get(list(keys)) if keys else []
+        return [None if value is None else int.from_bytes(value, "big") for value in found]
+
+    def add(self, entries: Iterator[tuple[bytes, int]], complete: int) -> None:
+        """Add identities with their fingerprints; the index is complete up to that sequence number afterwards."""
+        batch = WriteBatch(raw_mode=True)
+        for key, fingerprint in entries:
+            batch.put(key, fingerprint.to_bytes(4, "big"))
+            if batch.len() >= _BATCH:
+                self._index.write(batch)
+                batch = WriteBatch(raw_mode=True)
+        batch.put(_COMPLETE, complete.to_bytes(8, "big", signed=True))
+        self._index.write(batch)
+
+    def clear(self) -> None:
+        """Forget everything: the table is not the one that this index was made from."""
+        self._index.close()
+        shutil.rmtree(self._folder)
+        self._index = _open(self._folder)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._index.close()
+
+
+def _open(folder: Path) -> Rdict:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(_WRITE_BUFFER)
+    options.set_compression_type(DBCompressionType.none())  # hashes do not compress
+    options.set_keep_log_file_num(2)
+    blocks = BlockBasedOptions()
+    blocks.set_bloom_filter(_BLOOM_BITS, block_based=False)
+    blocks.set_block_cache(Cache(_BLOCK_CACHE))
+    options.set_block_based_table_factory(blocks)
+    return Rdict(str(folder), options)

@@ -1,0 +1,1 @@
+"""The HTTP edge: FastAPI over the operations, one file per resource."""

@@ -1,0 +1,144 @@
+"""Assignments over HTTP, and the thin lane in front of FastAPI for the question that is asked most.
+
+The lane answers `GET /experiments/{id}/assignment/{user_id}` with the same operation and the same bytes as the route; whatever is
+out of the ordinary (no valid token, a bad user id, an unknown experiment) falls through to the route, which says why.
+"""
+
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from fastapi import APIRouter, Depends, Path, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from upshot.errors import UpshotError
+from upshot.http.access import Client, Tokens
+from upshot.http.openapi import json_body, problems, reader
+from upshot.http.stores import StoresOf
+from upshot.http.wire import AssignManyIn, AssignmentOut, AssignmentsOut, UserIn, assignment_content
+from upshot.operations import Stores, assignments
+from upshot.operations.assignments import Assigned
+
+router = APIRouter(tags=["assignments"])
+
+_encode = msgspec.json.Encoder().encode
+
+
+@router.get(
+    "/experiments/{experiment_id}/assignment/{user_id:path}",
+    response_model=AssignmentOut,
+    responses=problems(404),
+    openapi_extra={
+        "parameters": [
+            {
+                "name": "context",
+                "in": "query",
+                "description": "What is known of the user (device, country, app_version, …), one parameter each.",
+                "style": "form",
+                "explode": True,
+                "schema": {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 50},
+                "example": {"country": "US", "app_version": "2.1.0"},
+            }
+        ]
+    },
+)
+async def assign(
+    client: Client,
+    stores: StoresOf,
+    request: Request,
+    experiment_id: str,
+    user_id: Annotated[str, Path(max_length=800)],
+) -> Response:
+    """The user's variant: the stored one, or a new one for an eligible user. Reading it is an exposure.
+
+    2xx means stored. A user without a variant gets `"variant": null` and a `reason`.
+    """
+    assigned = await assignments.assign(stores, client, experiment_id, user_id, dict(request.query_params))
+    return Response(content_of(assigned), media_type="application/json")
+
+
+@router.post(
+    "/experiments/{experiment_id}/assignments",
+    response_model=AssignmentsOut,
+    responses=problems(404, 413, 415),
+    openapi_extra=json_body(AssignManyIn),
+)
+async def assign_many(
+    client: Client,
+    stores: StoresOf,
+    experiment_id: str,
+    wanted: Annotated[AssignManyIn, Depends(reader(AssignManyIn))],
+) -> Response:
+    """The variants of up to 1,000 users, ahead of time. Not an exposure."""
+    return _several(await assignments.assign_many(stores, client, experiment_id, wanted.pairs()))
+
+
+@router.post(
+    "/assignments",
+    response_model=AssignmentsOut,
+    responses=problems(413, 415),
+    openapi_extra=json_body(UserIn),
+)
+async def assign_everywhere(
+    client: Client, stores: StoresOf, wanted: Annotated[UserIn, Depends(reader(UserIn))]
+) -> Response:
+    """The variants of one user in all running experiments, ahead of time. Not an exposure."""
+    return _several(await assignments.assign_everywhere(stores, client, wanted.user_id, wanted.context))
+
+
+def content_of(assigned: Assigned) -> bytes:
+    """The JSON of an assignment."""
+    return _encode(assignment_content(assigned))
+
+
+def _several(found: list[Assigned]) -> Response:
+    content = {"assignments": [assignment_content(assigned) for assigned in found]}
+    return Response(_encode(content), media_type="application/json")
+
+
+class AssignmentLane:
+    """In front of the application: answers the ordinary assignment, lets everything else pass."""
+
+    def __init__(self, app: ASGIApp, state: Any) -> None:
+        self._app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        content = await self._answer(scope) if scope["type"] == "http" and scope["method"] == "GET" else None
+        if content is None:
+            await self._app(scope, receive, send)
+            return
+        headers = [(b"content-length", str(len(content)).encode()), (b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _answer(self, scope: Scope) -> bytes | None:
+        parts = scope["raw_path"].split(b"/")
+        if len(parts) != 5 or parts[1] != b"experiments" or parts[3] != b"assignment":
+            return None
+        tokens: Tokens = self._state.tokens
+        stores: Stores = self._state.stores
+        client = tokens.client_of(next((value for name, value in scope["headers"] if name == b"authorization"), None))
+        if client is None:
+            return None
+        try:
+            context = _context(scope["query_string"])
+            if context is None:
+                return None
+            reference, user_id = (
+                unquote(parts[2].decode(), errors="strict"),
+                unquote(parts[4].decode(), errors="strict"),
+            )
+            return content_of(await assignments.assign(stores, client, reference, user_id, context))
+        except (UnicodeDecodeError, UpshotError):
+            return None  # the route will say what is wrong
+
+
+def _context(query: bytes) -> dict[str, str] | None:
+    """The context that a query string tells; None when it tells something twice."""
+    if not query:
+        return {}
+    pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
+    context = dict(pairs)
+    return context if len(context) == len(pairs) else None

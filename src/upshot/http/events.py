@@ -1,0 +1,239 @@
+"""Events over HTTP: one, a list, or an envelope; decoded by msgspec, judged by the core, stored before the answer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Header, Request, Response
+
+from upshot import events as rules
+from upshot.errors import Fault, Invalid, Malformed, TooLarge
+from upshot.events import SECOND, RawEvent, Rejection
+from upshot.http import body
+from upshot.http.access import Client
+from upshot.http.openapi import json_body, problems
+from upshot.http.problems import problem
+from upshot.http.stores import StoresOf
+from upshot.http.wire import EventIn, EventsIn, EventTypeOut, EventTypesOut, IngestedOut
+from upshot.operations import events
+from upshot.operations.events import Ingested
+
+router = APIRouter(prefix="/events", tags=["events"])
+
+BATCH = 10_000
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern="^[A-Za-z0-9_-]{1,64}$",
+        description="Events without an event_id get one from this and their place.",
+    ),
+]
+
+
+class DecodedEvent(msgspec.Struct, forbid_unknown_fields=True):
+    """An event of a request's body, typed; events.RawEvent says what it means."""
+
+    user_id: str
+    event_type: str | None = None
+    type: str | None = None
+    timestamp: str | None = None
+    properties: dict[str, Any] | None = None
+    experiment_id: str | None = None
+    event_id: str | None = None
+
+
+class Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """Several events, with the client's clock."""
+
+    events: list[DecodedEvent]
+    sent_at: str | None = None
+
+
+class UnreadEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    """The same, before its events are decoded: one bad event must not refuse the others."""
+
+    events: list[msgspec.Raw]
+    sent_at: str | None = None
+
+
+_one = msgspec.json.Decoder(DecodedEvent)
+_many = msgspec.json.Decoder(list[DecodedEvent])
+_unread = msgspec.json.Decoder(list[msgspec.Raw])
+_envelope = msgspec.json.Decoder(Envelope)
+_unread_envelope = msgspec.json.Decoder(UnreadEnvelope)
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SHAPE = (msgspec.ValidationError, RecursionError, UnicodeDecodeError)
+_OPTIONAL = ("event_type", "type", "timestamp", "experiment_id", "event_id")
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=IngestedOut,
+    responses=problems(413, 415) | {200: {"model": IngestedOut, "description": "Nothing was new."}},
+    openapi_extra=json_body(EventIn, EventsIn, many=EventIn),
+)
+async def record(
+    client: Client, stores: StoresOf, request: Request, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Record one event, a list of events, or `{"events": […]}`. 201 means durably stored; each is counted once for ever."""
+    return await _record(client, stores, request, idempotency_key)
+
+
+@router.post(
+    "/batch",
+    status_code=201,
+    response_model=IngestedOut,
+    responses=problems(413, 415) | {200: {"model": IngestedOut, "description": "Nothing was new."}},
+    openapi_extra=json_body(EventsIn, many=EventIn),
+)
+async def record_batch(
+    client: Client, stores: StoresOf, request: Request, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Record up to 10,000 events; good ones are stored, each bad one is answered with its index and a code."""
+    return await _record(client, stores, request, idempotency_key)
+
+
+@router.get("/types", responses=problems())
+async def types_seen(client: Client, stores: StoresOf) -> EventTypesOut:
+    """The event types seen, with counts, first and last time."""
+    return EventTypesOut(
+        event_types=[
+            EventTypeOut(
+                event_type=found.event_type,
+                count=found.events,
+                first_at=datetime.fromtimestamp(found.first_at / SECOND, UTC),
+                last_at=datetime.fromtimestamp(found.last_at / SECOND, UTC),
+            )
+            for found in await events.types_seen(stores, client)
+        ]
+    )
+
+
+async def _record(client: str, stores: Any, request: Request, key: str | None) -> Response:
+    raw = await body.read(request, body.EVENT_BYTES)
+    items, sent_at = decode(raw)
+    return answer(await events.ingest(stores, client, items, sent_at=sent_at, key=key))
+
+
+def decode(raw: bytes) -> tuple[Sequence[RawEvent | Rejection], datetime | None]:
+    """The events of a body: of a single one, a list, or an envelope with the client's clock.
+
+    Raises:
+        Malformed: the body is not JSON.
+        Invalid: it is none of the three shapes, or says a key twice.
+        TooLarge: it holds more than 10,000 events.
+    """
+    if raw.lstrip()[:1] == b"[":
+        try:
+            return _whole(raw, _many.decode(raw)), None
+        except _SHAPE:
+            return _each(body.decoded(raw, _unread)), None
+        except msgspec.DecodeError:
+            raise Malformed("The body is not valid JSON.") from None
+    parts = body.decoded(raw, _object)
+    if "events" not in parts:
+        item = decode_item(raw)
+        return (_whole(raw, [item]) if isinstance(item, DecodedEvent) else [item]), None
+    try:
+        envelope = _envelope.decode(raw)
+        items = _whole(raw, envelope.events, 1 + (envelope.sent_at is not None))
+        return items, _sent_at(envelope.sent_at)
+    except _SHAPE:
+        unread = body.decoded(raw, _unread_envelope)
+        return _each(unread.events), _sent_at(unread.sent_at)
+
+
+def decode_item(raw: bytes) -> DecodedEvent | Rejection:
+    """One event on its own; a rejection where its shape is wrong."""
+    try:
+        return _one.decode(raw)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        return Rejection(body.pointer_of(place.rstrip("`")), "bad_shape", message)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Rejection("", "malformed", "is not valid JSON")
+    except RecursionError:
+        return Rejection("", "too_deep", "nests too deep")
+
+
+def answer(found: Ingested) -> Response:
+    """201 when something was stored, 200 when all was known already, 422 when all was refused."""
+    rejected = [rejection(index, refused) for index, refused in found.rejected]
+    if not found.accepted and not found.duplicates and rejected:
+        faults = [Fault(f"/{part['index']}{part['pointer']}", part["code"], part["message"]) for part in rejected[:100]]
+        return problem(422, "invalid", "The request is not valid", "No event could be taken.", faults)
+    content = {
+        "accepted": found.accepted,
+        "duplicates": found.duplicates,
+        "conflicts": found.conflicts,
+        "rejected": rejected,
+    }
+    status = 201 if found.accepted else 200
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def rejection(index: int, refused: Rejection) -> dict[str, Any]:
+    """The wire form of a refused item."""
+    return {"index": index, "code": refused.code, "pointer": refused.pointer, "message": refused.message}
+
+
+def _whole(raw: bytes, items: Sequence[DecodedEvent], keys_around: int = 0) -> Sequence[RawEvent | Rejection]:
+    """Items that were decoded in one go, after the checks that concern the whole body."""
+    _check_count(items)
+    body.refuse_duplicate_keys(raw, keys_around + _keys(items))
+    return items
+
+
+def _each(parts: list[msgspec.Raw]) -> Sequence[RawEvent | Rejection]:
+    """Items decoded one by one, because at least one of them is wrong."""
+    _check_count(parts)
+    items: list[RawEvent | Rejection] = []
+    for part in map(bytes, parts):
+        item = decode_item(part)
+        try:
+            items.extend(_whole(part, [item]) if isinstance(item, DecodedEvent) else [item])
+        except Invalid as error:
+            fault = error.faults[0]
+            items.append(Rejection(fault.pointer, fault.code, fault.message))
+    return items
+
+
+def _sent_at(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    moment = rules.moment_of(text)
+    if moment is None:
+        raise Invalid.of(Fault("/sent_at", "bad_timestamp", "must be ISO 8601 with an offset"))
+    return moment
+
+
+def _check_count(items: Sequence[object]) -> None:
+    if not items:
+        raise Invalid.of(Fault("", "empty", "must hold at least one event"))
+    if len(items) > BATCH:
+        raise TooLarge(f"A request may hold {BATCH} events.")
+
+
+def _keys(items: Iterable[DecodedEvent]) -> int:
+    """How many keys the items' JSON must have had, if nothing was said twice and nothing was null."""
+    keys = 0
+    for item in items:
+        keys += 1 + sum(getattr(item, name) is not None for name in _OPTIONAL)
+        if item.properties is not None:
+            keys += 1 + _keys_within(item.properties)
+    return keys
+
+
+def _keys_within(holder: Mapping[str, Any]) -> int:
+    keys = 0
+    waiting: list[Any] = [holder]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            keys += len(part)
+            part = part.values()
+        waiting += [inner for inner in part if isinstance(inner, dict | list)]
+    return keys

@@ -1,0 +1,101 @@
+"""Experiments over HTTP."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from upshot.errors import Fault, Invalid
+from upshot.experiments import Status
+from upshot.http.access import Client
+from upshot.http.openapi import json_body, problems, reader
+from upshot.http.stores import StoresOf
+from upshot.http.wire import ExperimentIn, ExperimentOut, ExperimentPatch, ExperimentsOut, StatusWord
+from upshot.operations import experiments
+
+router = APIRouter(prefix="/experiments", tags=["experiments"])
+
+Action = Literal["start", "pause", "resume", "complete", "archive"]
+
+
+@router.post("", status_code=201, responses=problems(409, 413, 415), openapi_extra=json_body(ExperimentIn))
+async def create(
+    client: Client,
+    stores: StoresOf,
+    wanted: Annotated[ExperimentIn, Depends(reader(ExperimentIn))],
+    response: Response,
+) -> ExperimentOut:
+    """Create an experiment with its variants. It runs at once unless its status is `draft`."""
+    experiment = await experiments.create(stores, client, wanted.draft())
+    response.headers["Location"] = f"/experiments/{experiment.id}"
+    return ExperimentOut.of(experiment)
+
+
+@router.get("", responses=problems())
+async def search(
+    client: Client,
+    stores: StoresOf,
+    status: Annotated[StatusWord | None, Query()] = None,
+    search: Annotated[str | None, Query(max_length=200, description="In name, key and description.")] = None,
+    cursor: Annotated[str | None, Query(max_length=100)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> ExperimentsOut:
+    """List experiments, newest first."""
+    page = await experiments.search(
+        stores,
+        client,
+        status=Status(status) if status else None,
+        search=search,
+        after=_number(cursor),
+        limit=limit,
+    )
+    following = None if page.following is None else urlsafe_b64encode(str(page.following).encode()).decode()
+    return ExperimentsOut(experiments=[ExperimentOut.of(e) for e in page.experiments], next_cursor=following)
+
+
+@router.get("/{experiment_id}", responses=problems(404))
+async def read(client: Client, stores: StoresOf, experiment_id: str) -> ExperimentOut:
+    """One experiment, by id or key."""
+    return ExperimentOut.of(await experiments.read(stores, client, experiment_id))
+
+
+@router.patch("/{experiment_id}", responses=problems(404, 409, 413, 415), openapi_extra=json_body(ExperimentPatch))
+async def change(
+    client: Client,
+    stores: StoresOf,
+    experiment_id: str,
+    wanted: Annotated[ExperimentPatch, Depends(reader(ExperimentPatch))],
+) -> ExperimentOut:
+    """Change what the state allows. An allocation change of a running experiment opens a new phase."""
+    return ExperimentOut.of(await experiments.change(stores, client, experiment_id, wanted.changes(), wanted.version))
+
+
+@router.delete("/{experiment_id}", status_code=204, responses=problems(404, 409))
+async def delete(client: Client, stores: StoresOf, experiment_id: str) -> None:
+    """Delete a draft."""
+    await experiments.delete(stores, client, experiment_id)
+
+
+def _move(action: Action) -> Any:
+    async def move(client: Client, stores: StoresOf, experiment_id: str) -> ExperimentOut:
+        return ExperimentOut.of(await experiments.move(stores, client, experiment_id, action))
+
+    move.__name__ = action
+    move.__doc__ = f"{action.capitalize()} the experiment; 409 names what its state allows."
+    return move
+
+
+for _action in ("start", "pause", "resume", "complete", "archive"):
+    router.post("/{experiment_id}/" + _action, responses=problems(404, 409))(_move(_action))
+
+
+def _number(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        number = int(urlsafe_b64decode(cursor.encode("ascii")))
+    except ValueError:
+        raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave")) from None
+    if not 0 < number < 2**53:
+        raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave"))
+    return number

@@ -1,0 +1,47 @@
+"""Whether the process lives, whether it can serve, and its figures for Prometheus."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from upshot import __version__
+from upshot.errors import UpshotError
+from upshot.http.openapi import problems
+from upshot.http.stores import StoresOf
+from upshot.http.wire import HealthOut
+
+router = APIRouter(tags=["health"])
+
+PING_SECONDS = 2.0
+
+
+@router.get("/livez", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def live() -> Response:
+    """The process answers."""
+    return Response("ok", media_type="text/plain")
+
+
+@router.get("/health", response_model=HealthOut, responses={503: {"model": HealthOut}})
+@router.get("/readyz", response_model=HealthOut, responses={503: {"model": HealthOut}})
+async def ready(stores: StoresOf, response: Response, request: Request) -> HealthOut:
+    """The state of each backend; 503 when one cannot serve, or the server is stopping."""
+    states = {"control": await _state(stores.control), "events": await _state(stores.events)}
+    well = not any(state.startswith("unavailable") for state in states.values()) and not request.app.state.stopping
+    response.status_code = 200 if well else 503
+    return HealthOut(status="ok" if well else "degraded", version=__version__, backends=states)
+
+
+@router.get("/metrics", response_class=Response, responses=problems() | {200: {"content": {"text/plain": {}}}})
+async def figures() -> Response:
+    """The process's figures, in Prometheus' text format."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _state(store: Any) -> str:
+    try:
+        state: str = await asyncio.wait_for(store.ping(), PING_SECONDS)
+    except (UpshotError, TimeoutError) as error:
+        return f"unavailable: {str(error) or 'no answer'}"
+    return state

@@ -1,0 +1,87 @@
+"""Every error as RFC 9457 problem details: one shape, one handler each, and never a value that was sent."""
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from upshot.errors import Fault, UpshotError
+
+MEDIA_TYPE = "application/problem+json"
+
+log = logging.getLogger(__name__)
+
+# What Starlette and FastAPI raise themselves: status → (code, title).
+_OTHERS = {
+    400: ("malformed", "The request cannot be read"),
+    404: ("not_found", "Not found"),
+    405: ("method_not_allowed", "This path does not take that method"),
+}
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    faults: Sequence[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem response; `faults` become `errors` with a JSON pointer each."""
+    content: dict[str, Any] = {
+        "type": f"/errors/{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if faults:
+        content["errors"] = list(faults)
+    return Response(msgspec.json.encode(content), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def of_error(error: UpshotError) -> Response:
+    """The problem of one of our own errors."""
+    headers = {}
+    if error.retry_after is not None:
+        # Clients that were turned away together should not come back together.
+        headers["Retry-After"] = str(max(1, round(error.retry_after * random.uniform(1, 2))))  # noqa: S311 - no secret
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="upshot", error="invalid_token"'
+    return problem(error.status, error.code, error.title, error.detail, error.faults, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception with a problem."""
+
+    @app.exception_handler(UpshotError)
+    async def ours(_request: Request, error: UpshotError) -> Response:
+        return of_error(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(_request: Request, error: RequestValidationError) -> Response:
+        faults = [Fault(_pointer(part["loc"]), str(part["type"]), str(part["msg"])) for part in error.errors()]
+        return problem(422, "invalid", "The request is not valid", "Some fields need correction.", faults)
+
+    @app.exception_handler(HTTPException)
+    async def framework(_request: Request, error: HTTPException) -> Response:
+        code, title = _OTHERS.get(error.status_code, ("refused", HTTPStatus(error.status_code).phrase))
+        return problem(error.status_code, code, title, title + ".", headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("unexpected error at %s %s", request.method, request.scope.get("route"), exc_info=error)
+        return problem(
+            500, "internal", "Something went wrong on our side", "It has been logged under this request's id."
+        )
+
+
+def _pointer(location: Sequence[Any]) -> str:
+    return "/" + "/".join(str(part) for part in location)

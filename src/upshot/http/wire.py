@@ -1,0 +1,403 @@
+"""The shapes of requests and responses: the only Pydantic beside the settings.
+
+Field names have aliases on input, never on output: what five documents called one thing, each of them may go on calling it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from upshot import targeting
+from upshot.allocation import percent_of
+from upshot.experiments import TRAFFIC_WHOLE, Draft, Experiment, Status, VariantDraft
+from upshot.identifiers import NAME_LENGTH, PLACEHOLDERS, USER_ID_LENGTH
+from upshot.operations.assignments import Assigned
+
+TEXT_LENGTH = 10_000
+
+
+def _status(value: Any) -> Any:
+    """Status words in any case; `active` means running."""
+    if not isinstance(value, str):
+        return value
+    word = value.lower()
+    return "running" if word == "active" else word
+
+
+Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=r"^[^\s\x00-\x1f\x7f-\x9f]")]
+Number = Annotated[int | float, Field(ge=0, le=1e15)]
+StatusWord = Annotated[Literal["draft", "running", "paused", "completed", "archived"], BeforeValidator(_status)]
+NewStatus = Annotated[Literal["draft", "running"], BeforeValidator(_status)]
+UserId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=USER_ID_LENGTH,
+        examples=["user-18"],
+        json_schema_extra={"not": {"enum": sorted(PLACEHOLDERS)}},
+    ),
+]
+Context = Annotated[dict[str, str | int | float | bool | None], Field(max_length=50)]
+MetricReference = str | dict[str, Any]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class VariantIn(_In):
+    """One arm of an experiment. Give every variant a percentage (summing to 100), or every one a weight, or none."""
+
+    name: Name = Field(validation_alias=AliasChoices("name", "variant_name", "key"))
+    is_control: bool | None = None
+    traffic_allocation: Number | None = Field(
+        None,
+        validation_alias=AliasChoices("traffic_allocation", "traffic_allocation_percent"),
+        description="Percent.",
+    )
+    weight: Number | None = Field(None, description="Summing to 1, or any positive integers.")
+    config: Any = Field(
+        None,
+        validation_alias=AliasChoices("config", "configuration_json"),
+        description="Any JSON, returned with assignments.",
+    )
+
+    def draft(self) -> VariantDraft:
+        """The core's form."""
+        return VariantDraft(
+            self.name, self.is_control, _decimal(self.traffic_allocation), _decimal(self.weight), self.config
+        )
+
+
+class _Editable(_In):
+    description: str | None = Field(None, max_length=TEXT_LENGTH)
+    hypothesis: str | None = Field(None, max_length=TEXT_LENGTH)
+    primary_metric: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, validation_alias=AliasChoices("primary_metric", "primary_metric_name", "primary_event_type")
+    )
+    metrics: list[MetricReference] | None = Field(None, max_length=50)
+    guardrails: list[MetricReference] | None = Field(None, max_length=50)
+    targeting: dict[str, Any] | None = Field(None, description="Who is eligible; see the targeting page.")
+
+
+class ExperimentIn(_Editable):
+    """A new experiment; it runs at once unless its status is `draft`."""
+
+    name: Name
+    key: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]*$", max_length=NAME_LENGTH)] | None = None
+    status: NewStatus = "running"
+    traffic_percentage: Annotated[int | float, Field(ge=0, le=100)] = 100
+    variants: list[VariantIn] = Field(min_length=2, max_length=20)
+
+    def draft(self) -> Draft:
+        """The core's form."""
+        return Draft(
+            name=self.name,
+            variants=[variant.draft() for variant in self.variants],
+            key=self.key,
+            description=self.description or "",
+            hypothesis=self.hypothesis or "",
+            status=Status(self.status),
+            primary_metric=self.primary_metric,
+            metrics=self.metrics or (),
+            guardrails=self.guardrails or (),
+            targeting=self.targeting,
+            traffic_percentage=_decimal(self.traffic_percentage) or Decimal(0),
+        )
+
+
+class ExperimentPatch(_Editable):
+    """What to change. `version` is the one that was read: if it is not the present one, nothing changes (409)."""
+
+    name: Name | None = None
+    key: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]*$", max_length=NAME_LENGTH)] | None = None
+    traffic_percentage: Annotated[int | float, Field(ge=0, le=100)] | None = None
+    variants: list[VariantIn] | None = Field(None, min_length=2, max_length=20)
+    version: Annotated[int, Field(ge=1, le=2**31)] | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were sent, in the core's form; null empties a text and resets a list."""
+        sent = {name: getattr(self, name) for name in self.model_fields_set - {"version"}}
+        empty = {"description": "", "hypothesis": "", "metrics": (), "guardrails": ()}
+        changes = {name: empty.get(name) if value is None else value for name, value in sent.items()}
+        if self.variants is not None:
+            changes["variants"] = [variant.draft() for variant in self.variants]
+        if self.traffic_percentage is not None:
+            changes["traffic_percentage"] = _decimal(self.traffic_percentage)
+        return {
+            name: value
+            for name, value in changes.items()
+            if value is not None or name in {"primary_metric", "targeting"}
+        }
+
+
+class UserIn(_In):
+    """A user to assign, with what is known about them."""
+
+    user_id: UserId
+    context: Context = Field(default_factory=dict)
+
+
+class AssignManyIn(_In):
+    """Users to assign ahead of time: ids, or objects with a context."""
+
+    users: list[UserId | UserIn] = Field(
+        validation_alias=AliasChoices("users", "user_ids"), min_length=1, max_length=1_000
+    )
+
+    def pairs(self) -> Sequence[tuple[str, dict[str, Any]]]:
+        """(user id, context) of each."""
+        return [(user, {}) if isinstance(user, str) else (user.user_id, user.context) for user in self.users]
+
+
+class EventIn(_In):
+    """An event that a user caused. Without a timestamp it happened now; without an event_id a retry counts twice."""
+
+    user_id: UserId
+    event_type: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(None, examples=["purchase"])
+    type: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="Another name of event_type."
+    )
+    timestamp: str | None = Field(None, description="ISO 8601 with an offset.", examples=["2026-01-31T12:00:00Z"])
+    properties: dict[str, Any] | None = Field(None, examples=[{"price": 1000.0, "currency": "USD"}])
+    experiment_id: str | None = Field(None, description="Id or key of an experiment; optional.")
+    event_id: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(None, description="Idempotency key.")
+
+
+class EventsIn(_In):
+    """Several events, with the client's clock at the moment of sending, by which their times are corrected."""
+
+    events: list[EventIn] = Field(min_length=1, max_length=10_000)
+    sent_at: str | None = Field(None, description="ISO 8601 with an offset.")
+
+
+class AssignmentRowIn(_In):
+    """An assignment that was made elsewhere."""
+
+    user_id: UserId
+    variant: str
+    assigned_at: AwareDatetime
+    context: Context = Field(default_factory=dict)
+
+
+class ImportIn(_In):
+    """Assignments made elsewhere and past events, with their own times."""
+
+    assignments: list[AssignmentRowIn] = Field(default_factory=list)
+    events: list[EventIn] = Field(default_factory=list)
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. `code` is stable; `errors` names each field by a JSON pointer."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list["ProblemField"] = Field(default_factory=list)
+
+
+class ProblemField(BaseModel):
+    """One thing that is wrong."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class VariantOut(BaseModel):
+    """One arm; `traffic_allocation` in percent."""
+
+    id: str
+    name: str
+    is_control: bool
+    traffic_allocation: float
+    config: Any
+
+
+class PhaseOut(BaseModel):
+    """A time in which the allocation did not change: percent by variant."""
+
+    number: int
+    started_at: datetime
+    traffic_allocation: dict[str, float]
+
+
+class ExperimentOut(BaseModel):
+    """An experiment."""
+
+    id: str
+    key: str
+    name: str
+    description: str
+    hypothesis: str
+    status: str
+    primary_metric: str | None
+    metrics: list[MetricReference]
+    guardrails: list[MetricReference]
+    variants: list[VariantOut]
+    targeting: dict[str, Any]
+    traffic_percentage: float
+    phases: list[PhaseOut]
+    started_at: datetime | None
+    ended_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "ExperimentOut":
+        """The wire form of an experiment."""
+        total = sum(variant.weight for variant in experiment.variants)
+        names = {variant.position: variant.name for variant in experiment.variants}
+        own = {name: getattr(experiment, name) for name in cls.model_fields if hasattr(experiment, name)}
+        return cls(
+            **own
+            | {
+                "metrics": list(experiment.metrics),
+                "guardrails": list(experiment.guardrails),
+                "targeting": targeting.dump(experiment.rule),
+                "traffic_percentage": percent_of(experiment.traffic, TRAFFIC_WHOLE),
+                "variants": [
+                    VariantOut(id=v.id, name=v.name, is_control=v.is_control, config=v.config,
+                               traffic_allocation=percent_of(v.weight, total))
+                    for v in experiment.variants
+                ],
+                "phases": [
+                    PhaseOut(
+                        number=phase.number,
+                        started_at=phase.started_at,
+                        traffic_allocation={
+                            names[position]: percent_of(weight, sum(phase.weights.values()))
+                            for position, weight in phase.weights.items()
+                            if position in names
+                        },
+                    )
+                    for phase in experiment.phases
+                ],
+            }
+        )  # fmt: skip
+
+
+class ExperimentsOut(BaseModel):
+    """A page of experiments; `next_cursor` is null on the last one."""
+
+    experiments: list[ExperimentOut]
+    next_cursor: str | None
+
+
+class AssignedVariant(BaseModel):
+    """The variant that a user has."""
+
+    id: str
+    name: str
+    is_control: bool
+    config: Any
+
+
+class AssignmentOut(BaseModel):
+    """What a user got. Without a variant, `reason` says why: not_running, not_targeted, not_in_traffic."""
+
+    experiment_id: str
+    experiment_key: str
+    user_id: str
+    variant: AssignedVariant | None
+    variant_id: str | None
+    assigned_at: datetime | None
+    reason: str
+    is_new: bool
+    persisted: bool
+
+
+class AssignmentsOut(BaseModel):
+    """What several users, or one user in several experiments, got."""
+
+    assignments: list[AssignmentOut]
+
+
+class RejectedOut(BaseModel):
+    """An item that was not taken: its index in the request, which field, why."""
+
+    index: int
+    code: str
+    pointer: str
+    message: str
+
+
+class IngestedOut(BaseModel):
+    """What became of a batch. `conflicts` are duplicates by id with another content; the first one counts."""
+
+    accepted: int
+    duplicates: int
+    conflicts: int
+    rejected: list[RejectedOut]
+
+
+class ImportedOut(BaseModel):
+    """What became of an import; at most the first 100 refused rows of each kind are listed, all are counted."""
+
+    assignments: "ImportedPart"
+    events: "ImportedPart"
+
+
+class ImportedPart(BaseModel):
+    """Counts of imported rows of one kind."""
+
+    accepted: int
+    duplicates: int
+    rejected_count: int
+    rejected: list[RejectedOut]
+
+
+class EventTypeOut(BaseModel):
+    """An event type that was seen."""
+
+    event_type: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+class EventTypesOut(BaseModel):
+    """The event types seen, commonest first."""
+
+    event_types: list[EventTypeOut]
+
+
+class HealthOut(BaseModel):
+    """The state of the server and of each backend."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    backends: dict[str, str]
+
+
+def assignment_content(assigned: Assigned) -> dict[str, Any]:
+    """The wire form of an assignment, as AssignmentOut describes it."""
+    variant = assigned.variant
+    return {
+        "experiment_id": assigned.experiment.id,
+        "experiment_key": assigned.experiment.key,
+        "user_id": assigned.user_id,
+        "variant": variant
+        and {
+            "id": variant.id,
+            "name": variant.name,
+            "is_control": variant.is_control,
+            "config": variant.config,
+        },
+        "variant_id": variant and variant.id,
+        "assigned_at": assigned.assigned_at,
+        "reason": assigned.reason,
+        "is_new": assigned.is_new,
+        "persisted": assigned.persisted,
+    }
+
+
+def _decimal(number: float | None) -> Decimal | None:
+    """The number as it was written, without the digits that a binary float adds."""
+    return None if number is None else Decimal(str(number))

@@ -1,0 +1,80 @@
+"""Take in events: each is normalised by the core, the good ones are stored durably, the others are answered with a code."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from upshot import events
+from upshot.errors import NotFound
+from upshot.events import Event, RawEvent, Rejection
+from upshot.eventstore import EventTypeSummary, Verdict
+from upshot.operations import Stores
+from upshot.operations import experiments as experiment_operations
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What became of a batch: counts, and the items that were refused by index."""
+
+    accepted: int
+    duplicates: int
+    conflicts: int
+    rejected: list[tuple[int, Rejection]]
+
+
+async def ingest(
+    stores: Stores,
+    client: str,
+    items: Sequence[RawEvent | Rejection],
+    *,
+    sent_at: datetime | None = None,
+    key: str | None = None,
+    imported: bool = False,
+    first: int = 0,
+) -> Ingested:
+    """Store the events of a batch that are valid and new. Durable on return.
+
+    Args:
+        stores: where to.
+        client: whose events they are.
+        items: the events as decoded, or why one could not be decoded.
+        sent_at: the client's clock when it sent the batch, to correct the events' times by.
+        key: an idempotency key of the whole batch; events without an id get one from it and their place.
+        imported: these are past events: coming late is not held against them.
+        first: the place of the first item, where a batch is a part of a longer one.
+    """
+    receipt = events.receipt(stores.clock.now(), sent_at, imported=imported)
+    mentioned = {item.experiment_id for item in items if not isinstance(item, Rejection) and item.experiment_id}
+    experiments = {reference: await _experiment_id(stores, client, reference) for reference in mentioned}
+    batch = key or stores.clock.new_id()
+    good: list[Event] = []
+    rejected: list[tuple[int, Rejection]] = []
+    for place, item in enumerate(items, first):
+        found = (
+            item
+            if isinstance(item, Rejection)
+            else events.normalise(item, receipt, f"{batch}:{place}", experiments, _encode)
+        )
+        if isinstance(found, Event):
+            good.append(found)
+        else:
+            rejected.append((place, found))
+    verdicts = await stores.events.append(client, good)
+    accepted = verdicts.count(Verdict.ACCEPTED)
+    return Ingested(accepted, len(verdicts) - accepted, verdicts.count(Verdict.CONFLICT), rejected)
+
+
+async def types_seen(stores: Stores, client: str) -> list[EventTypeSummary]:
+    """The event types seen, commonest first."""
+    return await stores.events.event_types(client)
+
+
+async def _experiment_id(stores: Stores, client: str, reference: str) -> str | None:
+    try:
+        return (await experiment_operations.read(stores, client, reference)).id
+    except NotFound:
+        return None

@@ -1,0 +1,120 @@
+"""Create, read, change and move experiments."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from upshot import experiments, metrics
+from upshot.control import Page, Transaction
+from upshot.errors import Conflict, NotFound
+from upshot.experiments import Draft, Experiment, Status
+from upshot.operations import Stores
+
+KIND = "experiment"
+
+
+async def create(stores: Stores, client: str, draft: Draft) -> Experiment:
+    """A new experiment; running unless the draft says otherwise."""
+    experiment = experiments.create(draft, stores.clock.now(), stores.clock.new_id)
+    metrics.of_experiment(experiment)
+    async with stores.control.transaction() as transaction:
+        if draft.key is None:
+            experiment = await _with_free_key(transaction, client, experiment)
+        return await transaction.add(client, experiment)
+
+
+async def read(stores: Stores, client: str, reference: str) -> Experiment:
+    """The experiment with that id or key; from the cache where possible.
+
+    Raises:
+        NotFound: there is none, or it is another client's.
+    """
+    cached: Experiment | None = await stores.cache.get(client, KIND, reference)
+    if cached is not None:
+        return cached
+    async with stores.control.reading() as transaction:
+        experiment = _found(await transaction.experiment(client, reference))
+    return await _remember(stores, client, experiment, reference)
+
+
+async def search(
+    stores: Stores, client: str, *, status: Status | None, search: str | None, after: int | None, limit: int
+) -> Page:
+    """A page of experiments, newest first."""
+    async with stores.control.reading() as transaction:
+        return await transaction.experiments(client, status=status, search=search, after=after, limit=limit)
+
+
+async def change(
+    stores: Stores, client: str, reference: str, changes: Mapping[str, Any], version: int | None
+) -> Experiment:
+    """The experiment with some fields changed; `version` is the one that the caller has seen, if it says so."""
+    async with stores.control.transaction() as transaction:
+        experiment = _found(await transaction.experiment(client, reference))
+        if version is not None and version != experiment.version:
+            raise Conflict(f"The experiment is at version {experiment.version} by now; read it again.")
+        occupied = await transaction.occupied(client, experiment) if "variants" in changes else frozenset()
+        changed = experiments.change(experiment, changes, stores.clock.now(), stores.clock.new_id, occupied)
+        metrics.of_experiment(changed)
+        await transaction.save(client, changed)
+    if changed.key != experiment.key:
+        await stores.cache.forget(client, KIND, experiment.key)
+    return await _remember(stores, client, changed)
+
+
+async def move(stores: Stores, client: str, reference: str, action: str) -> Experiment:
+    """The experiment after `start`, `pause`, `resume`, `complete` or `archive`."""
+    async with stores.control.transaction() as transaction:
+        experiment = _found(await transaction.experiment(client, reference))
+        moved = experiments.move(experiment, action, stores.clock.now())
+        await transaction.save(client, moved)
+    return await _remember(stores, client, moved)
+
+
+async def delete(stores: Stores, client: str, reference: str) -> None:
+    """Delete a draft.
+
+    Raises:
+        Conflict: the experiment has started; it can be archived instead.
+    """
+    async with stores.control.transaction() as transaction:
+        experiment = _found(await transaction.experiment(client, reference))
+        if experiment.status is not Status.DRAFT:
+            raise Conflict("Only a draft can be deleted; complete and archive an experiment that has started.")
+        await transaction.delete(client, experiment)
+    for known in (experiment.id, experiment.key):
+        await stores.cache.forget(client, KIND, known)
+
+
+async def backdate(stores: Stores, client: str, reference: str, earliest: datetime) -> None:
+    """Move the start back to assignments that were made elsewhere before it."""
+    async with stores.control.transaction() as transaction:
+        changed = experiments.backdate(_found(await transaction.experiment(client, reference)), earliest)
+        await transaction.save(client, changed)
+    await _remember(stores, client, changed)
+
+
+async def _with_free_key(transaction: Transaction, client: str, experiment: Experiment) -> Experiment:
+    """A key made from a name gets a number behind it when it is taken: the user did not choose it."""
+    key, number = experiment.key, 1
+    while await transaction.experiment(client, key) is not None:
+        number += 1
+        key = f"{experiment.key}-{number}"
+    return replace(experiment, key=key)
+
+
+async def _remember(stores: Stores, client: str, experiment: Experiment, *references: str) -> Experiment:
+    """Keep the newest version in the cache, whoever read it last; returns that one."""
+    for reference in references or (experiment.id, experiment.key):
+        cached: Experiment | None = await stores.cache.get(client, KIND, reference)
+        if cached is not None and cached.id == experiment.id and cached.version > experiment.version:
+            experiment = cached
+        await stores.cache.put(client, KIND, reference, experiment)
+    return experiment
+
+
+def _found(experiment: Experiment | None) -> Experiment:
+    if experiment is None:
+        raise NotFound("There is no such experiment.")
+    return experiment

@@ -1,0 +1,135 @@
+"""All settings, read once from the environment or `.env`, passed down from there.
+
+Each is `UPSHOT_<NAME>`; a few plain names that deployments already use work as they are, too.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from upshot.errors import ConfigurationError
+
+PREFIX = "UPSHOT_"
+TOKEN_LENGTH = 8
+CLIENT_LENGTH = 120
+
+
+def _plain(name: str) -> Any:
+    return AliasChoices(f"{PREFIX}{name}", name)
+
+
+class Settings(BaseSettings):
+    """The effective settings of one process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    data_dir: Path = Field(Path("upshot-data"), description="Folder of the embedded stores and of the first token.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    database_url: str | None = Field(
+        None,
+        validation_alias=_plain("DATABASE_URL"),
+        description="Control store; a SQLite file in the data folder by default.",
+    )
+    events_url: str | None = Field(None, description="Event store; a DuckDB file in the data folder by default.")
+    cache_url: str = Field("memory://", description="Cache of experiments and assignments.")
+    valid_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        validation_alias=_plain("VALID_TOKENS"),
+        description="Bearer tokens, separated by commas or as a JSON list.",
+    )
+    token_client_id_map: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        validation_alias=_plain("TOKEN_CLIENT_ID_MAP"),
+        description='Which client a token belongs to: a JSON object, or token:client pairs separated by commas. A token without an entry belongs to "default".',
+    )  # fmt: skip
+    connections_per_address: int = Field(
+        1024, ge=0, description="Open connections that one address may have; 0 for no cap."
+    )
+    log_level: str = Field("warning", pattern="^(debug|info|warning|error)$", description="How much is logged.")
+
+    @field_validator("valid_tokens", mode="before")
+    @classmethod
+    def _split_tokens(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",")]
+        tokens = [str(token) for token in value if str(token)]
+        if any(len(token) < TOKEN_LENGTH for token in tokens):
+            raise ValueError(f"a token has at least {TOKEN_LENGTH} characters")
+        return tokens
+
+    @field_validator("token_client_id_map", mode="before")
+    @classmethod
+    def _split_map(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            pairs = [part.strip().rpartition(":") for part in value.split(",") if part.strip()]
+            value = (
+                json.loads(value) if value.lstrip().startswith("{") else {token: client for token, _, client in pairs}
+            )
+        mapped = {str(token): str(client) for token, client in dict(value).items()}
+        if any(not token or not 0 < len(client) <= CLIENT_LENGTH for token, client in mapped.items()):
+            raise ValueError("every entry is a token and a client id of at most 120 characters")
+        return mapped
+
+    @property
+    def control_store_url(self) -> str:
+        """Where control data is kept."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'control.db'}"
+
+    @property
+    def event_store_url(self) -> str:
+        """Where events and exposures are kept."""
+        return self.events_url or f"duckdb:///{self.data_dir.absolute() / 'events.db'}"
+
+    @property
+    def clients(self) -> dict[str, str]:
+        """Which client each configured token stands for."""
+        tokens = {token.get_secret_value(): "default" for token in self.valid_tokens}
+        return tokens | self.token_client_id_map
+
+    def masked(self) -> dict[str, str]:
+        """The effective settings as text, secrets masked."""
+        shown = {name: str(getattr(self, name)) for name in type(self).model_fields}
+        shown["database_url"] = _without_password(self.control_store_url)
+        shown["events_url"] = _without_password(self.event_store_url)
+        shown["cache_url"] = _without_password(self.cache_url)
+        shown["valid_tokens"] = f"{len(self.valid_tokens)} configured"
+        shown["token_client_id_map"] = ", ".join(
+            sorted(f"***:{client}" for client in self.token_client_id_map.values())
+        )
+        return shown
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings of this process; `overrides` (those that are not None) win over the environment.
+
+    Raises:
+        ConfigurationError: a value is unusable, or an UPSHOT_ variable is not one of ours; no value is repeated.
+    """
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields
+    )
+    if unknown:
+        raise ConfigurationError(f"{unknown[0]}: there is no such setting; `upshot config` lists them")
+    try:
+        return Settings().model_copy(update={name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        raise ConfigurationError(f"{name if name.isupper() else PREFIX + name.upper()}: {first['msg']}") from None
+    except ValueError:
+        raise ConfigurationError("VALID_TOKENS or TOKEN_CLIENT_ID_MAP: not valid JSON") from None
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    scheme, _, credentials = head.partition("://")
+    return f"{scheme}://{credentials.partition(':')[0]}:***@{tail}" if at else url

@@ -1,0 +1,125 @@
+"""Score intervals for the difference and the ratio of two proportions, from counts alone.
+
+Both invert the score test with the restricted maximum-likelihood estimate under the hypothesis; at "no
+difference" they are the pooled z-test. ``threshold`` is the squared critical value, times N/(N-1) for the
+Miettinen-Nurminen form. Instead of a hypothesis, the Lagrange multiplier of its constraint is searched: then
+the restricted estimates are roots of quadratics (difference) or plain fractions (ratio), and the squared
+statistic is strictly increasing, so every acceptance region is an interval and every bound is unique.
+
+Sources: Miettinen & Nurminen (1985); Farrington & Manning (1990); for the ratio also Koopman (1984).
+"""
+
+import math
+
+from upshot.statistics.interval import Interval
+
+_TOLERANCE = 1e-12
+_STEPS = 200
+_ADJACENT = 1.0 + 2.0**-51
+
+
+def score_difference_interval(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> Interval:
+    """All differences (treatment - control), within [-1, 1], whose squared score statistic is <= threshold.
+
+    Each arm is (users, successes), 0 <= successes <= users, users >= 1; ``threshold`` > 0, else ValueError.
+    """
+    _require(control, treatment, threshold)
+    lower = _lowest_difference(control, treatment, threshold)
+    return Interval(lower, -_lowest_difference(treatment, control, threshold))
+
+
+def score_ratio_interval(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> Interval:
+    """All ratios (treatment / control), >= 0, whose squared score statistic is <= threshold.
+
+    Arms and errors as in score_difference_interval. The upper bound is None (unbounded) when control has no
+    success; the lower bound is 0 when treatment has none.
+    """
+    _require(control, treatment, threshold)
+    inverse = _lowest_ratio(treatment, control, threshold)
+    return Interval(_lowest_ratio(control, treatment, threshold), 1.0 / inverse if inverse > 0.0 else None)
+
+
+def _require(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> None:
+    for n, successes in (control, treatment):
+        if n < 1 or not 0 <= successes <= n:
+            raise ValueError(f"{successes} successes among {n} users")
+    if not threshold > 0.0:
+        raise ValueError(f"the squared critical value must be positive, not {threshold}")
+
+
+def _restricted(multiplier: float, n: int, falling: int, rising: int) -> tuple[float, float]:
+    # The estimate p solves n(p^-p) = multiplier p(1-p): both p and 1-p from sums of positive terms, so that
+    # neither loses digits near 0. Returns p(1-p) and the root of the discriminant, the divisor of the slope.
+    gap = n - multiplier
+    root = math.sqrt(gap * gap + 4.0 * multiplier * rising)
+    down = 2.0 * falling / (multiplier + n + root)
+    up = 2.0 * rising / (gap + root) if gap > 0.0 else (root - gap) / (2.0 * multiplier)
+    return down * up, root
+
+
+def _lowest_difference(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> float:
+    n0, x0 = control
+    n1, x1 = treatment
+    y0, y1 = n0 - x0, n1 - x1
+    if x1 == 0 and y0 == 0:
+        return -1.0
+    pooled = (x0 + x1) * (y0 + y1) / (n0 + n1) / n0 / n1
+    multiplier = math.sqrt(threshold / pooled) if pooled > 0.0 else threshold
+    low, high = 0.0, math.inf
+    for count in range(_STEPS):
+        spread1, root1 = _restricted(multiplier, n1, x1, y1)
+        spread0, root0 = _restricted(multiplier, n0, y0, x0)
+        variance = spread1 / n1 + spread0 / n0
+        reached = multiplier * multiplier * variance / threshold
+        if abs(reached - 1.0) <= _TOLERANCE or high <= low * _ADJACENT:
+            break
+        low, high = (multiplier, high) if reached < 1.0 else (low, multiplier)
+        step = 0.0
+        if reached > 0.0:
+            bend = (spread1 / root1 if root1 else 0.0) + (spread0 / root0 if root0 else 0.0)
+            step = multiplier * reached ** (-variance / (variance + bend))
+        # With all or no successes in an arm the statistic has a kink, across which Newton's steps can bounce.
+        bouncing = count >= 6 and count % 2 == 0
+        if bouncing or not low < step < high:
+            step = math.sqrt(low * high) if low > 0.0 and high < math.inf else 2.0 * multiplier
+        multiplier = step
+    # The squared statistic is multiplier · (estimate - bound), which at a kink keeps more digits than V does.
+    return max((x1 * n0 - x0 * n1) / (n0 * n1) - threshold / multiplier, -1.0)
+
+
+def _lowest_ratio(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> float:
+    n0, x0 = control
+    n1, x1 = treatment
+    if x1 == 0:
+        return 0.0
+    a, b = (n1 - x1) / n1, (n0 - x0) / n0
+    if a == 0.0:
+        at_most = b * x1 * x1 / (x0 + x1)
+        if at_most <= threshold:
+            certain = 1.0 / (1.0 + (threshold - at_most) / n1)
+            return certain * (n0 + x1) / (x0 + x1)
+    moved = _moved_successes((a, b), (x0, x1), threshold)
+    return (x1 - moved) * (n0 + moved) / ((n1 - moved) * (x0 + moved))
+
+
+def _moved_successes(failing: tuple[float, float], successes: tuple[int, int], threshold: float) -> float:
+    # Solves a s²/(x1-s) + b s²/(x0+s) = threshold on (0, x1). The left side is convex and increasing and the
+    # start, either term alone, is not below the root: Newton's steps descend to it without a safeguard.
+    a, b = failing
+    x0, x1 = successes
+    s = float(x1)
+    if a > 0.0:
+        s = 2.0 * threshold * x1 / (threshold + math.sqrt(threshold * (threshold + 4.0 * a * x1)))
+    if b > 0.0:
+        s = min(s, (threshold + math.sqrt(threshold * (threshold + 4.0 * b * x0))) / (2.0 * b))
+    for _ in range(_STEPS):
+        left, right = x1 - s, x0 + s
+        first = a * s / left if a > 0.0 else 0.0
+        second = b * s / right
+        excess = s * (first + second) - threshold
+        slope = first * (1.0 + x1 / left if a > 0.0 else 0.0) + second * (1.0 + x0 / right)
+        step = excess / slope
+        s -= step
+        if step <= _TOLERANCE * s:
+            break
+    return s

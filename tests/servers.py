@@ -1,0 +1,90 @@
+"""A real server process for tests: started on a free port with a data folder of its own, killed or stopped at will."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+TOKEN = "first-token-for-tests"
+OTHER_TOKEN = "second-token-for-tests"
+_CLIENTS = f"{TOKEN}:first,{OTHER_TOKEN}:second"
+
+
+class RunningServer:
+    """One server process on one data folder."""
+
+    def __init__(self, data_dir: Path, *command: str, port: int = 0, environment: dict[str, str] | None = None) -> None:
+        self._command = command or (sys.executable, "-m", "upshot", "serve")
+        self._arguments = ["--port", str(port), "--data-dir", str(data_dir)]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("UPSHOT_")}
+        self._environment = inherited | {"TOKEN_CLIENT_ID_MAP": _CLIENTS} | (environment or {})
+        self.start()
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        self.process = subprocess.Popen(
+            [*self._command, *self._arguments],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        output = self.process.stdout
+        assert output is not None
+        seen = []
+        while line := output.readline():
+            seen.append(line)
+            if found := re.search(r"serves on (http://\S+)", line):
+                self.url = found[1]
+                break
+        else:
+            raise AssertionError(f"the server did not start: {''.join(seen)}")
+        self._wait_until_ready()
+
+    def client(self, token: str = TOKEN) -> httpx.Client:
+        """A client with a token."""
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+    def kill(self) -> None:
+        """kill −9, this process only."""
+        self.process.send_signal(signal.SIGKILL)
+        self._reap()
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self._reap()
+
+    def _reap(self) -> int:
+        code = self.process.wait(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.02)
+        raise AssertionError("the server was not ready within 30 seconds")
+
+
+@contextmanager
+def running(data_dir: Path, *command: str, environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
+    """A server process for the time of a block."""
+    server = RunningServer(data_dir, *command, environment=environment)
+    try:
+        yield server
+    finally:
+        server.stop()
