@@ -15,7 +15,7 @@ Rules, each cited by tests:
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -142,20 +142,9 @@ def normalise(
         experiments: what each `experiment_id` mentioned stands for: the experiment's id, or None when there is no such one.
         encode: JSON encoder for the properties.
     """
-    user_id, event_type = raw.user_id, raw.event_type if raw.event_type is not None else raw.type
-    if found := identifiers.fault_of_user_id(user_id):
-        return Rejection("/user_id", *found)
-    if event_type is None:
-        return Rejection("/event_type", "missing", "is required")
-    if raw.type is not None and raw.type != event_type:
-        return Rejection("/type", "ambiguous", "differs from event_type, of which it is another name")
-    if found := identifiers.fault_of_text(event_type, identifiers.EVENT_TYPE_LENGTH):
-        return Rejection("/event_type", *found)
-    flags = IMPORTED if receipt.imported else 0
-    if raw.event_id is None:
-        flags |= UNIDENTIFIED
-    elif found := identifiers.fault_of_text(raw.event_id, identifiers.EVENT_ID_LENGTH):
-        return Rejection("/event_id", *found)
+    event_type = raw.event_type if raw.event_type is not None else raw.type
+    if fault := _fault_of_names(raw, event_type):
+        return fault
     experiment_id = None
     if raw.experiment_id is not None:
         experiment_id = experiments.get(raw.experiment_id)
@@ -164,22 +153,45 @@ def normalise(
     when = _occurred_at(raw.timestamp, receipt)
     if isinstance(when, Rejection):
         return when
-    properties = raw.properties or {}
-    if properties:
-        fault = _fault_of_properties(properties)
-        if fault:
-            return fault
-        text = encode(properties)
-        if len(text) > EVENT_BYTES - _ENVELOPE_BYTES:
-            return Rejection("/properties", "too_large", "an event must stay below 32 KiB")
-        value = _value_of(properties)
-    else:
-        text, value = b"{}", None
-    mark = zlib.crc32(text, zlib.crc32(f"{user_id}\0{event_type}\0{raw.timestamp}".encode()))
+    content = _content(raw.properties, encode) if raw.properties else (b"{}", None)
+    if isinstance(content, Rejection):
+        return content
+    occurred_at, flags = when
+    text, value = content
+    if receipt.imported:
+        flags |= IMPORTED
+    if raw.event_id is None:
+        flags |= UNIDENTIFIED
+    mark = zlib.crc32(text, zlib.crc32(f"{raw.user_id}\0{event_type}\0{raw.timestamp}".encode()))
     return Event(
-        raw.event_id or event_id, user_id, event_type, when[0], receipt.received_at, value, text.decode(), experiment_id,
-        flags | when[1], mark,
+        raw.event_id or event_id, raw.user_id, event_type or "", occurred_at, receipt.received_at, value, text.decode(),
+        experiment_id, flags, mark,
     )  # fmt: skip
+
+
+def _fault_of_names(raw: RawEvent, event_type: str | None) -> Rejection | None:
+    """What is wrong with the event's identifiers (rule 1)."""
+    if found := identifiers.fault_of_user_id(raw.user_id):
+        return Rejection("/user_id", *found)
+    if event_type is None:
+        return Rejection("/event_type", "missing", "is required")
+    if raw.type is not None and raw.type != event_type:
+        return Rejection("/type", "ambiguous", "differs from event_type, of which it is another name")
+    if found := identifiers.fault_of_text(event_type, identifiers.EVENT_TYPE_LENGTH):
+        return Rejection("/event_type", *found)
+    if raw.event_id is not None and (found := identifiers.fault_of_text(raw.event_id, identifiers.EVENT_ID_LENGTH)):
+        return Rejection("/event_id", *found)
+    return None
+
+
+def _content(properties: Mapping[str, Any], encode: Encode) -> tuple[bytes, float | None] | Rejection:
+    """The properties as JSON, and the event's value (rules 4 and 5)."""
+    if fault := _fault_of_properties(properties):
+        return fault
+    text = encode(properties)
+    if len(text) > EVENT_BYTES - _ENVELOPE_BYTES:
+        return Rejection("/properties", "too_large", "an event must stay below 32 KiB")
+    return text, _value_of(properties)
 
 
 def _occurred_at(timestamp: str | None, receipt: Receipt) -> tuple[int, int] | Rejection:
@@ -213,31 +225,32 @@ def _value_of(properties: Mapping[str, Any]) -> float | None:
 
 
 def _fault_of_properties(properties: Mapping[str, Any]) -> Rejection | None:
-    """The first property that breaks rule 4; one pass, without recursion."""
+    """The first property that breaks rule 4; without recursion."""
     keys = 0
     waiting: list[tuple[str, Any, int]] = [("/properties", properties, 1)]
     while waiting:
         pointer, holder, depth = waiting.pop()
-        if depth > PROPERTY_DEPTH:
-            return Rejection(pointer, "too_deep", f"properties may nest {PROPERTY_DEPTH} levels")
-        parts: Iterable[tuple[object, object]]
         if isinstance(holder, dict):
             keys += len(holder)
-            if keys > PROPERTY_KEYS:
-                return Rejection("/properties", "too_many_keys", f"properties may hold {PROPERTY_KEYS} keys in all")
-            for key in holder:
-                if len(key) > identifiers.EVENT_TYPE_LENGTH or "\x00" in key:
-                    return Rejection(pointer, "bad_key", "a key is at most 200 characters long, without NUL")
-            parts = holder.items()
-        else:
-            if len(holder) > ARRAY_LENGTH:
-                return Rejection(pointer, "too_long", f"an array may hold {ARRAY_LENGTH} items")
-            parts = enumerate(holder)
-        for name, value in parts:
+        if fault := _fault_of_holder(holder, depth, keys):
+            return Rejection(pointer, *fault)
+        for name, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
             if isinstance(value, dict | list):
                 waiting.append((f"{pointer}/{name}", value, depth + 1))
-            elif fault := _fault_of_scalar(value):
-                return Rejection(f"{pointer}/{name}", *fault)
+            elif found := _fault_of_scalar(value):
+                return Rejection(f"{pointer}/{name}", *found)
+    return None
+
+
+def _fault_of_holder(holder: dict[str, Any] | list[Any], depth: int, keys: int) -> tuple[str, str] | None:
+    if depth > PROPERTY_DEPTH:
+        return "too_deep", f"properties may nest {PROPERTY_DEPTH} levels"
+    if keys > PROPERTY_KEYS:
+        return "too_many_keys", f"properties may hold {PROPERTY_KEYS} keys in all"
+    if isinstance(holder, list):
+        return ("too_long", f"an array may hold {ARRAY_LENGTH} items") if len(holder) > ARRAY_LENGTH else None
+    if any(len(key) > identifiers.EVENT_TYPE_LENGTH or "\x00" in key for key in holder):
+        return "bad_key", "a key is at most 200 characters long, without NUL"
     return None
 
 

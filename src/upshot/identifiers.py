@@ -18,9 +18,29 @@ NAME_LENGTH = 120
 # One giant "user" that a broken client made of all its visitors would drown an experiment (product analytics products
 # publish the same kind of list).
 PLACEHOLDERS = frozenset(
-    ["null", "undefined", "none", "nil", "nan", "true", "false", "0", "-1", "anonymous", "guest", "distinct_id", "distinctid", "id",
-     "user_id", "not_authenticated", "email", "[object object]", "00000000-0000-0000-0000-000000000000", "void"]
-)  # fmt: skip
+    {
+        "null",
+        "undefined",
+        "none",
+        "nil",
+        "nan",
+        "true",
+        "false",
+        "0",
+        "-1",
+        "anonymous",
+        "guest",
+        "distinct_id",
+        "distinctid",
+        "id",
+        "user_id",
+        "not_authenticated",
+        "email",
+        "void",
+        "[object object]",
+        "00000000-0000-0000-0000-000000000000",
+    }
+)
 
 # C0, DEL and C1 controls, surrogates, and the two non-characters that some stores refuse.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

@@ -70,7 +70,7 @@ class SampleRatioHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:  # noqa: A001 - the field's name in the contract
+class Caution:
     """Something that a reader of the result must know."""
 
     code: str
@@ -86,7 +86,7 @@ class Health:
     late_events: int
     duplicates: int
     conflicts: int
-    warnings: list[Warning]
+    warnings: list[Caution]
 
 
 @dataclass(frozen=True, slots=True)

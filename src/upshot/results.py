@@ -26,6 +26,7 @@ from upshot.events import SECOND
 from upshot.experiments import Experiment, Status, Variant
 from upshot.metrics import Kind, Metric
 from upshot.report import (
+    Caution,
     Comparison,
     Health,
     Point,
@@ -36,7 +37,6 @@ from upshot.report import (
     SufficientStatistics,
     Summary,
     VariantReport,
-    Warning,
     Window,
 )  # fmt: skip
 
@@ -219,7 +219,7 @@ def _evidence(
 
 def _health(arms: Arms, aggregates: Aggregates, ratio: SampleRatioHealth, comparisons: Sequence[Comparison]) -> Health:
     warnings = [
-        Warning(code, message)
+        Caution(code, message)
         for code, message, applies in (
             ("sample_ratio_mismatch", "Users did not arrive in the planned shares.", ratio.ok is False),
             (

@@ -42,12 +42,12 @@ class Settings(BaseSettings):
     valid_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         validation_alias=_plain("VALID_TOKENS"),
-        description="Bearer tokens, separated by commas or as a JSON list.",
+        description='Bearer tokens of the client "default": separated by commas, or a JSON list.',
     )
     token_client_id_map: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
         validation_alias=_plain("TOKEN_CLIENT_ID_MAP"),
-        description='Which client a token belongs to: a JSON object, or token:client pairs separated by commas. A token without an entry belongs to "default".',
+        description="Which client a token belongs to: a JSON object, or token:client pairs separated by commas.",
     )  # fmt: skip
     connections_per_address: int = Field(
         1024, ge=0, description="Open connections that one address may have; 0 for no cap."

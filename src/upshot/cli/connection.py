@@ -1,4 +1,4 @@
-"""How the command line reaches the API: the running server on the data folder, a given one, or the application in this process."""
+"""How the command line reaches the API: a given server, the one that runs on the data folder, or none (in this process)."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -38,7 +38,7 @@ async def run() -> None:
         with server.listening(chosen) as (listener, address):
             running = server.Server(chosen, server.clients(chosen), listener)
             serving = asyncio.create_task(running.serve())
-            await server.started(running)
+            await running.decided.wait()
             token = server.own_token(chosen)
             try:
                 async with httpx.AsyncClient(

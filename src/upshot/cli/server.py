@@ -47,6 +47,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, settings: Settings, tokens: dict[str, str], listener: socket.socket) -> None:
         self._listener = listener
+        self.decided = asyncio.Event()  # set once it serves, or has given up
         BoundedProtocol.CONNECTIONS_PER_ADDRESS = settings.connections_per_address
         super().__init__(
             uvicorn.Config(
@@ -55,6 +56,13 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )  # fmt: skip
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the application and the socket, then say so."""
+        try:
+            await super().startup(sockets)
+        finally:
+            self.decided.set()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal ends it.
@@ -133,9 +141,3 @@ def _folder(settings: Settings) -> Path:
     if not os.access(folder, os.W_OK):
         raise ConfigurationError(f"the data folder {folder} cannot be written")
     return folder
-
-
-async def started(server: Server) -> None:
-    """Wait until the server answers, or has given up."""
-    while not server.started and not server.should_exit:
-        await asyncio.sleep(0.02)

@@ -14,11 +14,12 @@ def show(found: dict[str, Any], console: Console) -> None:
     """Print a result: the answer first, then one table per metric."""
     experiment, summary, health = found["experiment"], found["summary"], found["health"]
     colour = _COLOURS.get(summary["recommendation"], "yellow")
-    days = experiment["days_running"]
-    console.print(f"\n[bold]{escape(experiment['name'])}[/bold] ({escape(experiment['key'])}) is {experiment['status']}, "
-                  f"{0 if days is None else days:.1f} days, {summary['total_users']:,} users, {summary['total_events']:,} events")  # fmt: skip
-    console.print(f"[bold {colour}]{summary['recommendation'].replace('_', ' ')}[/]: {escape(summary['reason'])}"
-                  + (f" Confidence: {summary['confidence']}." if summary["confidence"] else ""))  # fmt: skip
+    days, users, events = experiment["days_running"] or 0, summary["total_users"], summary["total_events"]
+    title = f"\n[bold]{escape(experiment['name'])}[/bold] ({escape(experiment['key'])})"
+    console.print(f"{title} is {experiment['status']}: {days:.1f} days, {users:,} users, {events:,} events")
+    sure = f" Confidence: {summary['confidence']}." if summary["confidence"] else ""
+    recommendation = summary["recommendation"].replace("_", " ")
+    console.print(f"[bold {colour}]{recommendation}[/]: {escape(summary['reason'])}{sure}")
     ratio = health["sample_ratio"]
     if ratio["p_value"] is not None:
         console.print(f"sample ratio {'as planned' if ratio['ok'] else 'MISMATCH'} (p = {ratio['p_value']:.4f})")

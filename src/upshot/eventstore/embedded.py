@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -180,10 +181,8 @@ class EmbeddedStore:
             self._connection.unregister("fresh")
 
     def _roll_back(self) -> None:
-        try:
+        with suppress(duckdb.Error):  # the failure itself may have rolled it back
             self._connection.execute("ROLLBACK")
-        except duckdb.Error:
-            pass  # it was rolled back by the failure itself
         self._load_dictionary()
 
     # Reading

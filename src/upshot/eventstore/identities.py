@@ -62,7 +62,7 @@ class Identities:
 
 def _open(folder: Path) -> Rdict:
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
+    options.create_if_missing(True)  # noqa: FBT003 - the library's signature
     options.set_write_buffer_size(_WRITE_BUFFER)
     options.set_compression_type(DBCompressionType.none())  # hashes do not compress
     options.set_keep_log_file_num(2)

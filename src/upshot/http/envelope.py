@@ -17,6 +17,11 @@ from upshot.http.problems import problem
 CONCURRENCY = 1_000
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+# Swagger UI and ReDoc start from a script in the page, and ReDoc searches in a worker.
+_PAGE_POLICY = (
+    b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    b"connect-src 'self'; worker-src blob:; frame-ancestors 'none'"
+)
 _ALWAYS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -30,11 +35,7 @@ _API = [
 ]
 _PAGES = [
     *_ALWAYS,
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-        b"connect-src 'self'; worker-src blob:; frame-ancestors 'none'",
-    ),
+    (b"content-security-policy", _PAGE_POLICY),
 ]
 
 

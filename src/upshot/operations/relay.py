@@ -5,6 +5,7 @@ nothing; and an entry leaves the outbox only after its exposures are durable, so
 """
 
 import asyncio
+from contextlib import suppress
 
 from upshot.control import ControlStore
 from upshot.eventstore import EventStore
@@ -27,10 +28,8 @@ class Relay:
 
     async def wait(self, seconds: float) -> None:
         """Wait until there is something to relay, or for so long."""
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._wanted.wait(), seconds)
-        except TimeoutError:
-            pass
 
     async def run(self) -> int:
         """Relay everything that waits now; returns how many exposures were new."""

@@ -1,0 +1,1 @@
+"""Benchmarks: one file per question, ours and a yardstick in turn in one run. `python -m benchmarks --help` says how."""

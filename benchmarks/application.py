@@ -1,0 +1,61 @@
+"""The product's own stores and experiments, as the benchmarks use them: in this process, or behind a real server."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from tests.servers import RunningServer
+from upshot import settings
+from upshot.experiments import Draft, Experiment, VariantDraft
+from upshot.http.app import open_stores
+from upshot.operations import Stores, experiments
+
+CLIENT = "first"  # the client of tests.servers.TOKEN
+ARMS = ("control", "blue", "green")
+
+Answer = TypeVar("Answer")
+
+
+class Application:
+    """Stores in a folder, on an event loop like the server's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self.stores: Stores = self.run(open_stores(settings.load(data_dir=folder)))
+
+    def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """What a coroutine returns."""
+        return self._runner.run(work)
+
+    def experiment(self, **fields: Any) -> Experiment:
+        """A running experiment of three equal arms."""
+        draft = Draft(name="Benchmark", variants=[VariantDraft(name) for name in ARMS], **fields)
+        return self.run(experiments.create(self.stores, CLIENT, draft))
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.run(self.stores.close())
+        self._runner.close()
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Application]:
+    """The application for the time of a block."""
+    application = Application(folder)
+    try:
+        yield application
+    finally:
+        application.close()
+
+
+def create_experiment(server: RunningServer) -> str:
+    """The id of a running experiment of three equal arms, made over HTTP."""
+    with server.client() as client:
+        answer = client.post("/experiments", json={"name": "Benchmark", "variants": [{"name": name} for name in ARMS]})
+        answer.raise_for_status()
+        return str(answer.json()["id"])

@@ -1,0 +1,234 @@
+"""Every event store answers what the plain reference answers, whatever is repeated, shuffled, late or sent at once."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import reference
+from upshot import eventstore
+from upshot.aggregation import Aggregates, AggregationPlan, Period
+from upshot.events import Event, Exposure
+from upshot.eventstore import EventStore, Verdict
+from upshot.metrics import Kind, Metric
+
+START = 1_760_000_000_000_000
+HOUR = 3_600_000_000
+END = START + 100 * HOUR
+BOUGHT = Metric("bought", Kind.CONVERSION, ("buy",))
+SPENT = Metric("spent", Kind.SUM, ("buy", "refund"))
+SEEN = Metric("seen", Kind.COUNT, ("view",))
+ANY = Metric("any", Kind.COUNT, ())
+PERIODS = tuple(Period(START + n * 10 * HOUR, START + (n + 1) * 10 * HOUR) for n in range(10))
+
+
+@pytest.fixture(params=["duckdb:///{path}/events.db"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventStore]:
+    """One store of each backend."""
+    opened = await eventstore.connect(request.param.format(path=tmp_path))
+    yield opened
+    await opened.close()
+
+
+class World:
+    """Random exposures and events of two clients with the same ids, with repeats and events on the edge of rules."""
+
+    def __init__(self, seed: int, users: int = 120, events: int = 1_500) -> None:
+        chance = random.Random(seed)
+        self.contexts: dict[str, dict[str, Any]] = {
+            f"u{n}": {"country": chance.choice(["US", "DE", None, "é"]), "age": chance.randrange(3)}
+            for n in range(users)
+        }
+        self.exposures = [
+            Exposure(client, experiment, user, chance.randrange(3), 1 + chance.randrange(2),
+                     START + chance.randrange(90) * HOUR, json.dumps(self.contexts[user]))
+            for client in ("one", "two") for experiment in (1, 2) for user in self.contexts if chance.random() < 0.8
+        ]  # fmt: skip
+        self.events = [self._event(chance, number) for number in range(events)]
+        self.sent = [item for item in self.events for _ in range(chance.choice([1, 1, 1, 2, 5]))]
+        chance.shuffle(self.sent)
+
+    def _event(self, chance: random.Random, number: int) -> tuple[str, Event]:
+        user = f"u{chance.randrange(len(self.contexts))}"
+        client = chance.choice(["one", "two"])
+        when = START + chance.randrange(-5, 110) * HOUR
+        exposed = [e.exposed_at for e in self.exposures if (e.client, e.user_id) == (client, user)]
+        if exposed and chance.random() < 0.2:
+            when = chance.choice(exposed) + chance.choice([-1, 0, 1])
+        kind = chance.choice(["buy", "view", "refund", "other"])
+        value = chance.choice([None, 0.0, 1.5, 1e9 + chance.random(), -3.25])
+        event = Event(f"e{number}", user, kind, when, when, value, "{}", None, 0, number)
+        return client, event
+
+    async def fill(self, store: EventStore, order: int) -> None:
+        """Append everything, in an order of its own, in batches, half of them at once."""
+        chance = random.Random(order)
+        exposures = self.exposures * 2
+        chance.shuffle(exposures)
+        batches = _cut(self.sent, chance)
+        middle = len(exposures) // 2
+        await store.expose(exposures[:middle])
+        await asyncio.gather(
+            *(store.append(client, _of(batch, client)) for batch in batches for client in ("one", "two"))
+        )
+        await store.expose(exposures[middle:])
+
+
+def _cut(items: list[Any], chance: random.Random) -> list[list[Any]]:
+    items = list(items)
+    chance.shuffle(items)
+    batches = []
+    while items:
+        size = chance.randrange(1, 200)
+        batches.append(items[:size])
+        items = items[size:]
+    return batches
+
+
+def _of(batch: list[tuple[str, Event]], client: str) -> list[Event]:
+    return [event for owner, event in batch if owner == client]
+
+
+def same(found: Aggregates, expected: reference.Expected) -> bool:
+    """Counts equal, means and sums of squares equal up to rounding."""
+    measured = {key: value for key, value in found.measured.items() if value.users}
+    return (
+        dict(found.exposed) == expected.exposed
+        and measured.keys() == expected.measured.keys()
+        and all(
+            (measured[key].users, measured[key].events) == (value.users, value.events)
+            and measured[key].moments.n == value.moments.n
+            and measured[key].moments.mean == pytest.approx(value.moments.mean, rel=1e-9, abs=1e-9)
+            and measured[key].moments.m2 == pytest.approx(value.moments.m2, rel=1e-6, abs=1e-6)
+            for key, value in expected.measured.items()
+        )
+    )
+
+
+PLANS = {
+    "one metric": AggregationPlan(1, (BOUGHT,), None, END),
+    "several metrics": AggregationPlan(1, (BOUGHT, SPENT, SEEN, ANY), None, END),
+    "other experiment": AggregationPlan(2, (SPENT,), None, END),
+    "window": AggregationPlan(1, (BOUGHT, SPENT), START + 20 * HOUR, START + 60 * HOUR),
+    "periods": AggregationPlan(1, (BOUGHT, SPENT), None, END, PERIODS),
+    "segment": AggregationPlan(1, (BOUGHT, SEEN), None, END, (), "country"),
+    "numeric segment": AggregationPlan(1, (BOUGHT,), None, END, (), "age"),
+    "periods and segment": AggregationPlan(1, (SPENT,), None, END, PERIODS[:4], "country"),
+    "a type never seen": AggregationPlan(1, (Metric("none", Kind.SUM, ("nothing",)), BOUGHT), None, END),
+    "no such experiment": AggregationPlan(9, (BOUGHT,), None, END),
+}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_every_plan_equals_the_reference(store: EventStore, seed: int) -> None:
+    """Duplicates, shuffling, concurrency and two clients with the same ids change nothing."""
+    world = World(seed)
+    await world.fill(store, order=seed)
+
+    for name, plan in PLANS.items():
+        for client in ("one", "two"):
+            expected = reference.aggregate(client, plan, world.exposures, world.events, world.contexts)
+            assert same(await store.aggregate(client, plan), expected), name
+
+
+async def test_wrong_rules_are_told_from_the_right_one(store: EventStore) -> None:
+    """The comparison catches counting before exposure, exclusive times, and counting duplicates."""
+    world = World(3)
+    await world.fill(store, order=3)
+    plan = PLANS["several metrics"]
+    found = await store.aggregate("one", plan)
+
+    def measured_by(counts: Any) -> reference.Expected:
+        return reference.aggregate("one", plan, world.exposures, world.events, world.contexts, counts)
+
+    assert not same(found, measured_by(lambda *_: True))
+    assert not same(found, measured_by(lambda event, exposure: event.occurred_at > exposure.exposed_at))
+    again = [(client, event._replace(event_id=f"{event.event_id}-{n}")) for n, (client, event) in enumerate(world.sent)]
+    assert not same(found, reference.aggregate("one", plan, world.exposures, again, world.contexts))
+
+
+async def test_the_order_of_arrival_does_not_matter(tmp_path: Path) -> None:
+    """Three orders, three groupings: the same aggregates."""
+    world, found = World(4), []
+    for order in range(3):
+        opened = await eventstore.connect(f"duckdb:///{tmp_path / str(order)}/events.db")
+        await world.fill(opened, order)
+        found.append(await opened.aggregate("one", PLANS["several metrics"]))
+        await opened.close()
+
+    expected = reference.Expected(dict(found[0].exposed), {k: v for k, v in found[0].measured.items() if v.users})
+    assert same(found[1], expected)
+    assert same(found[2], expected)
+
+
+async def test_an_event_id_is_taken_once_for_ever(store: EventStore) -> None:
+    """The same id is a duplicate, with another content a conflict; another client's equal id is a new event."""
+    event = Event("id", "u", "buy", START, START, 1.0, "{}", None, 0, 7)
+
+    assert await store.append("one", [event, event]) == [Verdict.ACCEPTED, Verdict.DUPLICATE]
+    assert await store.append("one", [event._replace(fingerprint=8, value=99.0)]) == [Verdict.CONFLICT]
+    assert await store.append("two", [event]) == [Verdict.ACCEPTED]
+    assert [(t.event_type, t.events) for t in await store.event_types("one")] == [("buy", 1)]
+
+
+async def test_one_of_many_simultaneous_copies_is_taken(store: EventStore) -> None:
+    """A hundred callers with the same event at once: one is accepted."""
+    event = Event("id", "u", "buy", START, START, None, "{}", None, 0, 7)
+
+    verdicts = await asyncio.gather(*(store.append("one", [event]) for _ in range(100)))
+
+    assert sorted(verdict for [verdict] in verdicts) == [Verdict.ACCEPTED] + [Verdict.DUPLICATE] * 99
+
+
+async def test_what_was_appended_is_there_after_reopening(tmp_path: Path) -> None:
+    """Events, exposures and the memory of their identities survive."""
+    world = World(5, events=300)
+    url = f"duckdb:///{tmp_path}/events.db"
+    first = await eventstore.connect(url)
+    await world.fill(first, order=5)
+    before = await first.aggregate("one", PLANS["several metrics"])
+    await first.close()
+
+    second = await eventstore.connect(url)
+    await world.fill(second, order=6)
+    after = await second.aggregate("one", PLANS["several metrics"])
+    await second.close()
+
+    assert after.exposed == before.exposed
+    assert {k: (m.users, m.events) for k, m in after.measured.items()} == {
+        k: (m.users, m.events) for k, m in before.measured.items()
+    }
+    assert after.duplicates > before.duplicates
+
+
+async def test_rows_hold_every_exposed_user_with_its_numbers(store: EventStore) -> None:
+    """An export sums to the aggregates, users without events included."""
+    world = World(6)
+    await world.fill(store, order=6)
+    plan = AggregationPlan(1, (BOUGHT, SPENT, SEEN), None, END)
+
+    rows = [row async for batch in store.rows("one", plan) for row in batch]
+
+    expected = reference.aggregate("one", plan, world.exposures, world.events, world.contexts)
+    assert len({row[0] for row in rows}) == len(rows) == sum(expected.exposed.values())
+    for place, metric in enumerate(plan.metrics):
+        total = sum(m.moments.total for (_, key), m in expected.measured.items() if key == metric.key)
+        assert sum(row[5 + place] for row in rows) == pytest.approx(total)
+
+
+async def test_segment_values_are_the_commonest_first(store: EventStore) -> None:
+    """Attributes come with their values, at most as many as asked for."""
+    exposures = [Exposure("one", 1, f"u{n}", 0, 1, START, json.dumps({"country": "US" if n else "DE", "x": n}))
+                 for n in range(5)]  # fmt: skip
+    await store.expose([*exposures, replace(exposures[0], client="two", context='{"secret": "s"}')])
+
+    found = await store.segment_values("one", 1, 2)
+
+    assert found["country"] == ["US", "DE"]
+    assert len(found["x"]) == 2
+    assert set(found) == {"country", "x"}

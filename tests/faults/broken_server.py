@@ -1,0 +1,42 @@
+"""Negative controls: `upshot serve` with a durability bug put in on purpose, named by the environment's BREAK.
+
+`early`: GroupCommit.submit answers at once and lets the group be committed a quarter of a second later.
+`unsynced`: SQLite does not wait for the disk (synchronous=NORMAL).
+"""
+
+import asyncio
+import os
+from functools import partial
+from typing import Any
+
+from upshot.cli import main
+from upshot.control import dialects
+from upshot.eventstore import Verdict
+from upshot.groupcommit import GroupCommit
+
+DELAY = 0.25
+
+_durably = GroupCommit.submit
+_under_way: set[asyncio.Task[Any]] = set()
+
+
+async def _later(group: GroupCommit[Any, Any], item: Any) -> None:
+    await asyncio.sleep(DELAY)
+    await _durably(group, item)
+
+
+async def _early(group: GroupCommit[Any, Any], item: Any) -> Any:
+    task = asyncio.create_task(_later(group, item))
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    if isinstance(item, tuple):  # (client, assignments)
+        return [(assignment, True) for assignment in item[1]]
+    return [Verdict.ACCEPTED] * len(item)
+
+
+if __name__ == "__main__":
+    if os.environ["BREAK"] == "early":
+        GroupCommit.submit = _early  # type: ignore[method-assign,assignment]
+    else:
+        dialects.engines = partial(dialects.engines, synchronous="NORMAL")
+    main()

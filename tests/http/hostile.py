@@ -1,0 +1,244 @@
+"""Hostile requests: what broken, careless and malicious clients send, for every route that writes.
+
+A `Target` is a route with a body that it takes. Hostile fragments of JSON text are put into each place of that body: what
+no place may hold (`EVERYWHERE`), what this kind of place may not hold (`OF_KIND`) and values of other types. `WHOLE` are
+bodies that are wrong as a whole. Every case must be refused; each says so by being in `cases()`.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+CANARY = "c4n4ry"  # whatever was sent holds it where it can; no answer may
+
+GET_ASSIGNMENT = "GET /experiments/{id}/assignment/{user_id}"
+NDJSON = "application/x-ndjson"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A route, a body that it takes, and what belongs in each place of that body.
+
+    `slots` maps a JSON pointer to "<kind> <types>", the types being s(tring), n(umber), b(oolean), a(rray), o(bject) and
+    0 (null); `free` are the pointers of objects that may have any key.
+    """
+
+    route: str
+    path: str
+    good: Any
+    slots: Mapping[str, str]
+    free: tuple[str, ...] = ()
+    media_type: str = "application/json"
+    shape: str = ""
+
+    @property
+    def name(self) -> str:
+        """The route and which of its shapes this is."""
+        return f"{self.route} {self.shape}".rstrip()
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.route.partition(" ")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One hostile request."""
+
+    target: Target
+    label: str
+    content: bytes
+
+    @property
+    def path(self) -> str:
+        """Where to send it; `{draft}`, `{running}` and `{archived}` stand for experiments in that state."""
+        return self.target.path + self.content.decode("ascii") if self.target.method == "GET" else self.target.path
+
+
+def _nested(depth: int, opening: str = "[", core: str = "", closing: str = "]") -> str:
+    return opening * depth + core + closing * depth
+
+
+_DEEP_OBJECT = ('{"a":', "1", "}")
+
+EVERYWHERE: Mapping[str, str | bytes] = {
+    "NaN": "NaN", "minus NaN": "-NaN", "nan": "nan", "Infinity": "Infinity", "minus Infinity": "-Infinity",
+    "1e999": "1e999", "-1e999": "-1e999", "a float of 400 digits": "9" * 400 + ".0", "leading zero": "01",
+    "plus sign": "+1", "bare point": ".5", "trailing point": "1.", "hexadecimal": "0x10", "digits of Arabic": "١٢",
+    "2^53": str(2**53), "-2^53": str(-(2**53)), "2^63": str(2**63), "-2^63 - 1": str(-(2**63) - 1), "2^64": str(2**64),
+    "an integer of 5,000 digits": "9" * 5_000, "undefined": "undefined", "True": "True", "nothing": "",
+    "single quotes": f"'{CANARY}'", "comment": f'/* {CANARY} */ "a"', "two values": '"a" "b"', "trailing comma": "[1,]",
+    "lone high surrogate": rf'"{CANARY}\ud800"', "lone low surrogate": rf'"\udc00{CANARY}"',
+    "reversed pair": rf'"{CANARY}\udc00\ud800"', "surrogate in a key": rf'{{"\ud800":"{CANARY}"}}',
+    "NUL": rf'"{CANARY}\u0000"', "NUL in a key": rf'{{"a\u0000":"{CANARY}"}}', "raw NUL": f'"{CANARY}\x00"',
+    "raw line feed": f'"{CANARY}\n"', "raw tab": f'"{CANARY}\t"', "raw control character": f'"{CANARY}\x1f"',
+    "unknown escape": rf'"{CANARY}\x41"', "short escape": rf'"{CANARY}\u12"', "unterminated": f'"{CANARY}',
+    "invalid UTF-8": b'"c4n4ry\xff"', "overlong UTF-8": b'"c4n4ry\xc0\xaf"', "surrogate in UTF-8": b'"c4n4ry\xed\xa0\x80"',
+    "arrays 500 deep": _nested(500), "arrays 5,000 deep": _nested(5_000), "arrays 100,000 deep": _nested(100_000),
+    "objects 500 deep": _nested(500, *_DEEP_OBJECT), "objects 5,000 deep": _nested(5_000, *_DEEP_OBJECT),
+    "objects 100,000 deep": _nested(100_000, *_DEEP_OBJECT), "arrays 100,000 deep, open": "[" * 100_000,
+    "duplicate key": '{"a":1,"a":2}', "duplicate key, white space": '{"a" :1,"a"\t\r\n:2}',
+    "duplicate key, escaped": r'{"a":1,"\u0061":2}', "duplicate key below": '{"a":[{"b":1,"b":1}]}',
+    "duplicate key beside a fooling text": r'{"a\":":"\":","b":1,"b":"\":"}',
+}  # fmt: skip
+
+
+def _text(content: str) -> str:
+    return json.dumps(content)
+
+
+_TEXTS = {
+    "empty": '""', "only white space": '" "', "leading space": f'" {CANARY}"', "trailing space": f'"{CANARY} "',
+    "trailing line feed": rf'"{CANARY}\n"', "ideographic space": f'"\u3000{CANARY}"', "no-break space": f'"{CANARY}\u00a0"',
+    "line feed": rf'"{CANARY}\nb"', "escape character": rf'"{CANARY}\u001b[2J"', "DEL": f'"{CANARY}\x7f"',
+    "C1 control": f'"{CANARY}\u0085b"', "non-character": f'"{CANARY}\uffff"', "over-long": _text(CANARY * 40),
+    "a megabyte": _text(CANARY * 170_000),
+}  # fmt: skip
+_PLACEHOLDERS = ("null", "undefined", "None", "NIL", "NaN", "true", "FALSE", "0", "-1", "anonymous", "Guest", "distinct_id",
+                 "id", "user_id", "not_authenticated", "email", "[object Object]", "void",
+                 "00000000-0000-0000-0000-000000000000")  # fmt: skip
+_INVISIBLE = {"zero width space": "\u200b", "zero width joiner": "\u200d", "right-to-left mark": "\u200f",
+              "right-to-left override": "\u202e", "isolate": "\u2066", "byte order mark": "\ufeff", "line separator": "\u2028",
+              "Arabic letter mark": "\u061c", "word joiner": "\u2060"}  # fmt: skip
+_NUMBERS = {"the text nan": '"nan"', "the text Infinity": '"Infinity"', "a number as text": '"50"', "negative": "-1",
+            "barely negative": "-1e-9", "huge": "1e300"}  # fmt: skip
+_MOMENTS = {
+    "naive": '"2026-01-31T12:00:00"', "only a day": '"2026-01-31"', "epoch seconds": "1767225600", "epoch as text": '"1767225600"',
+    "epoch milliseconds": "1767225600000", "empty": '""', "words": f'"{CANARY}"', "year 0001": '"0001-01-01T00:00:00Z"',
+    "before year 1": '"0001-01-01T00:00:00+23:59"', "year 0000": '"0000-01-01T00:00:00Z"', "year 10000": '"10000-01-01T00:00:00Z"',
+    "offset of 99 hours": '"2026-01-31T12:00:00+99:00"', "second 60": '"2026-01-31T12:00:60Z"', "30 February": '"2026-02-30T12:00:00Z"',
+    "month 13": '"2026-13-01T12:00:00Z"', "hour 25": '"2026-01-31T25:00:00Z"', "before 2000": '"1999-12-31T23:59:59Z"',
+    "RFC 2822": '"Sat, 31 Jan 2026 12:00:00 GMT"', "time zone by name": '"2026-01-31T12:00:00[Europe/Paris]"',
+}  # fmt: skip
+_TIMES_TO_COME = {"year 9999": '"9999-12-31T23:59:59Z"', "after year 9999": '"9999-12-31T23:59:59-23:59"'}
+
+
+def _arms(*arms: Mapping[str, object]) -> str:
+    return json.dumps([{"name": f"arm {index}"} | dict(arm) for index, arm in enumerate(arms)])
+
+
+def _split(*shares: object, field: str = "traffic_allocation") -> str:
+    return _arms(*({field: share} for share in shares))
+
+
+def _where(operator: str, value: object, attribute: str = "country") -> str:
+    return json.dumps({"attribute": attribute, "operator": operator, "value": value})
+
+
+_CONDITION = json.loads(_where("eq", CANARY))
+OF_KIND: Mapping[str, Mapping[str, str]] = {
+    "any": {},
+    "text": {"over-long": _text(CANARY * 2_000)},
+    "user": _TEXTS | {f"placeholder {word}": _text(word) for word in _PLACEHOLDERS},
+    "type": _TEXTS,
+    "event id": _TEXTS,
+    "name": _TEXTS | {label: _text(CANARY + mark + "b") for label, mark in _INVISIBLE.items()},
+    "reference": {"unknown": _text(CANARY), "SQL": _text(f"{CANARY}' OR 1=1 --"), "path": '"../../etc/passwd"'},
+    "key": {"empty": '""', "upper case": '"ABC"', "space": '"a b"', "accent": '"ä"', "hyphen first": '"-a"', "line feed": r'"a\n"',
+            "slash": '"a/b"', "over-long": _text("a" * 121)},
+    "share": _NUMBERS | {"zero": "0", "over 100": "101", "sum 99": "49", "sum 100.1": "50.1", "null beside a number": "null"},
+    "percentage": _NUMBERS | {"over 100": "100.0001", "five decimals": "33.33333"},
+    "status": {"empty": '""', "not a state": _text(CANARY), "paused": '"paused"', "archived": '"archived"', "spaced": '" running"'},
+    "version": {"zero": "0", "negative": "-1", "fraction": "1.5", "text": '"1"', "another": "2147483647"},
+    "metric": {"empty": '""', "control character": rf'"{CANARY}\n"', "over-long": _text(CANARY * 40), "no event type": '{"key":"a"}',
+               "unknown field": json.dumps({"key": "a", "event_type": "b", "sql": CANARY}),
+               "unknown kind": json.dumps({"key": "a", "event_type": "b", "kind": CANARY}),
+               "list as kind": '{"key":"a","event_type":"b","kind":[]}', "number as key": '{"key":1,"event_type":"b"}'},
+    "metrics": {"51 metrics": json.dumps([f"m{index}" for index in range(51)]), "two of one key": json.dumps(
+        [{"key": "a", "event_type": "b"}, {"key": "a", "event_type": "c"}])},
+    "moment": _MOMENTS,
+    "past": _MOMENTS | _TIMES_TO_COME,
+    "attribute": {"over-long": _text(CANARY * 200), "nested": json.dumps({"a": CANARY}), "list": json.dumps([CANARY])},
+    "context": {"51 attributes": json.dumps({f"a{index}": index for index in range(51)}), "an unnamed attribute": '{"":1}',
+                "an over-long name": json.dumps({"a" * 121: 1}), "a control character in a name": r'{"a\nb":1}'},
+    "properties": {
+        "201 keys": json.dumps({f"k{index}": 1 for index in range(201)}), "an over-long key": json.dumps({"k" * 201: 1}),
+        "10,001 properties": json.dumps({f"k{index}": 1 for index in range(10_001)}), "8,193 characters": json.dumps({"a": "x" * 8_193}),
+        "a megabyte of text": json.dumps({"a": CANARY * 170_000}), "11 levels": '{"a":' + _nested(10) + "}",
+        "1,001 items": json.dumps({"a": [1] * 1_001}), "201 keys below": json.dumps({"a": [{f"k{i}": 1} for i in range(200)]}),
+        "over 32 KiB": json.dumps({f"k{index}": "x" * 8_000 for index in range(5)})},
+    "variants": {
+        "none": "[]", "one": _arms({}), "21": _arms(*[{}] * 21), "one name twice": _arms({"name": "a"}, {"name": "a"}),
+        "two controls": _arms({"is_control": True}, {"is_control": True}), "sum 99": _split(49, 50), "sum 101": _split(50, 51),
+        "negative": _split(150, -50), "zero": _split(100, 0), "all zero": _split(0, 0), "percents and weights": _arms(
+            {"traffic_allocation": 50}, {"weight": 0.5}), "one without share": _arms({"weight": 1}, {}), "weights of 0.9": _split(
+            0.5, 0.4, field="weight"), "negative weight": _split(2, -1, field="weight"), "no name": '[{"weight":1},{"weight":1}]',
+        "two names of one": _arms({"variant_name": "b"}, {}), "strings": '["a","b"]'},
+    "targeting": {
+        "unknown operator": _where(CANARY, 1), "operator of another type": '{"attribute":"a","operator":1,"value":1}',
+        "no attribute": '{"operator":"eq","value":1}', "nested repetition": _where("regex", "^(a+)+$"),
+        "overlapping branches": _where("regex", "(a|a)*b"), "repetitions in a row": _where("regex", ".*.*.*.*.*x"),
+        "back reference": _where("regex", r"(a)\1"), "look-behind": _where("regex", "(?<=a)b"), "broken pattern": _where("regex", "(["),
+        "a huge count": _where("regex", "a{999}{999}"), "101 conditions": json.dumps({"all": [_CONDITION | {"value": i} for i in range(101)]}),
+        "100,000 conditions": json.dumps({"all": [_CONDITION] * 100_000}), "unknown key": json.dumps({CANARY[:2]: CANARY}),
+        "empty group": '{"all":[]}', "empty rule in a group": '{"any":[{}]}', "15 groups deep": _nested(
+            15, '{"not":', _where("eq", 1), "}"), "countries as text": '{"countries":"US"}', "countries of numbers": '{"countries":[1]}',
+        "no version": json.dumps({"min_version": CANARY}), "1,001 values": _where("in", list(range(1_001))),
+        "null as value": _where("eq", None), "a condition in a list": f"[{_where('eq', 1)}]"},
+    "users": {"none": "[]", "1,001 users": json.dumps([f"u{index}" for index in range(1_001)])},
+    "events": {"none": "[]", "10,001 events": json.dumps([{"user_id": f"u{i}", "event_type": "t"} for i in range(10_001)])},
+    "rows": {},
+}  # fmt: skip
+_OF_TYPE = {
+    "s": [f'"{CANARY}"'], "n": ["7", "-1.5"], "b": ["true", "false"], "a": ["[]", f'["{CANARY}"]', "[[]]"],
+    "o": ["{}", f'{{"a":"{CANARY}"}}'], "0": ["null"],
+}  # fmt: skip
+
+_USER = {"user_id": "visitor 1", "context": {"country": "US"}}
+_EVENT = {"user_id": "visitor 1", "event_type": "purchase", "timestamp": "2026-01-31T12:00:00Z", "event_id": "e1",
+          "properties": {"price": 10.5, "tags": ["a"]}, "experiment_id": "running"}  # fmt: skip
+_ROW = {"user_id": "visitor 1", "variant": "a", "assigned_at": "2026-01-31T12:00:00Z", "context": {"country": "US"}}
+_ARMS = [{"name": "a", "traffic_allocation": 50, "is_control": True, "config": {"color": "red"}},
+         {"name": "b", "traffic_allocation": 50}]  # fmt: skip
+_FIELDS = {"name": "An experiment", "description": "why", "hypothesis": "so", "primary_metric": "purchase", "metrics": ["signup"],
+           "guardrails": [{"key": "errors", "event_type": "error", "kind": "count"}], "traffic_percentage": 50,
+           "targeting": {"countries": ["US"]}, "variants": _ARMS}  # fmt: skip
+_ARM_SLOTS = {"/variants/0/name": "name s", "/variants/0/traffic_allocation": "share n", "/variants/0/is_control": "any b0",
+              "/variants/0/config": "any snbao0", "/variants/0/config/color": "any snbao0"}  # fmt: skip
+_TEXT_SLOTS = {"/description": "text s0", "/hypothesis": "text s0", "/primary_metric": "type s0", "/metrics": "metrics a0",
+               "/metrics/0": "metric s", "/guardrails": "metrics a0", "/guardrails/0": "metric s",
+               "/targeting": "targeting o0", "/variants/1": "any"}  # fmt: skip
+_CREATE_SLOTS = _TEXT_SLOTS | _ARM_SLOTS | {"/name": "name s", "/key": "key s0", "/status": "status", "/traffic_percentage": "percentage n",
+                                            "/variants": "variants"}  # fmt: skip
+_PATCH_SLOTS = _TEXT_SLOTS | _ARM_SLOTS | {"/name": "name s0", "/key": "key s0", "/traffic_percentage": "percentage n0",
+                                           "/variants": "variants 0", "/version": "version 0"}  # fmt: skip
+_EVENT_SLOTS = {"/user_id": "user s", "/event_type": "type s", "/timestamp": "moment 0", "/event_id": "event id s0",
+                "/experiment_id": "reference 0", "/properties": "properties o0", "/properties/price": "any snbao0",
+                "/properties/tags/0": "any snbao0"}  # fmt: skip
+_ROW_SLOTS = {"/user_id": "user s", "/variant": "reference", "/assigned_at": "past", "/context": "context o0",
+              "/context/country": "attribute snb0"}  # fmt: skip
+_USER_SLOTS = {"/user_id": "user s", "/context": "context o", "/context/country": "attribute snb0"}
+
+
+def _below(prefix: str, slots: Mapping[str, str]) -> dict[str, str]:
+    return {prefix + pointer: kind for pointer, kind in slots.items()}
+
+
+_IMPORT = "POST /experiments/{id}/import"
+_IMPORT_PATH = "/experiments/{running}/import"
+TARGETS = (
+    Target("POST /experiments", "/experiments", _FIELDS | {"key": "a-key", "status": "draft"}, _CREATE_SLOTS, ("/variants/0/config",)),
+    Target("PATCH /experiments/{id}", "/experiments/{draft}", _FIELDS | {"key": "a-key", "version": 1}, _PATCH_SLOTS,
+           ("/variants/0/config",)),
+    Target("POST /experiments/{id}/assignments", "/experiments/{running}/assignments", {"users": ["visitor 2", _USER]},
+           {"/users": "users", "/users/0": "user s"} | _below("/users/1", _USER_SLOTS), ("/users/1/context",)),
+    Target("POST /assignments", "/assignments", _USER, _USER_SLOTS, ("/context",)),
+    Target("POST /events", "/events", _EVENT, _EVENT_SLOTS, ("/properties",), shape="(one)"),
+    Target("POST /events", "/events", [_EVENT], {"": "events"} | _below("/0", _EVENT_SLOTS), ("/0/properties",), shape="(list)"),
+    Target("POST /events", "/events", {"events": [_EVENT], "sent_at": "2026-01-31T12:00:00Z"}, {"/events": "events", "/sent_at": "sent 0"}
+           | _below("/events/0", _EVENT_SLOTS), ("/events/0/properties",), shape="(envelope)"),
+    Target("POST /events/batch", "/events/batch", [_EVENT], {"": "events"} | _below("/0", _EVENT_SLOTS), ("/0/properties",)),
+    Target(_IMPORT, _IMPORT_PATH, {"assignments": [_ROW]}, {"/assignments": "rows"} | _below("/assignments/0", _ROW_SLOTS),
+           ("/assignments/0/context",), shape="(assignments)"),
+    Target(_IMPORT, _IMPORT_PATH, {"events": [_EVENT]}, {"/events": "rows"} | _below("/events/0", _EVENT_SLOTS),
+           ("/events/0/properties",), shape="(events)"),
+    Target(_IMPORT, _IMPORT_PATH, _ROW, _ROW_SLOTS, ("/context",), NDJSON, "(assignment lines)"),
+    Target(_IMPORT, _IMPORT_PATH, _EVENT, _EVENT_SLOTS, ("/properties",), NDJSON, "(event lines)"),
+    *(Target(f"POST /experiments/{{id}}/{action}", f"/experiments/{{archived}}/{action}", {}, {})
+      for action in ("start", "pause", "resume", "complete", "archive")),
+)  # fmt: skip
