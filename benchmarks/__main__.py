@@ -5,7 +5,6 @@ stay); `--quick` uses small data, prints the tables and writes nothing.
 """
 
 import argparse
-import importlib
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -26,16 +25,10 @@ def main() -> None:
     for name in asked.names or QUESTIONS:
         started = time.monotonic()
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            section = process.submit(_answer, name, quick=asked.quick).result()
+            section = process.submit(report.answer, name, quick=asked.quick).result()
         print(f"{section}\n({name}: {time.monotonic() - started:.0f} s)\n", flush=True)
         if not asked.quick:
             report.write([section])
-
-
-def _answer(name: str, *, quick: bool) -> str:
-    question = importlib.import_module(f"benchmarks.{name}")
-    table: report.Table = question.run(quick=quick)
-    return table.text(question.__doc__ or "")
 
 
 if __name__ == "__main__":

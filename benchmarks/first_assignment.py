@@ -10,7 +10,8 @@ import asyncio
 import itertools
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -24,11 +25,13 @@ from benchmarks.measure import Measured, Sample
 from benchmarks.report import Row, Table, at_least, bounded
 from tests.servers import RunningServer, running
 from upshot.assignment import Assignment
-from upshot.control import dialects
+from upshot.events import Exposure, micros
 from upshot.experiments import Experiment
 from upshot.operations import assignments
 
 WAITING = (64, 256)
+
+_Ask = Callable[[str], Awaitable[object]]
 
 _INSERT = """
     INSERT INTO assignments (experiment, user_id, client_id, variant, phase, assigned_at, exposed_at, context)
@@ -44,42 +47,125 @@ def run(*, quick: bool) -> Table:
         folder = Path(name)
         sync = measure.sync_millis(folder)
         with opened(folder / "stores") as application:
-            grouped = _grouped(application, size)
+            grouped = _in_process(application, size)
             experiment = application.experiment(key="straight")
         with running(folder / "server") as server, closing(_straight(folder / "stores")) as straight:
             over_http = _over_http(server, straight, experiment, generator, size)
     notes = [
         f"One fdatasync of a small append takes {sync:.2f} ms here.",
-        "CPU is that of the process that stores: this one for (a) and the straight insert, the server's over HTTP.",
+        "CPU µs per assignment: this process's for (a) and the straight insert; the server's, relay to the event store included, for HTTP.",
     ]
-    return Table("First assignment", [*_rows_grouped(grouped), *_rows_http(over_http)], notes)
+    return Table("First assignment", [*_rows_in_process(grouped), *_rows_http(over_http)], notes)
 
 
-# (a) In this process
-
-
-def _grouped(application: Application, size: int) -> dict[str, Measured]:
+def _in_process(application: Application, size: int) -> dict[str, Measured]:
     experiment = application.experiment()
-    contestants: dict[str, Callable[[], Sample]] = {
-        "one": lambda: application.run(_callers(_by_store(application, experiment), 1, size // 20))
-    }
+    by_store, by_operation = _by_store(application, experiment), _by_operation(application, experiment)
+    contestants = {"one": partial(_callers, application, by_store, 1, size // 20)}
     for waiting in WAITING:
-        for name, by in (("store", _by_store), ("operation", _by_operation)):
-            ask = by(application, experiment)
-            contestants[f"{name} {waiting}"] = partial(_run_callers, application, ask, waiting, size)
+        contestants[f"store {waiting}"] = partial(_callers, application, by_store, waiting, size)
+        contestants[f"operation {waiting}"] = partial(_callers, application, by_operation, waiting, size)
     return measure.alternate(contestants)
 
 
-_Ask = Callable[[str], "asyncio.Future[object] | object"]
-
-
-def _by_store(application: Application, experiment: Experiment) -> Callable[[str], object]:
-    def ask(user_id: str) -> object:
+def _by_store(application: Application, experiment: Experiment) -> _Ask:
+    def ask(user_id: str) -> Awaitable[object]:
         now = datetime.now(UTC)
         return application.stores.control.assign(CLIENT, [Assignment(experiment.number, user_id, 1, 1, now, now, "{}")])
 
     return ask
 
 
-def _by_operation(application: Application, experiment: Experiment) -> Callable[[str], object]:
+def _by_operation(application: Application, experiment: Experiment) -> _Ask:
     return lambda user_id: assignments.assign(application.stores, CLIENT, experiment.id, user_id, {})
+
+
+def _callers(application: Application, ask: _Ask, waiting: int, size: int) -> Sample:
+    """So many callers, each asking for the next user as soon as it has an answer."""
+    users, taken = iter([f"user-{next(_numbers)}" for _ in range(size)]), list[float]()
+
+    async def caller() -> None:
+        for user_id in users:
+            asked = time.perf_counter()
+            await ask(user_id)
+            taken.append(time.perf_counter() - asked)
+
+    async def together() -> None:
+        await asyncio.gather(*(caller() for _ in range(waiting)))
+
+    found = measure.timed(lambda: application.run(together()), size)
+    taken.sort()
+    return Sample(size, found.seconds, found.cpu, taken[size // 2], taken[size * 99 // 100])
+
+
+def _over_http(
+    server: RunningServer, straight: sqlite3.Connection, experiment: Experiment, generator: load.Generator, size: int
+) -> dict[str, Measured]:
+    path = f"/experiments/{create_experiment(server)}/assignment/"
+
+    def ask(connections: int) -> Sample:
+        return generator.run(server, connections, [load.get(f"{path}user-{next(_numbers)}") for _ in range(size)])
+
+    contestants: dict[str, Callable[[], Sample]] = {}
+    for waiting in WAITING:
+        contestants[f"http {waiting}"] = partial(ask, waiting)
+        contestants[f"straight {waiting}"] = partial(_insert_straight, straight, experiment, waiting, size)
+    return measure.alternate(contestants)
+
+
+def _straight(folder: Path) -> sqlite3.Connection:
+    """The control store's own file, on a bare connection as durable as its own."""
+    connection = sqlite3.connect(folder / "control.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _insert_straight(connection: sqlite3.Connection, experiment: Experiment, group: int, size: int) -> Sample:
+    users = [f"user-{next(_numbers)}" for _ in range(size)]
+
+    def work() -> None:
+        for start in range(0, size, group):
+            now, part = datetime.now(UTC), users[start : start + group]
+            text = now.replace(tzinfo=None).isoformat(" ")
+            exposures = [Exposure(CLIENT, experiment.number, user_id, 1, 1, micros(now), "{}") for user_id in part]
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                _INSERT, [(experiment.number, user_id, CLIENT, 1, 1, text, text, "{}") for user_id in part]
+            )
+            connection.execute("INSERT INTO outbox (exposures) VALUES (?)", [msgspec.json.encode(exposures)])
+            connection.execute("COMMIT")
+
+    return measure.timed(work, size)
+
+
+def _rows_in_process(found: dict[str, Measured]) -> list[Row]:
+    one = found["one"]
+    return [
+        at_least(
+            f"(a) {'ControlStore.assign' if level == 'store' else 'operations.assign'}, {waiting} waiting",
+            _shown(ours),
+            f"one caller: {_shown(one)}",
+            ours.speed_against(one),
+            10,
+        )
+        for level in ("store", "operation")
+        for waiting in WAITING
+        for ours in [found[f"{level} {waiting}"]]
+    ]
+
+
+def _rows_http(found: dict[str, Measured]) -> list[Row]:
+    rows = []
+    for waiting in WAITING:
+        ours, straight = found[f"http {waiting}"], found[f"straight {waiting}"]
+        what = f"(b) HTTP, {waiting} connections"
+        yardstick = f"straight insert: {straight.rate:,.0f}/s, {straight.cpu_micros:.0f} µs CPU"
+        rows.append(at_least(what, _shown(ours), yardstick, ours.speed_against(straight), 0.25))
+        rows.append(bounded(f"{what}: p99", ours.p99, "ms", 50))
+    return rows
+
+
+def _shown(found: Measured) -> str:
+    times = f"p50 {found.p50:.1f} ms, p99 {found.p99:.1f} ms"
+    return f"{found.rate:,.0f}/s, {times}, {found.cpu_micros:.0f} µs CPU"

@@ -1,5 +1,6 @@
 """What a question found, as a table, and the page that all of them make up."""
 
+import importlib
 import os
 import platform
 import re
@@ -61,6 +62,13 @@ def at_most(what: str, ours: str, yardstick: str, ratio: float, bound: float | N
 def bounded(what: str, ours: float, unit: str, bound: float, yardstick: str = "", ratio: str = "") -> Row:
     """A row whose own figure has a bound, whatever the yardstick does."""
     return Row(what, f"{ours:,.3g} {unit}", yardstick, ratio, f"≤ {bound:g} {unit}", ours <= bound)
+
+
+def answer(name: str, *, quick: bool) -> str:
+    """Run the question of that name; returns its section of the page."""
+    question = importlib.import_module(f"benchmarks.{name}")
+    table: Table = question.run(quick=quick)
+    return table.text(question.__doc__ or "")
 
 
 def write(sections: Sequence[str]) -> None:

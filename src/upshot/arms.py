@@ -54,7 +54,7 @@ class Arms:
         interval = statistics.proportion_interval if metric.kind is Kind.CONVERSION else statistics.mean_interval
         return MetricValue(
             kind=metric.kind,
-            value=moments.mean if moments.n else None,
+            value=_mean(metric, moments, users),
             interval=bounds(interval(moments, alpha)),
             sample_size=moments.n,
             users_with_events=users,
@@ -64,6 +64,13 @@ class Arms:
             else float(users if metric.kind is Kind.CONVERSION else events),
             variance=moments.variance,
         )
+
+
+def _mean(metric: Metric, moments: Moments, users: int) -> float | None:
+    """The mean over all users; of counts it is exact, not merged from parts."""
+    if not moments.n:
+        return None
+    return users / moments.n if metric.kind is Kind.CONVERSION else moments.mean
 
 
 def bounds(interval: Interval | None) -> Bounds | None:

@@ -92,7 +92,7 @@ def _effect(arms: Arms, variant: Variant, metric: Metric, alpha: float) -> Effec
     """The effect within one phase, or put together from several."""
     strata = arms.strata(variant, metric)
     if len(strata) > 1:
-        return statistics.compare_strata(strata, alpha)
+        return statistics.compare_strata(strata, alpha, proportions=metric.kind is Kind.CONVERSION)
     control, treatment = strata[0] if strata else (statistics.Moments(), statistics.Moments())
     compared = statistics.compare_proportions if metric.kind is Kind.CONVERSION else statistics.compare_means
     return compared(control, treatment, alpha)

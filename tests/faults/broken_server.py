@@ -6,7 +6,6 @@
 
 import asyncio
 import os
-from functools import partial
 from typing import Any
 
 from upshot.cli import main
@@ -17,6 +16,7 @@ from upshot.groupcommit import GroupCommit
 DELAY = 0.25
 
 _durably = GroupCommit.submit
+_engines = dialects.engines
 _under_way: set[asyncio.Task[Any]] = set()
 
 
@@ -34,9 +34,13 @@ async def _early(group: GroupCommit[Any, Any], item: Any) -> Any:
     return [Verdict.ACCEPTED] * len(item)
 
 
+def _not_waiting(url: str, **_: Any) -> Any:
+    return _engines(url, synchronous="NORMAL")
+
+
 if __name__ == "__main__":
     if os.environ["BREAK"] == "early":
         GroupCommit.submit = _early  # type: ignore[method-assign,assignment]
     else:
-        dialects.engines = partial(dialects.engines, synchronous="NORMAL")
+        dialects.engines = _not_waiting
     main()

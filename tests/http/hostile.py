@@ -1,63 +1,15 @@
-"""Hostile requests: what broken, careless and malicious clients send, for every route that writes.
+"""Hostile values: what broken, careless and malicious clients send, as fragments of JSON text and as whole bodies.
 
-A `Target` is a route with a body that it takes. Hostile fragments of JSON text are put into each place of that body: what
-no place may hold (`EVERYWHERE`), what this kind of place may not hold (`OF_KIND`) and values of other types. `WHOLE` are
-bodies that are wrong as a whole. Every case must be refused; each says so by being in `cases()`.
+`EVERYWHERE` may stand in no place of a body, `OF_KIND` not where that kind of value belongs, `OF_TYPE` not where another type
+does. `WHOLE` are bodies that are wrong by themselves, `ALTERED` spoils a good one. `hostile_requests.py` puts them in place.
 """
 
-import copy
+import gzip
 import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import reduce
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import quote
 
 CANARY = "c4n4ry"  # whatever was sent holds it where it can; no answer may
-
-GET_ASSIGNMENT = "GET /experiments/{id}/assignment/{user_id}"
-NDJSON = "application/x-ndjson"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A route, a body that it takes, and what belongs in each place of that body.
-
-    `slots` maps a JSON pointer to "<kind> <types>", the types being s(tring), n(umber), b(oolean), a(rray), o(bject) and
-    0 (null); `free` are the pointers of objects that may have any key.
-    """
-
-    route: str
-    path: str
-    good: Any
-    slots: Mapping[str, str]
-    free: tuple[str, ...] = ()
-    media_type: str = "application/json"
-    shape: str = ""
-
-    @property
-    def name(self) -> str:
-        """The route and which of its shapes this is."""
-        return f"{self.route} {self.shape}".rstrip()
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return self.route.partition(" ")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One hostile request."""
-
-    target: Target
-    label: str
-    content: bytes
-
-    @property
-    def path(self) -> str:
-        """Where to send it; `{draft}`, `{running}` and `{archived}` stand for experiments in that state."""
-        return self.target.path + self.content.decode("ascii") if self.target.method == "GET" else self.target.path
 
 
 def _nested(depth: int, opening: str = "[", core: str = "", closing: str = "]") -> str:
@@ -136,7 +88,7 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
     "text": {"over-long": _text(CANARY * 2_000)},
     "user": _TEXTS | {f"placeholder {word}": _text(word) for word in _PLACEHOLDERS},
     "type": _TEXTS,
-    "event id": _TEXTS,
+    "event-id": _TEXTS,
     "name": _TEXTS | {label: _text(CANARY + mark + "b") for label, mark in _INVISIBLE.items()},
     "reference": {"unknown": _text(CANARY), "SQL": _text(f"{CANARY}' OR 1=1 --"), "path": '"../../etc/passwd"'},
     "key": {"empty": '""', "upper case": '"ABC"', "space": '"a b"', "accent": '"ä"', "hyphen first": '"-a"', "line feed": r'"a\n"',
@@ -182,63 +134,43 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "null as value": _where("eq", None), "a condition in a list": f"[{_where('eq', 1)}]"},
     "users": {"none": "[]", "1,001 users": json.dumps([f"u{index}" for index in range(1_001)])},
     "events": {"none": "[]", "10,001 events": json.dumps([{"user_id": f"u{i}", "event_type": "t"} for i in range(10_001)])},
+    "sent": {label: _MOMENTS[label] for label in ("naive", "epoch seconds", "epoch as text", "empty", "words", "offset of 99 hours")},
     "rows": {},
 }  # fmt: skip
-_OF_TYPE = {
+OF_TYPE: Mapping[str, Sequence[str]] = {
     "s": [f'"{CANARY}"'], "n": ["7", "-1.5"], "b": ["true", "false"], "a": ["[]", f'["{CANARY}"]', "[[]]"],
     "o": ["{}", f'{{"a":"{CANARY}"}}'], "0": ["null"],
 }  # fmt: skip
 
-_USER = {"user_id": "visitor 1", "context": {"country": "US"}}
-_EVENT = {"user_id": "visitor 1", "event_type": "purchase", "timestamp": "2026-01-31T12:00:00Z", "event_id": "e1",
-          "properties": {"price": 10.5, "tags": ["a"]}, "experiment_id": "running"}  # fmt: skip
-_ROW = {"user_id": "visitor 1", "variant": "a", "assigned_at": "2026-01-31T12:00:00Z", "context": {"country": "US"}}
-_ARMS = [{"name": "a", "traffic_allocation": 50, "is_control": True, "config": {"color": "red"}},
-         {"name": "b", "traffic_allocation": 50}]  # fmt: skip
-_FIELDS = {"name": "An experiment", "description": "why", "hypothesis": "so", "primary_metric": "purchase", "metrics": ["signup"],
-           "guardrails": [{"key": "errors", "event_type": "error", "kind": "count"}], "traffic_percentage": 50,
-           "targeting": {"countries": ["US"]}, "variants": _ARMS}  # fmt: skip
-_ARM_SLOTS = {"/variants/0/name": "name s", "/variants/0/traffic_allocation": "share n", "/variants/0/is_control": "any b0",
-              "/variants/0/config": "any snbao0", "/variants/0/config/color": "any snbao0"}  # fmt: skip
-_TEXT_SLOTS = {"/description": "text s0", "/hypothesis": "text s0", "/primary_metric": "type s0", "/metrics": "metrics a0",
-               "/metrics/0": "metric s", "/guardrails": "metrics a0", "/guardrails/0": "metric s",
-               "/targeting": "targeting o0", "/variants/1": "any"}  # fmt: skip
-_CREATE_SLOTS = _TEXT_SLOTS | _ARM_SLOTS | {"/name": "name s", "/key": "key s0", "/status": "status", "/traffic_percentage": "percentage n",
-                                            "/variants": "variants"}  # fmt: skip
-_PATCH_SLOTS = _TEXT_SLOTS | _ARM_SLOTS | {"/name": "name s0", "/key": "key s0", "/traffic_percentage": "percentage n0",
-                                           "/variants": "variants 0", "/version": "version 0"}  # fmt: skip
-_EVENT_SLOTS = {"/user_id": "user s", "/event_type": "type s", "/timestamp": "moment 0", "/event_id": "event id s0",
-                "/experiment_id": "reference 0", "/properties": "properties o0", "/properties/price": "any snbao0",
-                "/properties/tags/0": "any snbao0"}  # fmt: skip
-_ROW_SLOTS = {"/user_id": "user s", "/variant": "reference", "/assigned_at": "past", "/context": "context o0",
-              "/context/country": "attribute snb0"}  # fmt: skip
-_USER_SLOTS = {"/user_id": "user s", "/context": "context o", "/context/country": "attribute snb0"}
+WHOLE: Mapping[str, bytes] = {
+    "no body": b"", "white space": b" \r\n\t ", "null": b"null", "true": b"true", "a number": b"0", "a text": b'"c4n4ry"', "an empty list": b"[]",
+    "lists": b"[[]]", "a list of null": b"[null]", "two documents": b"{}{}", "a form": b"user_id=c4n4ry&event_type=a", "XML": b"<a>c4n4ry</a>",
+    "YAML": b"user_id: c4n4ry", "single quotes": b"{'user_id': 'c4n4ry'}", "a bare key": b'{user_id: "c4n4ry"}', "an open object": b"{",
+    "a key alone": b'{"user_id"', "bytes": bytes(range(256)), "zeros": b"\0" * 1_000, "pickle": b"\x80\x04]\x94.", "gzip": gzip.compress(b"{}"),
+    "arrays 500 deep": b"[" * 500 + b"]" * 500, "arrays 100,000 deep": b"[" * 100_000 + b"]" * 100_000, "open arrays": b"[" * 100_000,
+    "open objects": b'{"a":' * 50_000, "closing brackets": b"]" * 1_000, "a long text": b'"' + b"c4n4ry" * 100_000 + b'"',
+    "a long number": b"1" * 100_000,
+}  # fmt: skip
+ALTERED: Mapping[str, Callable[[bytes], bytes]] = {
+    "byte order mark": lambda good: b"\xef\xbb\xbf" + good, "UTF-16": lambda good: good.decode().encode("utf-16"),
+    "UTF-16BE": lambda good: good.decode().encode("utf-16-be"), "UTF-32": lambda good: good.decode().encode("utf-32-le"),
+    "truncated by one": lambda good: good[:-1], "the first half": lambda good: good[: len(good) // 2], "in a text": lambda good: b'"' + good,
+    "a closing bracket more": lambda good: good + b"]", "a second document": lambda good: good + b" " + good, "a comma": lambda good: good + b",",
+    "a zero behind": lambda good: good + b"\0", "a comment behind": lambda good: good + b" // c4n4ry", "JSONP": lambda good: b"f(" + good + b")",
+    "in a list of lists": lambda good: b"[[" + good + b"]]", "an anti-hijacking prefix": lambda good: b")]}'," + good,
+}  # fmt: skip
+UNKNOWN_FIELDS = ("client_id", "tenant_id", "status", "assigned_at", "id", "number", "salt", "is_admin", "__proto__", "$where", "")
 
-
-def _below(prefix: str, slots: Mapping[str, str]) -> dict[str, str]:
-    return {prefix + pointer: kind for pointer, kind in slots.items()}
-
-
-_IMPORT = "POST /experiments/{id}/import"
-_IMPORT_PATH = "/experiments/{running}/import"
-TARGETS = (
-    Target("POST /experiments", "/experiments", _FIELDS | {"key": "a-key", "status": "draft"}, _CREATE_SLOTS, ("/variants/0/config",)),
-    Target("PATCH /experiments/{id}", "/experiments/{draft}", _FIELDS | {"key": "a-key", "version": 1}, _PATCH_SLOTS,
-           ("/variants/0/config",)),
-    Target("POST /experiments/{id}/assignments", "/experiments/{running}/assignments", {"users": ["visitor 2", _USER]},
-           {"/users": "users", "/users/0": "user s"} | _below("/users/1", _USER_SLOTS), ("/users/1/context",)),
-    Target("POST /assignments", "/assignments", _USER, _USER_SLOTS, ("/context",)),
-    Target("POST /events", "/events", _EVENT, _EVENT_SLOTS, ("/properties",), shape="(one)"),
-    Target("POST /events", "/events", [_EVENT], {"": "events"} | _below("/0", _EVENT_SLOTS), ("/0/properties",), shape="(list)"),
-    Target("POST /events", "/events", {"events": [_EVENT], "sent_at": "2026-01-31T12:00:00Z"}, {"/events": "events", "/sent_at": "sent 0"}
-           | _below("/events/0", _EVENT_SLOTS), ("/events/0/properties",), shape="(envelope)"),
-    Target("POST /events/batch", "/events/batch", [_EVENT], {"": "events"} | _below("/0", _EVENT_SLOTS), ("/0/properties",)),
-    Target(_IMPORT, _IMPORT_PATH, {"assignments": [_ROW]}, {"/assignments": "rows"} | _below("/assignments/0", _ROW_SLOTS),
-           ("/assignments/0/context",), shape="(assignments)"),
-    Target(_IMPORT, _IMPORT_PATH, {"events": [_EVENT]}, {"/events": "rows"} | _below("/events/0", _EVENT_SLOTS),
-           ("/events/0/properties",), shape="(events)"),
-    Target(_IMPORT, _IMPORT_PATH, _ROW, _ROW_SLOTS, ("/context",), NDJSON, "(assignment lines)"),
-    Target(_IMPORT, _IMPORT_PATH, _EVENT, _EVENT_SLOTS, ("/properties",), NDJSON, "(event lines)"),
-    *(Target(f"POST /experiments/{{id}}/{action}", f"/experiments/{{archived}}/{action}", {}, {})
-      for action in ("start", "pause", "resume", "complete", "archive")),
-)  # fmt: skip
+USER_IDS = {
+    "none": "", "space first": "%20c4n4ry", "space last": "c4n4ry%20", "NUL": "c4n4ry%00", "line feed": "c4n4ry%0A", "escape": "%1B[2Jc4n4ry",
+    "DEL": "c4n4ry%7F", "C1 control": "c4n4ry%C2%85b", "invalid UTF-8": "c4n4ry%FF", "overlong UTF-8": "c4n4ry%C0%AF",
+    "surrogate": "c4n4ry%ED%A0%80", "cut UTF-8": "c4n4ry%E2%82", "non-character": "c4n4ry%EF%BF%BF", "ideographic space": "%E3%80%80c4n4ry",
+    "over-long": "c4n4ry" * 40, "over-long, encoded": "%C3%A9" * 201, "5,000 characters": "c4n4ry" * 833,
+    **{f"placeholder {word}": quote(word) for word in _PLACEHOLDERS},
+}  # fmt: skip
+QUERIES = {
+    "NUL": "a=c4n4ry%00", "over-long": "a=" + "c4n4ry" * 200, "no name": "=c4n4ry", "over-long name": "a" * 121 + "=1",
+    "control character in a name": "a%0Ab=c4n4ry", "a name twice": "a=c4n4ry&a=1", "a name twice, encoded": "a=c4n4ry&%61=1",
+    "invalid UTF-8": "a=c4n4ry%FF", "surrogate": "a=c4n4ry%ED%A0%80", "51 attributes": "&".join(f"a{i}=1" for i in range(51)),
+    "1,000 attributes": "&".join(f"a{i}=1" for i in range(1_000)), "9,000 bytes": "&".join(f"a{i}=" + "x" * 999 for i in range(9)),
+}  # fmt: skip

@@ -103,7 +103,7 @@ def _metrics(experiment: Experiment, asked: Asked) -> tuple[tuple[Metric, ...], 
 
 
 def _plan(experiment: Experiment, chosen: tuple[Metric, ...], asked: Asked, now: datetime) -> AggregationPlan:
-    end = asked.end or experiment.ended_at or now
+    end = asked.end or experiment.ended_at or now + timedelta.resolution  # what happened this very moment counts
     if asked.start is not None and asked.start >= end:
         raise Invalid.of(Fault("/query/start_date", "empty_window", "must lie before the end"))
     if asked.start is not None and end - asked.start > WIDEST:

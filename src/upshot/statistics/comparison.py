@@ -106,16 +106,19 @@ def compare_means(control: Moments, treatment: Moments, alpha: float) -> Effect:
     return _tested(method, arm0, arm1, student_critical_value(alpha, freedom), freedom)
 
 
-def compare_strata(strata: Sequence[tuple[Moments, Moments]], alpha: float) -> Effect:
+def compare_strata(strata: Sequence[tuple[Moments, Moments]], alpha: float, *, proportions: bool = False) -> Effect:
     """Post-stratified z-test over strata of (control, treatment), such as phases with different allocations.
 
     Each arm's mean is the sum of (N_k/N) m_ak with variance the sum of (N_k/N)² V_ak, N_k the users of both
-    arms in stratum k. Strata in which an arm has fewer than two users are left out; with none left the status
-    is "too_few". Raises ValueError unless 0 < alpha < 1. Source: Miratrix, Sekhon & Yu (2013), fixed strata.
+    arms in stratum k. With `proportions` (values of 0 and 1) V_ak is that of the stratum's pooled proportion, as in
+    the unstratified test: an arm's own variance alarms too often for rare events in unequal splits. Strata in which
+    an arm has fewer than two users are left out; with none left the status is "too_few". Raises ValueError unless
+    0 < alpha < 1. Source: Miratrix, Sekhon & Yu (2013), fixed strata.
     """
     critical = normal_critical_value(alpha)
     method = "stratified_z"
-    usable = [(c, t, c.n + t.n) for c, t in strata if c.n >= 2 and t.n >= 2]
+    alike = map(_of_pooled_variance, strata) if proportions else strata
+    usable = [(c, t, c.n + t.n) for c, t in alike if c.n >= 2 and t.n >= 2]
     if not usable:
         return _untested("too_few", method, None, None)
     total = sum(users for _, _, users in usable)
@@ -124,6 +127,14 @@ def compare_strata(strata: Sequence[tuple[Moments, Moments]], alpha: float) -> E
     if _all_alike(arm0, arm1):
         return _untested("zero_variance", method, arm0[0], arm1[0])
     return _tested(method, arm0, arm1, critical, None)
+
+
+def _of_pooled_variance(stratum: tuple[Moments, Moments]) -> tuple[Moments, Moments]:
+    """Both arms with the variance that a proportion common to both would have."""
+    common = (stratum[0] + stratum[1]).mean
+    variance = common * (1.0 - common)
+    first, second = (Moments(arm.n, arm.mean, variance * max(arm.n - 1, 0)) for arm in stratum)
+    return first, second
 
 
 def _post_stratified(cells: Sequence[tuple[float, Moments]]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from upshot.statistics.tails import normal_critical_value, normal_p_value
 RUNS, ALPHA = 2_000, 0.05
 BAND = range(69, 134)
 PHASES = ((9_000, 1_000, 0.05), (2_000, 2_000, 0.2))
+RARE = ((9_000, 1_000, 0.005), (9_500, 500, 0.005))
 Verdict = Callable[[Moments, Moments], float | None]
 
 
@@ -64,10 +65,10 @@ def test_small_samples_of_means_alarm_at_the_level() -> None:
     assert alarms([normal_p_value(effect.statistic or 0.0) for effect in effects]) > BAND[-1]
 
 
-def phase_runs() -> list[list[tuple[Moments, Moments]]]:
+def phase_runs(phases: tuple[tuple[int, int, float], ...] = PHASES) -> list[list[tuple[Moments, Moments]]]:
     """Two phases per run whose allocation and base rate both change, without any effect."""
     rng = np.random.default_rng(11)
-    drawn = [(rng.binomial(n0, p, RUNS).tolist(), rng.binomial(n1, p, RUNS).tolist(), n0, n1) for n0, n1, p in PHASES]
+    drawn = [(rng.binomial(n0, p, RUNS).tolist(), rng.binomial(n1, p, RUNS).tolist(), n0, n1) for n0, n1, p in phases]
     return [
         [(Moments.binomial(n0, a[run]), Moments.binomial(n1, b[run])) for a, b, n0, n1 in drawn] for run in range(RUNS)
     ]
@@ -79,6 +80,13 @@ def test_phases_with_other_allocations_alarm_at_the_level() -> None:
     assert alarms([compare_strata(run, ALPHA).p_value for run in runs]) in BAND
     pooled = [compare_means(one[0] + two[0], one[1] + two[1], ALPHA).p_value for one, two in runs]
     assert alarms(pooled) > RUNS // 2
+
+
+def test_rare_conversions_over_unequal_phases_alarm_at_the_level() -> None:
+    """With the pooled variance of each phase the test stays within the band; with each arm's own it does not."""
+    runs = phase_runs(RARE)
+    assert alarms([compare_strata(run, ALPHA, proportions=True).p_value for run in runs]) in BAND
+    assert alarms([compare_strata(run, ALPHA).p_value for run in runs]) > BAND[-1]
 
 
 def test_always_valid_looks_may_be_taken_every_day() -> None:
