@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 from hypothesis import HealthCheck, settings
-
 from tests.servers import OTHER_TOKEN, TOKEN, RunningServer, running
+
 from upshot import cache, control, eventstore
 from upshot.clock import FixedClock
 from upshot.http.app import create_app

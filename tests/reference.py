@@ -30,26 +30,26 @@ def aggregate(
         if exposure.client == client and exposure.experiment == plan.experiment and exposure.exposed_at < plan.end:
             first.setdefault(exposure.user_id, exposure)
     distinct: dict[str, Event] = {}
-    for owner, event in events:
-        if owner == client:
-            distinct.setdefault(event.event_id, event)
+    for _, event in (item for item in events if item[0] == client):
+        distinct.setdefault(event.event_id, event)
     exposed: dict[Cell, int] = {}
     for exposure in first.values():
         for cell in _cells(plan, exposure, exposure.exposed_at, contexts):
             exposed[cell] = exposed.get(cell, 0) + 1
     values: dict[tuple[Cell, str], dict[str, list[float]]] = {}
     for event in distinct.values():
-        owner_exposure = first.get(event.user_id)
-        if owner_exposure is None or not _in_window(plan, event) or not counts(event, owner_exposure):
+        owner = first.get(event.user_id)
+        if owner is None or not _in_window(plan, event) or not counts(event, owner):
             continue
-        for metric in plan.metrics:
-            if metric.event_types and event.event_type not in metric.event_types:
-                continue
-            for cell in _cells(plan, owner_exposure, event.occurred_at, contexts):
-                users = values.setdefault((cell, metric.key), {})
-                users.setdefault(event.user_id, []).append(event.value or 0.0)
+        for cell in _cells(plan, owner, event.occurred_at, contexts):
+            for key in _keys(plan, event):
+                values.setdefault((cell, key), {}).setdefault(event.user_id, []).append(event.value or 0.0)
     metrics = {metric.key: metric for metric in plan.metrics}
     return Expected(exposed, {key: _measured(metrics[key[1]], users) for key, users in values.items()})
+
+
+def _keys(plan: AggregationPlan, event: Event) -> list[str]:
+    return [metric.key for metric in plan.metrics if not metric.event_types or event.event_type in metric.event_types]
 
 
 def _in_window(plan: AggregationPlan, event: Event) -> bool:
@@ -71,6 +71,10 @@ def _cells(
 
 
 def _measured(metric: Metric, users: Mapping[str, Sequence[float]]) -> Measured:
-    numbers = {Kind.CONVERSION: lambda _: 1.0, Kind.COUNT: lambda v: float(len(v)), Kind.SUM: sum}[metric.kind]
-    moments = Moments.of([numbers(values) for values in users.values()])
+    numbers: Mapping[Kind, Callable[[Sequence[float]], float]] = {
+        Kind.CONVERSION: lambda _: 1.0,
+        Kind.COUNT: len,
+        Kind.SUM: sum,
+    }
+    moments = Moments.of([numbers[metric.kind](values) for values in users.values()])
     return Measured(len(users), sum(len(values) for values in users.values()), moments)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-TOKEN = "first-token-for-tests"
-OTHER_TOKEN = "second-token-for-tests"
+TOKEN = "first-token-for-tests"  # noqa: S105 - of a server that lives for one test
+OTHER_TOKEN = "second-token-for-tests"  # noqa: S105
 _CLIENTS = f"{TOKEN}:first,{OTHER_TOKEN}:second"
 
 

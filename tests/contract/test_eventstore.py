@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests import reference
+
 from upshot import eventstore
 from upshot.aggregation import Aggregates, AggregationPlan, Period
 from upshot.events import Event, Exposure

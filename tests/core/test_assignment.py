@@ -4,6 +4,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -30,7 +31,7 @@ def experiment(*weights: int, salt: str = "salt", **draft: object) -> Experiment
     """An experiment with those weights."""
     drafts = [VariantDraft(f"v{place}", weight=Decimal(weight)) for place, weight in enumerate(weights)]
     made = experiments.create(Draft("Shares", drafts, **draft), NOW, FixedClock().new_id)  # type: ignore[arg-type]
-    return experiments.dataclasses.replace(made, salt=salt)
+    return replace(made, salt=salt)
 
 
 def chance_of_shares(weights: list[int], users: int, hashed: Callable[..., int], salt: str = "salt") -> float:
@@ -117,7 +118,7 @@ def test_raising_the_traffic_never_moves_a_user_that_was_in(lower: int, higher: 
     """Who is in at a percentage is in, with the same variant, at every higher one."""
     lower, higher = sorted((lower, higher))
     whole = experiment(1, 1)
-    small, large = (experiments.dataclasses.replace(whole, traffic=traffic) for traffic in (lower, higher))
+    small, large = (replace(whole, traffic=traffic) for traffic in (lower, higher))
 
     before, after = decide(small, str(user), {}), decide(large, str(user), {})
 
@@ -126,7 +127,7 @@ def test_raising_the_traffic_never_moves_a_user_that_was_in(lower: int, higher: 
 
 def test_traffic_and_variant_are_independent() -> None:
     """Among the users of 30 % traffic the shares still follow the weights; using one hash for both is caught."""
-    half = experiments.dataclasses.replace(experiment(1, 1), traffic=300_000)
+    half = replace(experiment(1, 1), traffic=300_000)
     inside = [decide(half, f"user-{n}", {}).variant for n in range(30_000)]
     shares = [sum(v is not None and v.position == place for v in inside) for place in (0, 1)]
     same_hash = [choose([1, 1], hash64("salt", f"user-{n}")) for n in range(30_000)
@@ -143,7 +144,7 @@ def test_traffic_and_variant_are_independent() -> None:
 )
 def test_an_experiment_that_does_not_run_takes_no_new_user(state: Status, reason: str) -> None:
     """Only a running experiment decides for new users."""
-    still = experiments.dataclasses.replace(experiment(1, 1), status=state)
+    still = replace(experiment(1, 1), status=state)
 
     assert decide(still, "somebody", {}) == assignment.Decision(None, reason)
 

@@ -179,8 +179,7 @@ async def test_phases_are_compared_within_themselves(stores: Stores, clock: Fixe
     cells = [("a", 0, 900, 450), ("b", 0, 100, 50), ("a", 4, 100, 10), ("b", 4, 900, 90)]
     rows, buyers = [], []
     for arm, day, users, buying in cells:
-        for number in range(users):
-            rows.append(Elsewhere(f"{arm}-{day}-{number}", arm, START + timedelta(days=day), {}))
+        rows += [Elsewhere(f"{arm}-{day}-{n}", arm, START + timedelta(days=day), {}) for n in range(users)]
         buyers += [f"{arm}-{day}-{number}" for number in range(buying)]
     await assignments.import_assignments(stores, "one", experiment.id, list(enumerate(rows)))
     for buyer in buyers:
@@ -212,7 +211,7 @@ async def test_days_are_those_of_the_time_zone(stores: Stores, clock: FixedClock
     assert set(lengths) == {23.0, 24.0}
     assert sum(p.events for p in points) == found.variants[1].metrics["buy"].events == 80
     assert [p.users for p in points] == [2] * len(points)
-    assert [p.new_users for p in points][0] == 2
+    assert points[0].new_users == 2
 
 
 async def test_segments_split_the_users_and_correct_for_their_number(stores: Stores, clock: FixedClock) -> None:

@@ -31,7 +31,9 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 def _table(found: dict[str, Any], metric: str) -> Table:
     kind = found["variants"][0]["metrics"][metric]["kind"]
-    table = Table(title=f"{escape(metric)} ({kind})", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=f"{escape(metric)} ({kind})", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for name in ("variant", "users", "value", "lift", "95 % interval", "p-value", "verdict"):
         table.add_column(name, no_wrap=True, justify="left" if name in {"variant", "verdict"} else "right")
     compared = {c["variant"]: c for c in found["comparisons"] if c["metric"] == metric}
