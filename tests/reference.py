@@ -77,4 +77,5 @@ def _measured(metric: Metric, users: Mapping[str, Sequence[float]]) -> Measured:
         Kind.SUM: sum,
     }
     moments = Moments.of([numbers[metric.kind](values) for values in users.values()])
-    return Measured(len(users), sum(len(values) for values in users.values()), moments)
+    events = sum(len(values) for values in users.values())
+    return Measured(len(users), events, moments.total, moments)

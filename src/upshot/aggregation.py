@@ -50,10 +50,14 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One metric in one cell: how many users had such events, how many events, and the moments over those users."""
+    """One metric in one cell: users who had such events, the events, their total, and the moments over those users.
+
+    The total says what the moments' mean times n says, without the rounding of a merge.
+    """
 
     users: int
     events: int
+    total: float
     moments: Moments
 
 

@@ -1,6 +1,8 @@
 """The arms of an experiment as the analysis sees them: users and moments by variant, phase and metric."""
 
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from upshot import statistics
@@ -11,7 +13,7 @@ from upshot.report import Bounds, MetricValue
 from upshot.statistics import Interval, Moments
 
 Key = TypeVar("Key")
-_NOTHING = Measured(0, 0, Moments())
+_NOTHING = Measured(0, 0, 0.0, Moments())
 
 
 class Arms:
@@ -36,7 +38,7 @@ class Arms:
     def measured(self, variant: Variant, phase: int, metric: Metric) -> Measured:
         """What was measured, the users without events included."""
         found = self._measured.get((variant.position, phase, metric.key), _NOTHING)
-        return Measured(found.users, found.events, found.moments.padded(self.users(variant, phase)))
+        return replace(found, moments=found.moments.padded(self.users(variant, phase)))
 
     def strata(self, variant: Variant, metric: Metric) -> list[tuple[Moments, Moments]]:
         """Moments of control and variant in each phase in which either has users."""
@@ -50,27 +52,18 @@ class Arms:
         """One metric of one variant, over all its users."""
         parts = [self.measured(variant, phase, metric) for phase in self.phases]
         moments = sum((part.moments for part in parts), Moments())
-        users, events = sum(part.users for part in parts), sum(part.events for part in parts)
+        total = math.fsum(part.total for part in parts)
         interval = statistics.proportion_interval if metric.kind is Kind.CONVERSION else statistics.mean_interval
         return MetricValue(
             kind=metric.kind,
-            value=_mean(metric, moments, users),
+            value=total / moments.n if moments.n else None,
             interval=bounds(interval(moments, alpha)),
             sample_size=moments.n,
-            users_with_events=users,
-            events=events,
-            sum=moments.total
-            if metric.kind is Kind.SUM
-            else float(users if metric.kind is Kind.CONVERSION else events),
+            users_with_events=sum(part.users for part in parts),
+            events=sum(part.events for part in parts),
+            sum=total,
             variance=moments.variance,
         )
-
-
-def _mean(metric: Metric, moments: Moments, users: int) -> float | None:
-    """The mean over all users; of counts it is exact, not merged from parts."""
-    if not moments.n:
-        return None
-    return users / moments.n if metric.kind is Kind.CONVERSION else moments.mean
 
 
 def bounds(interval: Interval | None) -> Bounds | None:
@@ -86,4 +79,5 @@ def _users_by(cells: Iterable[tuple[Key, int]]) -> dict[Key, int]:
 
 
 def _merged(first: Measured, second: Measured) -> Measured:
-    return Measured(first.users + second.users, first.events + second.events, first.moments + second.moments)
+    users, events = first.users + second.users, first.events + second.events
+    return Measured(users, events, first.total + second.total, first.moments + second.moments)

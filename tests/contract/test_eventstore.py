@@ -103,6 +103,7 @@ def same(found: Aggregates, expected: reference.Expected) -> bool:
         and all(
             (measured[key].users, measured[key].events) == (value.users, value.events)
             and measured[key].moments.n == value.moments.n
+            and measured[key].total == pytest.approx(value.total, rel=1e-9, abs=1e-6)
             and measured[key].moments.mean == pytest.approx(value.moments.mean, rel=1e-9, abs=1e-9)
             and measured[key].moments.m2 == pytest.approx(value.moments.m2, rel=1e-6, abs=1e-6)
             for key, value in expected.measured.items()

@@ -25,8 +25,7 @@ def read_aggregates(question: sql.Question, fetch: Fetch) -> Aggregates:
     for row in found:
         cell = _cell(row)
         for index, metric in enumerate(question.plan.metrics):
-            users = row[f"users_{index}"]
-            measured[cell, metric.key] = Measured(users, int(row[f"events_{index}"]), _moments(row, index, metric.kind))
+            measured[cell, metric.key] = _measured(row, index, metric.kind)
         counts |= {(cell, names[key]): int(row[f"count_{key}"]) for key in question.needed}
     doubles, conflicts = _repeats(question, fetch)
     crossing = fetch(sql.crossovers(question))
@@ -46,13 +45,12 @@ def _cell(row: Mapping[str, Any]) -> Cell:
     return Cell(row["variant"], row["phase"], row.get("period"), row.get("segment"))
 
 
-def _moments(row: Mapping[str, Any], index: int, kind: Kind) -> Moments:
-    users = row[f"users_{index}"]
-    if kind is Kind.CONVERSION:
-        return Moments.binomial(users, users)
-    if not users:
-        return Moments()
-    return Moments(users, float(row[f"mean_{index}"]), float(row[f"variance_{index}"]) * users)
+def _measured(row: Mapping[str, Any], index: int, kind: Kind) -> Measured:
+    users, events = row[f"users_{index}"], int(row[f"events_{index}"])
+    if kind is Kind.CONVERSION or not users:
+        return Measured(users, events, float(users), Moments.binomial(users, users))
+    moments = Moments(users, float(row[f"mean_{index}"]), float(row[f"variance_{index}"]) * users)
+    return Measured(users, events, float(row[f"total_{index}"]), moments)
 
 
 def _repeats(question: sql.Question, fetch: Fetch) -> tuple[int, int]:

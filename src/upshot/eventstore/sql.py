@@ -82,7 +82,7 @@ def moments(question: Question) -> Select[Any]:
     """Per cell and metric: users with events, events, mean and population variance over those users; late events.
 
     Columns: variant, phase, [period,] [segment,] late, then for metric i: users_i, events_i, and unless it is a conversion
-    mean_i and variance_i; then count_k for every needed type k.
+    total_i, mean_i and variance_i; then count_k for every needed type k.
     """
     users = per_user(question)
     cells = [users.c[name] for name in _cell_names(question)]
@@ -97,6 +97,7 @@ def moments(question: Question) -> Select[Any]:
             # Centred inside the engine: raw sums of squares lose everything when the mean is large beside the spread.
             value = users.c[f"value_{index}"]
             columns += [
+                func.coalesce(func.sum(value), 0.0).label(f"total_{index}"),
                 func.avg(value).label(f"mean_{index}"),
                 func.var_pop(value).label(f"variance_{index}"),
             ]
