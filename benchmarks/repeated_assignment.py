@@ -27,7 +27,8 @@ def run(*, quick: bool) -> Table:
     with tempfile.TemporaryDirectory() as name, load.Generator() as generator, ExitStack() as stack:
         folder = Path(name)
         ours = stack.enter_context(running(folder / "server"))
-        paths = [f"/experiments/{create_experiment(ours)}/assignment/user-{number}" for number in range(USERS)]
+        experiment = create_experiment(ours)
+        paths = [f"/experiments/{experiment}/assignment/user-{number}" for number in range(USERS)]
         requests = [load.get(path) for path in paths]
         generator.run(ours, CONNECTIONS, requests)  # the first time
         with ours.client() as client:

@@ -1,4 +1,4 @@
-"""What to do next, by one table of rules: the first that holds decides. docs/decisions/0009 shows the same table.
+"""What to do next, by one table of rules: the first that holds decides. docs/results.md shows the same table.
 
 do_not_trust   the sample ratio is off (p < .001), or more than 1 % of the users changed variant
 stop_harm      a guardrail got significantly worse in a variant that is compared

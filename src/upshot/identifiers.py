@@ -45,7 +45,7 @@ PLACEHOLDERS = frozenset(
 # C0, DEL and C1 controls, surrogates, and the two non-characters that some stores refuse.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 # Names are shown to people: marks that reorder or hide text could make one name look like another.
-_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_INVISIBLE = re.compile("[\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _KEY = re.compile("[a-z0-9][a-z0-9_.-]*")
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.faults.reporting import of, percentile, say
 from tests.faults.wire import NoAnswer, Wire
 from tests.servers import TOKEN, RunningServer, running
@@ -225,9 +224,7 @@ def _prepare(server: RunningServer) -> str:
     return experiment
 
 
-def _change(
-    server: RunningServer, experiment: str, allocation: tuple[int, int], version: int, found: Findings
-) -> int:
+def _change(server: RunningServer, experiment: str, allocation: tuple[int, int], version: int, found: Findings) -> int:
     """Change the allocation, so that who is assigned anew may get another variant; returns the acknowledged version."""
     halves = [{"name": n, "traffic_allocation": p} for n, p in zip("ab", allocation, strict=True)]
     with server.client() as client:

@@ -62,7 +62,9 @@ class Wire:
         return int(head[9:12]), json.loads(received[end + 4 :])
 
     def _more(self, connection: socket.socket) -> bytes:
-        if hasattr(socket, "TCP_QUICKACK"):  # else a server that sends head and body apart waits 40 ms for our delayed ACK
+        if hasattr(
+            socket, "TCP_QUICKACK"
+        ):  # else a server that sends head and body apart waits 40 ms for our delayed ACK
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         data = connection.recv(65536)
         if not data:

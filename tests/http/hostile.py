@@ -21,9 +21,9 @@ _DEEP_OBJECT = ('{"a":', "1", "}")
 EVERYWHERE: Mapping[str, str | bytes] = {
     "NaN": "NaN", "minus NaN": "-NaN", "nan": "nan", "Infinity": "Infinity", "minus Infinity": "-Infinity",
     "1e999": "1e999", "-1e999": "-1e999", "a float of 400 digits": "9" * 400 + ".0", "leading zero": "01",
-    "plus sign": "+1", "bare point": ".5", "trailing point": "1.", "hexadecimal": "0x10", "digits of Arabic": "١٢",
+    "plus sign": "+1", "a bare comma": ",", "bare point": ".5", "trailing point": "1.", "hexadecimal": "0x10", "digits of Arabic": "١٢",
     "2^53": str(2**53), "-2^53": str(-(2**53)), "2^63": str(2**63), "-2^63 - 1": str(-(2**63) - 1), "2^64": str(2**64),
-    "an integer of 5,000 digits": "9" * 5_000, "undefined": "undefined", "True": "True", "nothing": "",
+    "an integer of 5,000 digits": "9" * 5_000, "undefined": "undefined", "True": "True",
     "single quotes": f"'{CANARY}'", "comment": f'/* {CANARY} */ "a"', "two values": '"a" "b"', "trailing comma": "[1,]",
     "lone high surrogate": rf'"{CANARY}\ud800"', "lone low surrogate": rf'"\udc00{CANARY}"',
     "reversed pair": rf'"{CANARY}\udc00\ud800"', "surrogate in a key": rf'{{"\ud800":"{CANARY}"}}',

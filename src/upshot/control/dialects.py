@@ -49,8 +49,11 @@ def path_of(url: str) -> Path:
     return path
 
 
-def engines(url: str, *, synchronous: str = "FULL") -> tuple[AsyncEngine, AsyncEngine]:
-    """Two engines on one SQLite file: the single writing connection, and readers that never write nor checkpoint."""
+def engines(url: str, *, synchronous: str = "FULL", **driver: Any) -> tuple[AsyncEngine, AsyncEngine]:
+    """Two engines on one SQLite file: the single writing connection, and readers that never write nor checkpoint.
+
+    `driver` goes to SQLAlchemy; the power-cut simulation connects through its own disk with it.
+    """
     path = path_of(url)
     # A pool of one is the queue in which writers wait for one another.
     writer = create_async_engine(
@@ -59,8 +62,9 @@ def engines(url: str, *, synchronous: str = "FULL") -> tuple[AsyncEngine, AsyncE
         max_overflow=0,
         pool_timeout=WRITER_SECONDS,
         pool_reset_on_return=None,
+        **driver,
     )
-    readers = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=2, max_overflow=2, pool_timeout=1)
+    readers = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=2, max_overflow=2, pool_timeout=1, **driver)
     # A deferred transaction that writes after it read fails at once when another one wrote in between.
     _prepare(writer, (*_WRITER, f"PRAGMA synchronous={synchronous}"), begin="BEGIN IMMEDIATE")
     _prepare(readers, _READER, begin="BEGIN")

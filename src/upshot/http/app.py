@@ -15,7 +15,7 @@ from upshot.clock import SystemClock
 from upshot.http import assignments, events, experiments, health, imports, openapi, problems, results
 from upshot.http.access import Tokens
 from upshot.http.envelope import Envelope
-from upshot.http.stores import refuse_repeated
+from upshot.http.stores import check_target
 from upshot.operations import Stores
 from upshot.settings import Settings
 
@@ -42,7 +42,7 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
 
     app = FastAPI(
         title="Upshot", version=__version__, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None,
-        redirect_slashes=False, dependencies=[Depends(refuse_repeated)],
+        redirect_slashes=False, dependencies=[Depends(check_target)],
     )  # fmt: skip
     app.state.tokens = Tokens(clients)
     app.state.stopping = False
@@ -51,7 +51,7 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     problems.install(app)
     openapi.install(app)
     _install_pages(app)
-    return Envelope(assignments.AssignmentLane(app, app.state), _PAGES, lambda: lifespan(app))
+    return Envelope(assignments.AssignmentLane(app, app.state), app, _PAGES)
 
 
 async def open_stores(settings: Settings) -> Stores:

@@ -109,13 +109,21 @@ def refuse_duplicate_keys(raw: bytes, keys: int) -> None:
 
     Raises:
         Invalid: some object says one key twice.
+        Malformed: a part that was not decoded is not JSON.
     """
-    if len(_KEY.findall(raw)) == keys:
+    if keys_written(raw) == keys:
         return  # every key of the text is counted at least once, so none was lost
     try:
-        json.loads(raw, object_pairs_hook=_unique)
+        json.loads(raw, object_pairs_hook=_unique, parse_int=len)  # no conversion, however many digits
+    except ValueError:
+        raise Malformed("The body is not valid JSON.") from None
     except RecursionError:
         raise Invalid.of(Fault("", "too_deep", "the document nests too deep")) from None
+
+
+def keys_written(raw: bytes) -> int:
+    """How many keys the JSON text has, and perhaps some texts that look like one."""
+    return len(_KEY.findall(raw))
 
 
 def validated(model: type[Model], value: Any) -> Model:

@@ -7,12 +7,13 @@ doing anything with an API's answer. The documentation pages may load their own 
 import re
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from upshot.http.problems import problem
+from upshot.telemetry import REQUESTS, UNDER_WAY
 
 CONCURRENCY = 1_000
 
@@ -42,13 +43,15 @@ _PAGES = [
 class Envelope:
     """The outermost application."""
 
-    def __init__(
-        self, app: ASGIApp, pages: tuple[str, ...], lifespan: Callable[[], AbstractAsyncContextManager[None]]
-    ) -> None:
+    def __init__(self, app: ASGIApp, application: FastAPI, pages: tuple[str, ...]) -> None:
         self._app = app
-        self.lifespan = lifespan  # opens and closes the application where no server does
+        self.application = application
         self._pages = pages
         self._under_way = 0
+
+    def lifespan(self) -> AbstractAsyncContextManager[object]:
+        """Opens and closes the application where no server does."""
+        return self.application.router.lifespan_context(self.application)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or pass the application's lifespan through."""
@@ -62,12 +65,14 @@ class Envelope:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                REQUESTS.labels(message["status"]).inc()
                 took = f"{time.perf_counter() - started:.6f}".encode()
                 message["headers"] = [
                     *message.get("headers", ()), *headers, (b"x-request-id", request_id), (b"x-process-time", took),
                 ]  # fmt: skip
             await send(message)
 
+        UNDER_WAY.set(self._under_way)
         if self._under_way >= CONCURRENCY:
             busy = problem(
                 503,

@@ -18,6 +18,7 @@ from upshot.http.stores import StoresOf
 from upshot.http.wire import EventIn, EventsIn, EventTypeOut, EventTypesOut, IngestedOut
 from upshot.operations import events
 from upshot.operations.events import Ingested
+from upshot.telemetry import EVENTS
 
 router = APIRouter(prefix="/events", tags=["events"])
 
@@ -64,7 +65,7 @@ _unread = msgspec.json.Decoder(list[msgspec.Raw])
 _envelope = msgspec.json.Decoder(Envelope)
 _unread_envelope = msgspec.json.Decoder(UnreadEnvelope)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_SHAPE = (msgspec.ValidationError, RecursionError, UnicodeDecodeError)
+_SHAPE = (msgspec.ValidationError, RecursionError, UnicodeDecodeError, Invalid)
 _OPTIONAL = ("event_type", "type", "timestamp", "experiment_id", "event_id")
 
 
@@ -115,7 +116,11 @@ async def types_seen(client: Client, stores: StoresOf) -> EventTypesOut:
 async def _record(client: str, stores: Any, request: Request, key: str | None) -> Response:
     raw = await body.read(request, body.EVENT_BYTES)
     items, sent_at = decode(raw)
-    return answer(await events.ingest(stores, client, items, sent_at=sent_at, key=key))
+    found = await events.ingest(stores, client, items, sent_at=sent_at, key=key)
+    for verdict in ("accepted", "duplicates"):
+        EVENTS.labels(verdict).inc(getattr(found, verdict))
+    EVENTS.labels("rejected").inc(len(found.rejected))
+    return answer(found)
 
 
 def decode(raw: bytes) -> tuple[Sequence[RawEvent | Rejection], datetime | None]:
@@ -135,21 +140,26 @@ def decode(raw: bytes) -> tuple[Sequence[RawEvent | Rejection], datetime | None]
             raise Malformed("The body is not valid JSON.") from None
     parts = body.decoded(raw, _object)
     if "events" not in parts:
-        item = decode_item(raw)
-        return (_whole(raw, [item]) if isinstance(item, DecodedEvent) else [item]), None
+        return [decode_item(raw)], None
     try:
         envelope = _envelope.decode(raw)
         items = _whole(raw, envelope.events, 1 + (envelope.sent_at is not None))
         return items, _sent_at(envelope.sent_at)
     except _SHAPE:
         unread = body.decoded(raw, _unread_envelope)
+        body.refuse_duplicate_keys(raw, len(parts) + sum(map(body.keys_written, map(bytes, unread.events))))
         return _each(unread.events), _sent_at(unread.sent_at)
 
 
 def decode_item(raw: bytes) -> DecodedEvent | Rejection:
-    """One event on its own; a rejection where its shape is wrong."""
+    """One event on its own; a rejection where its shape is wrong or it says a key twice."""
     try:
-        return _one.decode(raw)
+        item = _one.decode(raw)
+        body.refuse_duplicate_keys(raw, _keys([item]))
+        return item
+    except Invalid as error:
+        fault = error.faults[0]
+        return Rejection(fault.pointer, fault.code, fault.message)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `$")
         return Rejection(body.pointer_of(place.rstrip("`")), "bad_shape", message)
@@ -190,15 +200,7 @@ def _whole(raw: bytes, items: Sequence[DecodedEvent], keys_around: int = 0) -> S
 def _each(parts: list[msgspec.Raw]) -> Sequence[RawEvent | Rejection]:
     """Items decoded one by one, because at least one of them is wrong."""
     _check_count(parts)
-    items: list[RawEvent | Rejection] = []
-    for part in map(bytes, parts):
-        item = decode_item(part)
-        try:
-            items.extend(_whole(part, [item]) if isinstance(item, DecodedEvent) else [item])
-        except Invalid as error:
-            fault = error.faults[0]
-            items.append(Rejection(fault.pointer, fault.code, fault.message))
-    return items
+    return [decode_item(bytes(part)) for part in parts]
 
 
 def _sent_at(text: str | None) -> datetime | None:

@@ -140,6 +140,8 @@ async def import_rows(
 
 async def _take_document(under_way: _Import, raw: bytes) -> None:
     document = body.decoded(raw, _document)
+    rows = map(bytes, (*document.assignments, *document.events))
+    body.refuse_duplicate_keys(raw, len(body.decoded(raw, _fields)) + sum(map(body.keys_written, rows)))
     for row in document.assignments:
         await under_way.assignment(bytes(row))
     for row in document.events:
@@ -187,4 +189,6 @@ def _elsewhere(raw: bytes) -> Elsewhere | Rejection:
     moment: datetime | None = rules.moment_of(row.assigned_at)
     if moment is None:
         return Rejection("/assigned_at", "bad_timestamp", "must be ISO 8601 with an offset")
+    if rules.micros(moment) < rules.EARLIEST:
+        return Rejection("/assigned_at", "too_early", "must not lie before the year 2000")
     return Elsewhere(row.user_id, row.variant, moment, row.context or {})

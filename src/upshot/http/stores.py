@@ -1,10 +1,12 @@
-"""The stores of the running application, as a dependency; and the query rule that every route shares."""
+"""The stores of the running application, as a dependency; and the rules of paths and queries that every route shares."""
 
+import re
 from typing import Annotated
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from fastapi import Depends, Request
 
-from upshot.errors import Fault, Invalid
+from upshot.errors import Fault, Invalid, Malformed
 from upshot.operations import Stores
 
 
@@ -15,13 +17,22 @@ def _stores(request: Request) -> Stores:
 
 StoresOf = Annotated[Stores, Depends(_stores)]
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
-def refuse_repeated(request: Request) -> None:
-    """A query parameter that is said twice means different things to different readers.
+
+def check_target(request: Request) -> None:
+    """Refuse a path or query that means different things to different readers.
 
     Raises:
-        Invalid: one is.
+        Malformed: it is not UTF-8, which would be repaired, or the path has control characters: routes ignore a last line feed.
+        Invalid: a query parameter is said twice.
     """
-    names = [name for name, _ in request.query_params.multi_items()]
+    try:
+        path = unquote_to_bytes(request.scope["raw_path"]).decode()
+        names = [name for name, _ in parse_qsl(request.scope["query_string"], keep_blank_values=True, errors="strict")]
+    except UnicodeDecodeError:
+        raise Malformed("The path and the query must be UTF-8.") from None
+    if _CONTROL.search(path):
+        raise Malformed("The path must not hold control characters.")
     if len(names) != len(set(names)):
         raise Invalid.of(Fault("/query", "repeated_parameter", "a query parameter must not be given twice"))

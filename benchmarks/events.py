@@ -1,0 +1,255 @@
+"""How fast are events taken in, durably and each counted once?
+
+(a) Over HTTP in batches of 500 from 16 connections, against DuckDB alone appending the same rows to the same tables from NumPy columns
+in memory: one transaction per 8,000 rows (the largest group that can form; goal ≥ 0.2 of its rate, later 0.3), and all rows in one.
+No HTTP, decoding, checks or deduplication there. (b) `http.events.decode` and `events.normalise`, µs per event (goal ≤ 2), against
+Pydantic and a bare msgspec decode. (c) `append` of 500-event batches with exact deduplication where nothing, 5 and 20 million events
+are stored already (goal: flat, ≥ 0.8 of the empty store), against a DuckDB table with a unique key.
+"""
+
+import asyncio
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, TypeAdapter
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+from benchmarks import dataset, load, measure
+from benchmarks.application import CLIENT
+from benchmarks.measure import Measured, Sample
+from benchmarks.report import Row, Table, at_least, bounded
+from tests.servers import running
+from upshot import eventstore
+from upshot import events as rules
+from upshot.clock import SystemClock
+from upshot.events import Event
+from upshot.eventstore import tables
+from upshot.http.events import decode
+
+BATCH = 500
+CONNECTIONS = 16
+GROUP = BATCH * CONNECTIONS
+
+_numbers = itertools.count()
+_encode = msgspec.json.Encoder().encode
+
+
+class PydanticEvent(BaseModel):
+    """The same shape for the yardstick."""
+
+    user_id: str
+    event_type: str
+    timestamp: str
+    properties: dict[str, Any]
+    event_id: str
+
+
+def run(*, quick: bool) -> Table:
+    """The table."""
+    batches = 40 if quick else 160
+    stored = (0, 500_000) if quick else (0, 5_000_000, 20_000_000)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = [*_over_http(folder / "http", batches), *_decoding()]
+        kept, notes = _deduplicating(folder / "kept", stored, 40 if quick else 100)
+    return Table("Events", [*rows, *kept], notes)
+
+
+def _body() -> bytes:
+    """A batch of new events, as a client would send them."""
+    now = SystemClock().now().isoformat()
+    return _encode(
+        [
+            {
+                "user_id": f"user-{number % 100_000}",
+                "event_type": dataset.TYPES[number % len(dataset.TYPES)],
+                "timestamp": now,
+                "event_id": f"event-{number:012}",
+                "properties": {"price": number % 10_000 / 100, "currency": "EUR", "page": "/checkout", "items": 3},
+            }
+            for number in itertools.islice(_numbers, BATCH)
+        ]
+    )
+
+
+def _accepted(body: bytes) -> list[Event]:
+    """The events of a batch, checked."""
+    items, sent_at = decode(body)
+    receipt = rules.receipt(SystemClock().now(), sent_at)
+    found = [rules.normalise(item, receipt, "", {}, _encode) for item in items]  # type: ignore[arg-type]  # none is a rejection
+    return [event for event in found if isinstance(event, Event)]
+
+
+# (a) Over HTTP
+
+
+def _over_http(folder: Path, batches: int) -> Iterator[Row]:
+    columns = _columns([event for _ in range(batches) for event in _accepted(_body())])
+
+    def post(server: Any) -> Sample:
+        requests = [load.post("/events/batch", _body()) for _ in range(batches)]
+        sample = generator.run(server, CONNECTIONS, requests)
+        return Sample(sample.units * BATCH, sample.seconds, sample.cpu, sample.p50, sample.p99)
+
+    with load.Generator() as generator, running(folder) as server, _plain(folder / "plain.db") as connection:
+        found = measure.alternate({
+            "http": partial(post, server),
+            "grouped": partial(_append, connection, columns, GROUP),
+            "bulk": partial(_append, connection, columns, batches * BATCH),
+        })  # fmt: skip
+    ours = f"{_shown(found['http'])}, p50 {found['http'].p50:.0f} ms, p99 {found['http'].p99:.0f} ms"
+    for kind, what, goal in (("grouped", f"one transaction per {GROUP:,}", 0.2), ("bulk", "all in one", None)):
+        yield at_least(
+            "(a) HTTP, batches of 500", ours, f"DuckDB, {what}: {_shown(found[kind])}", found["http"].speed_against(found[kind]), goal
+        )  # fmt: skip
+
+
+@contextmanager
+def _plain(path: Path, *, unique: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB file with the product's table of events and nothing else."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    with duckdb.connect(path, config={"preserve_insertion_order": False}) as connection:
+        connection.execute(str(CreateTable(tables.events).compile(dialect=dialect)))
+        if unique:
+            connection.execute("CREATE UNIQUE INDEX identity ON events (id_high, id_low)")
+        yield connection
+
+
+def _columns(events: list[Event]) -> dict[str, NDArray[Any]]:
+    numbers = np.arange(len(events), dtype=np.int64)
+    random = np.random.default_rng(len(events))
+    return {
+        "seq": numbers,
+        "type_key": (numbers % 10).astype(np.int32),
+        "user_key": random.integers(0, 2**62, len(events)),
+        "occurred_at": np.array([event.occurred_at for event in events], np.int64),
+        "received_at": np.array([event.received_at for event in events], np.int64),
+        "value": np.array([event.value for event in events], np.float64),
+        "flags": np.zeros(len(events), np.int16),
+        "id_high": random.integers(0, 2**62, len(events)),
+        "id_low": random.integers(0, 2**62, len(events)),
+        "fingerprint": np.array([event.fingerprint for event in events], np.int64),
+        **{
+            name: np.array([getattr(event, name) for event in events], object)
+            for name in ("user_id", "event_id", "experiment_id", "properties")
+        },
+    }
+
+
+def _append(
+    connection: duckdb.DuckDBPyConnection, columns: dict[str, NDArray[Any]], group: int, clause: str = ""
+) -> Sample:
+    """Append columns in transactions of `group` rows."""
+    total, names = len(columns["seq"]), ", ".join(columns)
+
+    def work() -> None:
+        for start in range(0, total, group):
+            connection.register("fresh", {name: column[start : start + group] for name, column in columns.items()})
+            connection.execute(f"INSERT INTO events ({names}) SELECT {names} FROM fresh {clause}")  # noqa: S608 - our own
+            connection.unregister("fresh")
+
+    return measure.timed(work, total)
+
+
+# (b) Decoding and checking
+
+
+def _decoding() -> Iterator[Row]:
+    body, adapter, decoder = _body(), TypeAdapter(list[PydanticEvent]), msgspec.json.Decoder()
+    works = {
+        "ours": lambda: _accepted(body),
+        "Pydantic, decode alone": lambda: adapter.validate_json(body),
+        "msgspec without types, decode alone": lambda: decoder.decode(body),
+    }
+    times = 40
+    found = measure.alternate(
+        {name: partial(measure.timed, partial(_repeat, work, times), BATCH * times) for name, work in works.items()}
+    )
+    ours = found.pop("ours")
+    for name, other in found.items():
+        ratio = f"{1 / ours.speed_against(other):.2f}"
+        yield bounded("(b) decode and check an event", ours.micros, "µs", 2, f"{name}: {other.micros:.2f} µs", ratio)
+
+
+def _repeat(work: Any, times: int) -> None:
+    for _ in range(times):
+        work()
+
+
+# (c) Deduplication
+
+
+def _deduplicating(folder: Path, stored: tuple[int, ...], batches: int) -> tuple[list[Row], list[str]]:
+    folder.mkdir()
+    dataset.create(folder, CLIENT)
+    found: dict[int, tuple[Measured, Measured]] = {}
+    notes, before = [], 0
+    for count in stored:
+        if count > before:
+            dataset.add_events(folder, before + 1_000_000, count - before, users=1_000_000)  # numbers of their own
+            before = count
+        started = time.perf_counter()
+        with asyncio.Runner() as runner:
+            store = runner.run(eventstore.connect(dataset.url(folder)))
+            opened = time.perf_counter() - started
+            one, many = (partial(_append_batches, runner, store, batches, callers) for callers in (1, CONNECTIONS))
+            measured = measure.alternate({"one": one, "many": many})
+            found[count] = measured["one"], measured["many"]
+            runner.run(store.close())
+        size = measure.megabytes(folder / "events.db"), measure.megabytes(folder / "events.identities")
+        notes.append(
+            f"{count:,} events stored: opening the store, with the index of identities to catch up, took {opened:.1f} s; "
+            f"table {size[0]:,.0f} MB, index {size[1]:,.0f} MB."
+        )
+    rows = [_against_empty(found, count, callers) for count in stored[1:] for callers in (0, 1)]
+    return [*rows, *_against_unique_key(folder, found[0], batches)], notes
+
+
+def _append_batches(runner: asyncio.Runner, store: eventstore.EventStore, batches: int, callers: int) -> Sample:
+    """So many callers, each appending the next batch as soon as its last one is durable."""
+    waiting = iter([_accepted(_body()) for _ in range(batches)])
+
+    async def caller() -> None:
+        for batch in waiting:
+            await store.append(CLIENT, batch)
+
+    async def together() -> None:
+        await asyncio.gather(*(caller() for _ in range(callers)))
+
+    return measure.timed(lambda: runner.run(together()), batches * BATCH)
+
+
+def _against_empty(found: dict[int, tuple[Measured, Measured]], count: int, callers: int) -> Row:
+    ours, empty = found[count][callers], found[0][callers]
+    what = f"(c) append, {(1, CONNECTIONS)[callers]} callers, {count / 1e6:g}M stored"
+    return at_least(what, _shown(ours), f"empty store: {_shown(empty)}", ours.rate / empty.rate, 0.8)
+
+
+def _against_unique_key(folder: Path, ours: tuple[Measured, Measured], batches: int) -> Iterator[Row]:
+    with _plain(folder / "unique.db", unique=True) as connection:
+
+        def append(group: int) -> Sample:
+            columns = _columns([event for _ in range(batches) for event in _accepted(_body())])
+            columns["id_low"] += next(_numbers)
+            return _append(connection, columns, group, "ON CONFLICT DO NOTHING")
+
+        found = measure.alternate({"one": partial(append, BATCH), "many": partial(append, GROUP)})
+    for mine, name, group in zip(ours, ("one", "many"), (BATCH, GROUP), strict=True):
+        other = found[name]
+        yardstick = f"unique key in DuckDB, {group:,} a transaction: {_shown(other)}"
+        yield at_least(f"(c) append, empty store, {group // BATCH} callers", _shown(mine), yardstick, mine.rate / other.rate)
+
+
+def _shown(found: Measured) -> str:
+    return f"{found.rate:,.0f}/s, {found.cpu_micros:.1f} µs CPU"
