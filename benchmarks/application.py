@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
-
 from tests.servers import RunningServer
+
 from upshot import settings
-from upshot.experiments import Draft, Experiment, VariantDraft
+from upshot.experiments import Draft, Experiment
 from upshot.http.app import open_stores
 from upshot.operations import Stores, experiments
+from upshot.variants import VariantDraft
 
 CLIENT = "first"  # the client of tests.servers.TOKEN
 ARMS = ("control", "blue", "green")

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
+from tests.servers import running
 
 from benchmarks import dataset, load, measure
 from benchmarks.application import CLIENT
 from benchmarks.measure import Measured, Sample
 from benchmarks.report import Row, Table, at_least, bounded
-from tests.servers import running
-from upshot import eventstore
 from upshot import events as rules
+from upshot import eventstore
 from upshot.clock import SystemClock
 from upshot.events import Event
 from upshot.eventstore import tables
@@ -248,7 +248,9 @@ def _against_unique_key(folder: Path, ours: tuple[Measured, Measured], batches: 
     for mine, name, group in zip(ours, ("one", "many"), (BATCH, GROUP), strict=True):
         other = found[name]
         yardstick = f"unique key in DuckDB, {group:,} a transaction: {_shown(other)}"
-        yield at_least(f"(c) append, empty store, {group // BATCH} callers", _shown(mine), yardstick, mine.rate / other.rate)
+        yield at_least(
+            f"(c) append, empty store, {group // BATCH} callers", _shown(mine), yardstick, mine.rate / other.rate
+        )
 
 
 def _shown(found: Measured) -> str:

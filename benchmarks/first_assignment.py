@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+from tests.servers import RunningServer, running
 
 from benchmarks import load, measure
 from benchmarks.application import CLIENT, Application, create_experiment, opened
 from benchmarks.measure import Measured, Sample
 from benchmarks.report import Row, Table, at_least, bounded
-from tests.servers import RunningServer, running
 from upshot.assignment import Assignment
 from upshot.events import Exposure, micros
 from upshot.experiments import Experiment

@@ -17,9 +17,9 @@ from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
+from tests.servers import TOKEN, RunningServer
 
 from benchmarks.measure import Sample, cpu_seconds
-from tests.servers import TOKEN, RunningServer
 
 _LENGTH = b"content-length: "
 
@@ -42,7 +42,9 @@ class Generator:
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         self._pool.shutdown()
 
     def run(
@@ -79,7 +81,7 @@ class _Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():

@@ -10,12 +10,13 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from tests.servers import running
+
 from benchmarks import load, measure
 from benchmarks.application import create_experiment
 from benchmarks.measure import Measured
 from benchmarks.report import Table, at_least
 from benchmarks.yardsticks import serving
-from tests.servers import running
 
 CONNECTIONS = 64
 USERS = 2_000

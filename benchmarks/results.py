@@ -46,7 +46,9 @@ def run(*, quick: bool) -> Table:
         size = measure.megabytes(folder / "events.db")
         with opened(folder) as application:
             application.experiment(primary_metric=TYPES[0])
-            return Table("Results", _rows(application), [f"{users:,} users, {events:,} events; the file has {size:,.0f} MB."])
+            return Table(
+                "Results", _rows(application), [f"{users:,} users, {events:,} events; the file has {size:,.0f} MB."]
+            )
 
 
 def _rows(application: Application) -> list[Row]:

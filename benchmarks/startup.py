@@ -9,11 +9,12 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.servers import RunningServer, running
+
 from benchmarks import measure
 from benchmarks.measure import Measured, Sample
 from benchmarks.report import Table, bounded
 from benchmarks.yardsticks import serving
-from tests.servers import RunningServer, running
 
 IDLE_SECONDS = 2.0
 
@@ -44,7 +45,14 @@ def run(*, quick: bool) -> Table:
     ours, empty = found["ours"], found["empty"]
     rows = [
         bounded("start to first answer", ours.seconds, "s", 1.5, _shown(empty), f"{ours.seconds / empty.seconds:.2f}"),
-        bounded("memory, idle", memory["ours"], "MB", 150, f"{memory['empty']:.0f} MB", f"{memory['ours'] / memory['empty']:.2f}"),
+        bounded(
+            "memory, idle",
+            memory["ours"],
+            "MB",
+            150,
+            f"{memory['empty']:.0f} MB",
+            f"{memory['ours'] / memory['empty']:.2f}",
+        ),
     ]
     return Table("Start-up and memory", rows, [f"CPU of a start: ours {_cpu(ours)}, yardstick {_cpu(empty)}."])
 

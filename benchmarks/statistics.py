@@ -15,12 +15,14 @@ from benchmarks import measure
 from benchmarks.measure import Measured
 from benchmarks.report import Table, bounded
 from upshot import experiments
-from upshot.aggregation import Aggregates, Cell, Measured as MeasuredMetric
+from upshot.aggregation import Aggregates, Cell
+from upshot.aggregation import Measured as MeasuredMetric
 from upshot.arms import Arms
 from upshot.comparisons import compare
-from upshot.experiments import Draft, Experiment, VariantDraft
+from upshot.experiments import Draft, Experiment
 from upshot.metrics import Kind, Metric
 from upshot.statistics import Moments, compare_means, compare_proportions
+from upshot.variants import VariantDraft
 
 ALPHA = 0.05
 METRICS = 100
@@ -35,7 +37,10 @@ def run(*, quick: bool) -> Table:  # noqa: ARG001 - it is quick anyway
     means = random.uniform(1, 2, (METRICS, TREATMENTS + 1))
     spreads = random.uniform(1, 4, (METRICS, TREATMENTS + 1)) * USERS
     shares = random.integers(500, 1_500, (METRICS, TREATMENTS + 1))
-    amounts = [[Moments(USERS, float(m), float(s)) for m, s in zip(*rows, strict=True)] for rows in zip(means, spreads, strict=True)]
+    amounts = [
+        [Moments(USERS, float(m), float(s)) for m, s in zip(*rows, strict=True)]
+        for rows in zip(means, spreads, strict=True)
+    ]
     counts = [[Moments.binomial(USERS, int(n)) for n in row] for row in shares]
     arms, metrics = _arms(amounts, Kind.SUM), _metrics(Kind.SUM)
     converted, conversions = _arms(counts, Kind.CONVERSION), _metrics(Kind.CONVERSION)
@@ -43,13 +48,19 @@ def run(*, quick: bool) -> Table:  # noqa: ARG001 - it is quick anyway
         "means, whole comparison": lambda: compare(arms, metrics, ALPHA),
         "conversions, whole comparison": lambda: compare(converted, conversions, ALPHA),
         "means, test alone": lambda: [compare_means(row[0], arm, ALPHA) for row in amounts for arm in row[1:]],
-        "conversions, test alone": lambda: [compare_proportions(row[0], arm, ALPHA) for row in counts for arm in row[1:]],
+        "conversions, test alone": lambda: [
+            compare_proportions(row[0], arm, ALPHA) for row in counts for arm in row[1:]
+        ],
         "numpy": lambda: _welch(means, spreads / (USERS - 1)),
     }
-    found = measure.alternate({name: lambda w=work: measure.timed(w, COMPARISONS) for name, work in contestants.items()})
+    found = measure.alternate(
+        {name: lambda w=work: measure.timed(w, COMPARISONS) for name, work in contestants.items()}
+    )
     numpy = found.pop("numpy")
     rows = [
-        bounded(name, _millis(each), "ms", 50, f"NumPy: {_millis(numpy):.2f} ms", f"{_millis(each) / _millis(numpy):.0f}")
+        bounded(
+            name, _millis(each), "ms", 50, f"NumPy: {_millis(numpy):.2f} ms", f"{_millis(each) / _millis(numpy):.0f}"
+        )
         for name, each in found.items()
     ]
     return Table("Statistics", rows, ["The same work in one process; CPU time equals the clock's here."])

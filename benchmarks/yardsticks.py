@@ -1,9 +1,9 @@
 """Servers to measure against, started like ours: `python -m benchmarks.yardsticks {raw|bounded|fastapi|empty} --port 0`.
 
-    raw       a bare ASGI application that gives one prebuilt answer, on uvicorn with httptools and uvloop
-    bounded   the same on our protocol
-    fastapi   a plain FastAPI route that gives the same JSON
-    empty     FastAPI without any route of its own
+raw       a bare ASGI application that gives one prebuilt answer, on uvicorn with httptools and uvloop
+bounded   the same on our protocol
+fastapi   a plain FastAPI route that gives the same JSON
+empty     FastAPI without any route of its own
 """
 
 import argparse
@@ -18,7 +18,6 @@ from typing import Any
 
 import msgspec
 import uvicorn
-
 from tests.servers import RunningServer, running
 
 CONTENT = "BENCH_CONTENT"

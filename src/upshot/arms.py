@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from upshot import statistics
 from upshot.aggregation import Aggregates, Cell, Measured
-from upshot.experiments import Experiment, Variant
+from upshot.experiments import Experiment
 from upshot.metrics import Kind, Metric
 from upshot.report import Bounds, MetricValue
 from upshot.statistics import Interval, Moments
+from upshot.variants import Variant
 
 Key = TypeVar("Key")
 _NOTHING = Measured(0, 0, 0.0, Moments())

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from upshot import targeting
-from upshot.experiments import TRAFFIC_WHOLE, Experiment, Status, Variant
+from upshot.experiments import TRAFFIC_WHOLE, Experiment, Status
+from upshot.variants import Variant
 
 ASSIGNED = "assigned"
 NOT_RUNNING = "not_running"

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from upshot import statistics
 from upshot.arms import Arms, bounds
-from upshot.experiments import Status, Variant
+from upshot.experiments import Status
 from upshot.metrics import Kind, Metric
 from upshot.report import Comparison
 from upshot.statistics import Effect
+from upshot.variants import Variant
 
 NON_ZERO_USERS = 100  # statistics.md 2.8: below it, the always-valid test of a skewed mean does not keep its promise
 

@@ -16,11 +16,10 @@ from types import MappingProxyType
 from typing import Any
 
 from upshot import identifiers, targeting
-from upshot.allocation import weights_of
 from upshot.errors import Conflict, Fault, Invalid
+from upshot.variants import Variant, VariantDraft, arrange
 
 TRAFFIC_WHOLE = 1_000_000  # the traffic percentage is kept in millionths: 4 decimals of a percent, exactly
-VARIANTS = range(2, 21)
 
 
 class Status(StrEnum):
@@ -58,35 +57,12 @@ EDITABLE: Mapping[Status, frozenset[str]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
-    """One arm. `position` is its lasting integer key within the experiment; `weight` is its share of new users."""
-
-    id: str
-    name: str
-    position: int
-    is_control: bool
-    weight: int
-    config: Any
-
-
-@dataclass(frozen=True, slots=True)
 class Phase:
     """A time in which the allocation did not change: weight of each variant by position, zero where absent."""
 
     number: int
     started_at: datetime
     weights: Mapping[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class VariantDraft:
-    """A variant as a request describes it; without `config` an existing variant keeps its own."""
-
-    name: str
-    is_control: bool | None = None
-    percent: Decimal | None = None
-    weight: Decimal | None = None
-    config: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +147,7 @@ def create(draft: Draft, now: datetime, new_id: Callable[[], str]) -> Experiment
         number=0, id=identity, key=draft.key or identifiers.key_of_name(draft.name), name=draft.name,
         description=draft.description, hypothesis=draft.hypothesis, status=Status.DRAFT,
         primary_metric=draft.primary_metric, metrics=tuple(draft.metrics), guardrails=tuple(draft.guardrails),
-        variants=_variants(draft.variants, (), new_id, allow_closed=False),
+        variants=arrange(draft.variants, (), new_id, allow_closed=False),
         rule=_rule(draft.targeting), traffic=_traffic(draft.traffic_percentage), salt=identity, phases=(),
         started_at=None, ended_at=None, created_at=now, updated_at=now, version=1,
     )  # fmt: skip
@@ -242,7 +218,7 @@ def _allocate(
     occupied: Collection[int],
 ) -> Experiment:
     """The experiment with another list of variants, in a new phase if it is under way."""
-    variants = _variants(drafts, experiment.variants, new_id, allow_closed=experiment.status is not Status.DRAFT)
+    variants = arrange(drafts, experiment.variants, new_id, allow_closed=experiment.status is not Status.DRAFT)
     kept = {variant.position for variant in variants}
     for variant in experiment.variants:
         if variant.position not in kept and variant.position in occupied:
@@ -266,56 +242,6 @@ def _started(experiment: Experiment, now: datetime) -> Experiment:
 
 def _weights(variants: Sequence[Variant]) -> dict[int, int]:
     return {variant.position: variant.weight for variant in variants}
-
-
-def _variants(
-    drafts: Sequence[VariantDraft],
-    existing: Sequence[Variant],
-    new_id: Callable[[], str],
-    *,
-    allow_closed: bool,
-) -> tuple[Variant, ...]:
-    """Variants from drafts: those that exist (by name) keep id, position and config; positions are never used twice."""
-    _check_variants(drafts)
-    weights = weights_of([(draft.percent, draft.weight) for draft in drafts], allow_closed=allow_closed)
-    known = {variant.name: variant for variant in existing}
-    said = [draft.is_control for draft in drafts]
-    if not any(said):
-        inherited = [draft.name in known and known[draft.name].is_control for draft in drafts]
-        control = inherited.index(True) if any(inherited) else 0
-    else:
-        control = said.index(True)
-    variants, position = [], max((variant.position for variant in existing), default=-1)
-    for index, (draft, weight) in enumerate(zip(drafts, weights, strict=True)):
-        old = known.get(draft.name)
-        position += old is None
-        variants.append(
-            Variant(
-                id=old.id if old else new_id(),
-                name=draft.name,
-                position=old.position if old else position,
-                is_control=index == control,
-                weight=weight,
-                config=old.config if old and draft.config is None else draft.config,
-            )
-        )
-    return tuple(sorted(variants, key=lambda variant: variant.position))
-
-
-def _check_variants(drafts: Sequence[VariantDraft]) -> None:
-    faults = []
-    if len(drafts) not in VARIANTS:
-        faults.append(Fault("/variants", "bad_count", "an experiment has 2 to 20 variants"))
-    for index, draft in enumerate(drafts):
-        fault = identifiers.check_name(draft.name, f"/variants/{index}/name")
-        if fault:
-            faults.append(fault)
-        elif draft.name in {other.name for other in drafts[:index]}:
-            faults.append(Fault(f"/variants/{index}/name", "duplicate_name", "is the name of another variant"))
-    if sum(draft.is_control is True for draft in drafts) > 1:
-        faults.append(Fault("/variants", "several_controls", "exactly one variant is the control"))
-    if faults:
-        raise Invalid.of(*faults)
 
 
 def _check_texts(fields: Mapping[str, Any]) -> None:

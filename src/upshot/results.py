@@ -23,7 +23,7 @@ from upshot.arms import Arms
 from upshot.comparisons import compare
 from upshot.decision import CROSSOVER_ALARM, CROSSOVER_USERS, Decision, Evidence, decide
 from upshot.events import SECOND
-from upshot.experiments import Experiment, Status, Variant
+from upshot.experiments import Experiment, Status
 from upshot.metrics import Kind, Metric
 from upshot.report import (
     Caution,
@@ -39,6 +39,7 @@ from upshot.report import (
     VariantReport,
     Window,
 )  # fmt: skip
+from upshot.variants import Variant
 
 SUSPICIOUS = 0.01
 TWYMAN = 0.5

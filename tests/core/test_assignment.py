@@ -17,7 +17,8 @@ from scipy.special import chdtrc
 from upshot import assignment, experiments
 from upshot.assignment import bucket, choose, decide, hash64
 from upshot.clock import FixedClock
-from upshot.experiments import Draft, Experiment, Status, VariantDraft
+from upshot.experiments import Draft, Experiment, Status
+from upshot.variants import VariantDraft
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "assignment.json").read_text(encoding="utf-8"))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

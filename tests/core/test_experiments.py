@@ -13,7 +13,8 @@ from upshot import experiments
 from upshot.allocation import WEIGHT_TOTAL, weights_of
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid
-from upshot.experiments import ACTIONS, Draft, Experiment, Status, VariantDraft
+from upshot.experiments import ACTIONS, Draft, Experiment, Status
+from upshot.variants import VariantDraft
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)

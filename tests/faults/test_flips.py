@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from tests.servers import TOKEN, RunningServer
 from upshot import experiments
 from upshot.assignment import decide
 from upshot.clock import SystemClock
-from upshot.experiments import Draft, VariantDraft
+from upshot.experiments import Draft
+from upshot.variants import VariantDraft
 
 PROCESSES = 8
 USERS = 2_500  # of one process
@@ -64,7 +66,7 @@ def test_a_hash_without_a_store_is_caught(seed: int) -> None:
     experiment = experiments.create(Draft("flips", [VariantDraft(name) for name in ARMS]), clock.now(), clock.new_id)
     phases = [experiment]
     for weights in allocations(random.Random(seed)):
-        drafts = [VariantDraft(name, weight=weight) for name, weight in zip(ARMS, weights, strict=True)]
+        drafts = [VariantDraft(name, weight=Decimal(weight)) for name, weight in zip(ARMS, weights, strict=True)]
         phases.append(experiments.change(phases[-1], {"variants": drafts}, clock.now(), clock.new_id, ()))
         if len(phases) == 100:
             break

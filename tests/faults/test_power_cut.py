@@ -29,7 +29,8 @@ from upshot.control.store import SqlStore
 from upshot.control.tables import assignments
 from upshot.errors import Unavailable
 from upshot.events import Exposure
-from upshot.experiments import Draft, VariantDraft
+from upshot.experiments import Draft
+from upshot.variants import VariantDraft
 from upshot.operations.relay import Relay
 
 CUTS = 200

@@ -9,10 +9,11 @@ import pytest
 
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
-from upshot.experiments import Draft, Experiment, Status, VariantDraft
+from upshot.experiments import Draft, Experiment, Status
 from upshot.operations import Stores, assignments, experiments, results
 from upshot.operations.assignments import Elsewhere
 from upshot.operations.results import Asked
+from upshot.variants import VariantDraft
 
 HALVES = (VariantDraft("a"), VariantDraft("b"))
 

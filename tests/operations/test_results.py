@@ -12,11 +12,12 @@ import pytest
 
 from upshot.clock import FixedClock
 from upshot.errors import Invalid
-from upshot.experiments import Draft, Experiment, VariantDraft
+from upshot.experiments import Draft, Experiment
 from upshot.operations import Stores, assignments, events, experiments, results
 from upshot.operations.assignments import Elsewhere
 from upshot.operations.results import Asked
 from upshot.report import Comparison, Report
+from upshot.variants import VariantDraft
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 _numbers = itertools.count()

@@ -12,13 +12,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from upshot import targeting
 from upshot.assignment import Assignment
-from upshot.control import Page, dialects, migrate
+from upshot.control import Page, dialects, migrate, records
 from upshot.control.tables import assignments, experiments, outbox, phases, variants
 from upshot.errors import ConfigurationError, Conflict, Unavailable
-from upshot.events import Exposure, micros
-from upshot.experiments import Experiment, Phase, Status, Variant
+from upshot.events import Exposure
+from upshot.experiments import Experiment, Status
 from upshot.groupcommit import GroupCommit
 
 GROUP_ROWS = 500
@@ -69,12 +68,12 @@ class SqlTransaction:
         """The stored assignment of each (experiment number, user id), or None."""
         wanted = tuple_(assignments.c.experiment, assignments.c.user_id).in_(list(keys))
         rows = await self._connection.execute(select(assignments).where(assignments.c.client_id == client, wanted))
-        found = {(row.experiment, row.user_id): _assignment(row) for row in rows}
+        found = {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
         return [found.get(key) for key in keys]
 
     async def add(self, client: str, experiment: Experiment) -> Experiment:
         """Store a new experiment and number it."""
-        values = _columns(experiment) | {"client_id": client}
+        values = records.columns_of(experiment) | {"client_id": client}
         number = (await self._unique(insert(experiments).values(values))).inserted_primary_key[0]
         stored = replace(experiment, number=number)
         await self._add_parts(client, stored)
@@ -86,7 +85,7 @@ class SqlTransaction:
         await self._unique(
             update(experiments)
             .where(experiments.c.client_id == client, experiments.c.number == number)
-            .values(_columns(experiment))
+            .values(records.columns_of(experiment))
         )
         for table in (variants, phases):
             await self._connection.execute(
@@ -120,7 +119,7 @@ class SqlTransaction:
         stored |= await self._read_back([key for key in first if key not in new])
         exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, asked)
         if exposed:
-            exposures = [_exposure(first[key][0], stored[key]) for key in exposed]
+            exposures = [records.exposure_of(first[key][0], stored[key]) for key in exposed]
             await self._connection.execute(insert(outbox).values(exposures=msgspec.json.encode(exposures)))
         answers = []
         for _, assignment in asked:
@@ -152,14 +151,14 @@ class SqlTransaction:
             return {}
         wanted = tuple_(assignments.c.experiment, assignments.c.user_id).in_(list(keys))
         rows = await self._connection.execute(select(assignments).where(wanted))
-        return {(row.experiment, row.user_id): _assignment(row) for row in rows}
+        return {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
 
     async def _experiments(self, query: Select[Any]) -> list[Experiment]:
         rows = (await self._connection.execute(query)).all()
         numbers = [row.number for row in rows]
         arms = await self._parts(variants, numbers, variants.c.position)
         stretches = await self._parts(phases, numbers, phases.c.number)
-        return [_experiment(row, arms[row.number], stretches[row.number]) for row in rows]
+        return [records.experiment_of(row, arms[row.number], stretches[row.number]) for row in rows]
 
     async def _parts(self, table: Any, numbers: Sequence[int], order: Any) -> dict[int, list[Row[Any]]]:
         found: dict[int, list[Row[Any]]] = {number: [] for number in numbers}
@@ -172,7 +171,7 @@ class SqlTransaction:
         arms = [owner | asdict(variant) for variant in experiment.variants]
         await self._connection.execute(insert(variants), arms)
         stretches = [
-            owner | {"number": phase.number, "started_at": phase.started_at, "weights": _text_keys(phase)}
+            owner | {"number": phase.number, "started_at": phase.started_at, "weights": records.weights_of(phase)}
             for phase in experiment.phases
         ]
         if stretches:
@@ -260,49 +259,3 @@ async def _answering() -> AsyncIterator[None]:
         yield
     except (OperationalError, PoolTimeout) as error:
         raise Unavailable("The control store cannot serve this now.", retry_after=1) from error
-
-
-def _columns(experiment: Experiment) -> dict[str, Any]:
-    columns = {name: getattr(experiment, name) for name in experiments.c.keys() if hasattr(experiment, name)}  # noqa: SIM118
-    return columns | {"targeting": targeting.dump(experiment.rule), "number": experiment.number or None}
-
-
-def _text_keys(phase: Phase) -> dict[str, int]:
-    return {str(position): weight for position, weight in phase.weights.items()}
-
-
-def _experiment(row: Row[Any], arms: Sequence[Row[Any]], stretches: Sequence[Row[Any]]) -> Experiment:
-    columns = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented accessor
-    columns.pop("client_id")
-    return Experiment(
-        **columns
-        | {
-            "status": Status(row.status),
-            "metrics": tuple(row.metrics),
-            "guardrails": tuple(row.guardrails),
-            "variants": tuple(
-                Variant(arm.id, arm.name, arm.position, arm.is_control, arm.weight, arm.config) for arm in arms
-            ),
-            "phases": tuple(
-                Phase(part.number, part.started_at, {int(key): weight for key, weight in part.weights.items()})
-                for part in stretches
-            ),
-            "rule": targeting.parse(columns.pop("targeting")),
-        }
-    )
-
-
-def _assignment(row: Row[Any]) -> Assignment:
-    return Assignment(row.experiment, row.user_id, row.variant, row.phase, row.assigned_at, row.exposed_at, row.context)
-
-
-def _exposure(client: str, assignment: Assignment) -> Exposure:
-    return Exposure(
-        client=client,
-        experiment=assignment.experiment,
-        user_id=assignment.user_id,
-        variant=assignment.variant,
-        phase=assignment.phase,
-        exposed_at=micros(assignment.exposed_at or assignment.assigned_at),
-        context=assignment.context,
-    )

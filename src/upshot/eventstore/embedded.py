@@ -22,10 +22,11 @@ from sqlalchemy.schema import CreateTable
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
 from upshot.events import Event, Exposure
-from upshot.eventstore import EventTypeSummary, Verdict, sql, tables
+from upshot.eventstore import EventTypeSummary, Verdict, columns, sql, tables
 from upshot.eventstore.aggregates import read_aggregates
+from upshot.eventstore.dictionary import Dictionary, last_sequence
 from upshot.eventstore.identities import Identities
-from upshot.eventstore.keys import Keys, identities, integers
+from upshot.eventstore.keys import Keys
 from upshot.groupcommit import GroupCommit
 
 GROUP_ROWS = 20_000
@@ -62,8 +63,7 @@ class EmbeddedStore:
         self._group: GroupCommit[_Append, list[Verdict]] = GroupCommit(
             self._commit, group_weight=GROUP_ROWS, waiting_weight=WAITING_ROWS, weigh=len
         )
-        self._next = 0
-        self._load_dictionary()
+        self._load()
 
     # Writing
 
@@ -124,57 +124,26 @@ class EmbeddedStore:
         repeated: dict[int, list[int]] = {}
         for (client, event), verdict in zip(events, verdicts, strict=True):
             if verdict is not Verdict.ACCEPTED:
-                counts = repeated.setdefault(self._type_key(client, event.event_type), [0, 0])
+                counts = repeated.setdefault(self._dictionary.type_key(client, event.event_type), [0, 0])
                 counts[0] += 1
                 counts[1] += verdict is Verdict.CONFLICT
         for key, counts in repeated.items():
             self._connection.execute("INSERT INTO repeats VALUES ($1, $2, $3)", [key, *counts])
 
     def _insert_events(self, owned: Sequence[tuple[str, Event]], ids: Sequence[bytes]) -> None:
-        if not owned:
-            return
-        split = integers(ids)
-        event_id, user_id, _, occurred_at, received_at, value, properties, experiment_id, flags, mark = zip(
-            *(event for _, event in owned), strict=True
-        )
-        self._insert_columns(tables.events, {
-            "seq": self._take(len(owned)),
-            "type_key": np.array([self._type_key(client, event.event_type) for client, event in owned], np.int32),
-            "user_key": integers(self._keys_of(client).user(event.user_id) for client, event in owned)[:, 0],
-            "occurred_at": np.array(occurred_at, np.int64),
-            "received_at": np.array(received_at, np.int64),
-            "value": np.ma.masked_invalid(np.array(value, np.float64)),  # None became NaN; it is stored as NULL
-            "flags": np.array(flags, np.int16),
-            "id_high": split[:, 0],
-            "id_low": split[:, 1],
-            "fingerprint": np.array(mark, np.int64),
-            "user_id": np.array(user_id, object),
-            "event_id": np.array(event_id, object),
-            "experiment_id": np.array(experiment_id, object),
-            "properties": np.array(properties, object),
-        })  # fmt: skip
+        if owned:
+            type_keys = [self._dictionary.type_key(client, event.event_type) for client, event in owned]
+            self._insert(tables.events, columns.of_events(self._take(len(owned)), owned, ids, type_keys, self._keys_of))
 
     def _insert_exposures(self, exposures: Sequence[Exposure], ids: Sequence[bytes]) -> None:
-        if not exposures:
-            return
-        split = integers(ids)
-        self._insert_columns(tables.exposures, {
-            "seq": self._take(len(exposures)),
-            "client_key": np.array([self._client_key(exposure.client) for exposure in exposures], np.int32),
-            "experiment": np.array([exposure.experiment for exposure in exposures], np.int64),
-            "user_key": integers(self._keys_of(e.client).user(e.user_id) for e in exposures)[:, 0],
-            "variant": np.array([exposure.variant for exposure in exposures], np.int16),
-            "phase": np.array([exposure.phase for exposure in exposures], np.int16),
-            "exposed_at": np.array([exposure.exposed_at for exposure in exposures], np.int64),
-            "id_high": split[:, 0],
-            "id_low": split[:, 1],
-            "user_id": np.array([exposure.user_id for exposure in exposures], object),
-            "context": np.array([exposure.context for exposure in exposures], object),
-        })  # fmt: skip
+        if exposures:
+            clients = [self._dictionary.client_key(exposure.client) for exposure in exposures]
+            places = self._take(len(exposures))
+            self._insert(tables.exposures, columns.of_exposures(places, exposures, ids, clients, self._keys_of))
 
-    def _insert_columns(self, table: Table, columns: dict[str, Any]) -> None:
-        self._connection.register("fresh", columns)
-        names = ", ".join(columns)
+    def _insert(self, table: Table, values: columns.Columns) -> None:
+        self._connection.register("fresh", values)
+        names = ", ".join(values)
         try:
             self._connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM fresh")  # noqa: S608 - our own names
         finally:
@@ -183,7 +152,7 @@ class EmbeddedStore:
     def _roll_back(self) -> None:
         with suppress(duckdb.Error):  # the failure itself may have rolled it back
             self._connection.execute("ROLLBACK")
-        self._load_dictionary()
+        self._load()
 
     # Reading
 
@@ -203,7 +172,7 @@ class EmbeddedStore:
             SELECT name, value FROM counted WHERE value IS NOT NULL
             QUALIFY row_number() OVER (PARTITION BY name ORDER BY users DESC, value) <= $3
             ORDER BY name, users DESC, value"""
-        parameters = [self._clients.get(client, -1), experiment, most]
+        parameters = [self._dictionary.known_client(client), experiment, most]
         found: dict[str, list[str]] = {}
         for name, value in await self._read(lambda cursor: cursor.execute(query, parameters).fetchall()):
             found.setdefault(name, []).append(value)
@@ -215,7 +184,7 @@ class EmbeddedStore:
             SELECT name, count(*) AS n, min(occurred_at), max(occurred_at)
             FROM events JOIN event_types USING (type_key) WHERE client_key = $1
             GROUP BY name ORDER BY n DESC, name"""
-        parameters = [self._clients.get(client, -1)]
+        parameters = [self._dictionary.known_client(client)]
         rows = await self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
         return [EventTypeSummary(*row) for row in rows]
 
@@ -269,45 +238,22 @@ class EmbeddedStore:
     # Keys
 
     def _question(self, client: str, plan: AggregationPlan) -> sql.Question:
-        client_key = self._clients.get(client, -1)
-        known = {name: key for (owner, name), key in self._types.items() if owner == client_key}
-        needed = plan.event_types
-        return sql.Question(
-            plan, client_key, known if needed is None else {n: k for n, k in known.items() if n in needed}
-        )
+        known = self._dictionary.known_types(client, plan.event_types)
+        return sql.Question(plan, self._dictionary.known_client(client), known)
 
     def _keys_of(self, client: str) -> Keys:
         if client not in self._keys:
             self._keys[client] = Keys(client)
         return self._keys[client]
 
-    def _client_key(self, client: str) -> int:
-        if client not in self._clients:
-            self._clients[client] = len(self._clients) + 1
-            self._connection.execute("INSERT INTO clients VALUES ($1, $2)", [self._clients[client], client])
-        return self._clients[client]
-
-    def _type_key(self, client: str, name: str) -> int:
-        owner = self._client_key(client)
-        if (owner, name) not in self._types:
-            self._types[owner, name] = len(self._types) + 1
-            self._connection.execute(
-                "INSERT INTO event_types VALUES ($1, $2, $3)", [self._types[owner, name], owner, name]
-            )
-        return self._types[owner, name]
-
     def _take(self, count: int) -> Any:
         first, self._next = self._next, self._next + count
         return np.arange(first, self._next, dtype=np.int64)
 
-    def _load_dictionary(self) -> None:
-        """What the tables say: client and type keys, and the next sequence number."""
-        execute = self._connection.execute
-        self._clients: dict[str, int] = {name: key for key, name in execute("FROM clients").fetchall()}
-        self._types: dict[tuple[int, str], int] = {
-            (owner, name): key for key, owner, name in execute("FROM event_types").fetchall()
-        }
-        self._next = _last_sequence(self._connection) + 1
+    def _load(self) -> None:
+        """What the tables say: the keys, and the next sequence number."""
+        self._dictionary = Dictionary(self._connection)
+        self._next: int = last_sequence(self._connection) + 1
 
 
 async def open_store(url: str) -> EmbeddedStore:
@@ -328,33 +274,8 @@ def _open(path: Path) -> EmbeddedStore:
         statement = str(CreateTable(table, if_not_exists=True).compile(dialect=_DIALECT))
         connection.execute(statement.replace("context TEXT", "context JSON"))
     index = Identities(path.with_suffix(".identities"))
-    _catch_up(connection, index)
+    index.catch_up(connection, last_sequence(connection))
     return EmbeddedStore(connection, index)
-
-
-def _catch_up(connection: duckdb.DuckDBPyConnection, index: Identities) -> None:
-    """Bring the index of identities up to the tables, after a crash or when it was lost."""
-    last = _last_sequence(connection)
-    if index.complete > last:  # the table is an older copy: what the index knows beyond it is not there
-        index.clear()
-    known = index.complete
-    for query in (
-        "SELECT id_high, id_low, fingerprint FROM events WHERE seq > $1",
-        "SELECT id_high, id_low, 0::BIGINT AS fingerprint FROM exposures WHERE seq > $1",
-    ):
-        cursor = connection.execute(query, [known])
-        while len(rows := cursor.fetchmany(100_000)) > 0:
-            high, low, marks = (np.array(column, np.int64) for column in zip(*rows, strict=True))
-            index.add(zip(identities(high, low), map(int, marks), strict=True), known)
-    index.add(iter(()), last)
-
-
-def _last_sequence(connection: duckdb.DuckDBPyConnection) -> int:
-    query = (
-        "SELECT greatest((SELECT coalesce(max(seq), -1) FROM events), (SELECT coalesce(max(seq), -1) FROM exposures))"
-    )
-    row = connection.execute(query).fetchone()
-    return int(row[0]) if row else -1
 
 
 def _compiled(query: Select[Any]) -> tuple[str, list[Any]]:

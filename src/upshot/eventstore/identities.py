@@ -11,7 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+
+from upshot.eventstore.keys import identities
 
 _COMPLETE = b"complete"  # 8 bytes; identities are 16 bytes long
 _BLOOM_BITS = 10
@@ -48,6 +52,21 @@ class Identities:
                 batch = WriteBatch(raw_mode=True)
         batch.put(_COMPLETE, complete.to_bytes(8, "big", signed=True))
         self._index.write(batch)
+
+    def catch_up(self, connection: duckdb.DuckDBPyConnection, last: int) -> None:
+        """Bring the index up to the tables, whose highest sequence number is `last`, after a crash or when it was lost."""
+        if self.complete > last:  # the tables are an older copy: what the index knows beyond them is not there
+            self.clear()
+        known = self.complete
+        for query in (
+            "SELECT id_high, id_low, fingerprint FROM events WHERE seq > $1",
+            "SELECT id_high, id_low, 0::BIGINT AS fingerprint FROM exposures WHERE seq > $1",
+        ):
+            cursor = connection.execute(query, [known])
+            while rows := cursor.fetchmany(_BATCH):
+                high, low, marks = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+                self.add(zip(identities(high, low), map(int, marks), strict=True), known)
+        self.add(iter(()), last)
 
     def clear(self) -> None:
         """Forget everything: the table is not the one that this index was made from."""

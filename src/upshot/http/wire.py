@@ -12,9 +12,10 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, BeforeValidator, Co
 
 from upshot import targeting
 from upshot.allocation import percent_of
-from upshot.experiments import TRAFFIC_WHOLE, Draft, Experiment, Status, VariantDraft
+from upshot.experiments import TRAFFIC_WHOLE, Draft, Experiment, Status
 from upshot.identifiers import NAME_LENGTH, PLACEHOLDERS, USER_ID_LENGTH
 from upshot.operations.assignments import Assigned
+from upshot.variants import VariantDraft
 
 TEXT_LENGTH = 10_000
 

@@ -15,9 +15,10 @@ from upshot import identifiers
 from upshot.assignment import ASSIGNED, Assignment, decide
 from upshot.errors import Conflict, Fault, Invalid
 from upshot.events import Rejection
-from upshot.experiments import Experiment, Status, Variant
+from upshot.experiments import Experiment, Status
 from upshot.operations import Stores
 from upshot.operations import experiments as experiment_operations
+from upshot.variants import Variant
 
 KIND = "assignment"
 MANY = 1_000

@@ -1,0 +1,64 @@
+"""Between rows and what they stand for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.engine import Row
+
+from upshot import targeting
+from upshot.assignment import Assignment
+from upshot.control.tables import experiments
+from upshot.events import Exposure, micros
+from upshot.experiments import Experiment, Phase, Status
+from upshot.variants import Variant
+
+
+def columns_of(experiment: Experiment) -> dict[str, Any]:
+    """The row of an experiment, without its client and its parts."""
+    columns = {name: getattr(experiment, name) for name in experiments.c.keys() if hasattr(experiment, name)}  # noqa: SIM118
+    return columns | {"targeting": targeting.dump(experiment.rule), "number": experiment.number or None}
+
+
+def weights_of(phase: Phase) -> dict[str, int]:
+    """The weights of a phase as a JSON object."""
+    return {str(position): weight for position, weight in phase.weights.items()}
+
+
+def experiment_of(row: Row[Any], arms: Sequence[Row[Any]], stretches: Sequence[Row[Any]]) -> Experiment:
+    """The experiment of a row, with the rows of its variants and phases."""
+    columns = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented accessor
+    columns.pop("client_id")
+    return Experiment(
+        **columns
+        | {
+            "status": Status(row.status),
+            "metrics": tuple(row.metrics),
+            "guardrails": tuple(row.guardrails),
+            "variants": tuple(
+                Variant(arm.id, arm.name, arm.position, arm.is_control, arm.weight, arm.config) for arm in arms
+            ),
+            "phases": tuple(
+                Phase(part.number, part.started_at, {int(key): weight for key, weight in part.weights.items()})
+                for part in stretches
+            ),
+            "rule": targeting.parse(columns.pop("targeting")),
+        }
+    )
+
+
+def assignment_of(row: Row[Any]) -> Assignment:
+    """The assignment of a row."""
+    return Assignment(row.experiment, row.user_id, row.variant, row.phase, row.assigned_at, row.exposed_at, row.context)
+
+
+def exposure_of(client: str, assignment: Assignment) -> Exposure:
+    """The exposure that an assignment's first reading is."""
+    return Exposure(
+        client=client,
+        experiment=assignment.experiment,
+        user_id=assignment.user_id,
+        variant=assignment.variant,
+        phase=assignment.phase,
+        exposed_at=micros(assignment.exposed_at or assignment.assigned_at),
+        context=assignment.context,
+    )
