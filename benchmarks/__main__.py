@@ -1,7 +1,7 @@
 """Run the benchmarks: `python -m benchmarks [name…] [--quick]`.
 
-Each question runs in a process of its own. A full run writes its tables into `RESULTS.md` (the sections of questions that did not run
-stay); `--quick` uses small data, prints the tables and writes nothing.
+Each question runs in a process of its own. A full run writes its tables into `RESULTS.md` (the sections of questions that did
+not run stay); `--quick` uses small data, prints the tables and writes nothing.
 """
 
 import argparse

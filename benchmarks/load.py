@@ -1,7 +1,7 @@
 """A light load generator: a process of its own, HTTP/1.1 keep-alive on raw sockets, requests built beforehand.
 
-Every connection asks, waits for the whole answer, and asks again (a closed loop). Nothing is parsed but the status and the length,
-so that the generator costs a small part of what it measures.
+Every connection asks, waits for the whole answer, and asks again (a closed loop). Nothing is parsed but the status and the
+length, so that the generator costs a small part of what it measures.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from types import TracebackType
-from typing import cast
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -38,7 +38,7 @@ class Outcome:
 class Generator:
     """The generator's process, for the time of a block."""
 
-    def __enter__(self) -> "Generator":
+    def __enter__(self) -> Self:
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         return self
 
@@ -117,11 +117,12 @@ def _generate(url: str, connections: int, requests: Sequence[bytes], seconds: fl
 
 
 async def _ask_all(url: str, connections: int, requests: Sequence[bytes], seconds: float | None) -> Outcome:
-    address, loop, taken = urlsplit(url), asyncio.get_running_loop(), list[float]()
+    loop, taken = asyncio.get_running_loop(), list[float]()
+    host, port = urlsplit(url).netloc.split(":")
     queue = iter(requests) if seconds is None else itertools.cycle(requests)
     until = float("inf") if seconds is None else time.perf_counter() + seconds
     opened = [
-        await loop.create_connection(lambda: _Connection(queue, until, taken), address.hostname, address.port)
+        await loop.create_connection(lambda: _Connection(queue, until, taken), host, int(port))
         for _ in range(connections)
     ]
     started = time.perf_counter()

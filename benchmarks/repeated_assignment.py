@@ -1,8 +1,8 @@
 """How fast is the question that is asked most, the assignment that a user has already?
 
-Over HTTP with 64 keep-alive connections, from a running server. Yardsticks: a bare ASGI application that answers as many bytes, on
-the same uvicorn with httptools and uvloop, with our protocol (goal ≥ 0.7 of its rate) and without; and a plain FastAPI route that
-answers the same JSON (goal ≥ 4 times its rate).
+Over HTTP with 64 keep-alive connections, from a running server. Yardsticks: a bare ASGI application that answers as many bytes,
+on the same uvicorn with httptools and uvloop, with our protocol (goal ≥ 0.7 of its rate) and without; and a plain FastAPI route
+that answers the same JSON (goal ≥ 4 times its rate).
 """
 
 import tempfile

@@ -13,7 +13,9 @@ from pathlib import Path
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 _LIBRARIES = ("duckdb", "fastapi", "httptools", "msgspec", "numpy", "rocksdict", "sqlalchemy", "uvicorn", "uvloop")
-_HEAD = "# Benchmarks\n\nWritten by `make bench`. Ratios are medians of neighbouring runs; absolute figures drift on a shared machine.\n"
+_HEAD = (
+    "# Benchmarks\n\nWritten by `make bench`. Ratios are medians over neighbouring runs; absolute figures drift here.\n"
+)
 
 
 @dataclass(frozen=True, slots=True)

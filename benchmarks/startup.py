@@ -1,7 +1,7 @@
 """How soon does the server answer, and how much memory does it hold when nothing happens?
 
-From the start of the process to the first answered `/readyz`, and the resident memory two seconds later, of `upshot serve` on a folder
-that it has used before; yardstick: uvicorn with an empty FastAPI. Goals: ≤ 1.5 s and ≤ 150 MB.
+From the start of the process to the first answered `/readyz`, and the resident memory two seconds later, of `upshot serve` on a
+folder that it has used before; yardstick: uvicorn with an empty FastAPI. Goals: ≤ 1.5 s and ≤ 150 MB.
 """
 
 import tempfile

@@ -8,6 +8,7 @@ A time without an offset is taken as UTC.
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -94,7 +95,7 @@ class Rows:
 
 def _scalar(text: Any) -> Any:
     if not isinstance(text, str):
-        return text.isoformat() if isinstance(text, datetime) else text
+        return float(text) if isinstance(text, Decimal) else text.isoformat() if isinstance(text, datetime) else text
     try:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError:

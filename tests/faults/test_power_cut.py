@@ -30,8 +30,8 @@ from upshot.control.tables import assignments
 from upshot.errors import Unavailable
 from upshot.events import Exposure
 from upshot.experiments import Draft
-from upshot.variants import VariantDraft
 from upshot.operations.relay import Relay
+from upshot.variants import VariantDraft
 
 CUTS = 200
 CONTROL_CUTS = 40

@@ -159,7 +159,19 @@ ALTERED: Mapping[str, Callable[[bytes], bytes]] = {
     "a zero behind": lambda good: good + b"\0", "a comment behind": lambda good: good + b" // c4n4ry", "JSONP": lambda good: b"f(" + good + b")",
     "in a list of lists": lambda good: b"[[" + good + b"]]", "an anti-hijacking prefix": lambda good: b")]}'," + good,
 }  # fmt: skip
-UNKNOWN_FIELDS = ("client_id", "tenant_id", "status", "assigned_at", "id", "number", "salt", "is_admin", "__proto__", "$where", "")
+UNKNOWN_FIELDS = (
+    "client_id",
+    "tenant_id",
+    "status",
+    "assigned_at",
+    "id",
+    "number",
+    "salt",
+    "is_admin",
+    "__proto__",
+    "$where",
+    "",
+)
 
 USER_IDS = {
     "none": "", "space first": "%20c4n4ry", "space last": "c4n4ry%20", "NUL": "c4n4ry%00", "line feed": "c4n4ry%0A", "escape": "%1B[2Jc4n4ry",
@@ -172,5 +184,5 @@ QUERIES = {
     "NUL": "a=c4n4ry%00", "over-long": "a=" + "c4n4ry" * 200, "no name": "=c4n4ry", "over-long name": "a" * 121 + "=1",
     "control character in a name": "a%0Ab=c4n4ry", "a name twice": "a=c4n4ry&a=1", "a name twice, encoded": "a=c4n4ry&%61=1",
     "invalid UTF-8": "a=c4n4ry%FF", "surrogate": "a=c4n4ry%ED%A0%80", "51 attributes": "&".join(f"a{i}=1" for i in range(51)),
-    "1,000 attributes": "&".join(f"a{i}=1" for i in range(1_000)), "9,000 bytes": "&".join(f"a{i}=" + "x" * 999 for i in range(9)),
+    "1,000 attributes": "&".join(f"a{i}=1" for i in range(1_000)),
 }  # fmt: skip

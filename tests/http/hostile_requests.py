@@ -130,7 +130,9 @@ def cases() -> Iterator[Case]:
 
 def _in_slot(target: Target, place: int, pointer: str, kind: str, types: str) -> Iterator[Case]:
     """Values that may not stand at `pointer`. Where any value may, all of EVERYWHERE is tried, elsewhere a third in turn."""
-    tried = {label: text for turn, (label, text) in enumerate(EVERYWHERE.items(), place) if kind == "any" or turn % 3 == 0}
+    tried = {
+        label: text for turn, (label, text) in enumerate(EVERYWHERE.items(), place) if kind == "any" or turn % 3 == 0
+    }
     wrong = {f"a {letter}, {text}": text for letter in "snbao0" if letter not in types for text in OF_TYPE[letter]}
     for label, text in (tried | OF_KIND[kind] | wrong).items():
         fragment = text.encode() if isinstance(text, str) else text
@@ -146,7 +148,9 @@ def _in_object(target: Target, pointer: str, holder: Mapping[str, Any]) -> Itera
         "duplicate, white space": f'"{key}" \t\r\n : {said}', "duplicate, escaped": f'"\\u{ord(key[0]):04x}{key[1:]}":{said}',
     }  # fmt: skip
     if not pointer.startswith(target.free or " "):
-        members |= {f"unknown {name}": f'"{name}":"second"' for name in UNKNOWN_FIELDS if name not in target.known(pointer)}
+        members |= {
+            f"unknown {name}": f'"{name}":"second"' for name in UNKNOWN_FIELDS if name not in target.known(pointer)
+        }
     for label, member in members.items():
         content = _with(target.good, f"{pointer}/{_MARK}", 0, f'"{_MARK}": 0'.encode(), member.encode())
         yield Case(target, f"{pointer}: {label}", content)

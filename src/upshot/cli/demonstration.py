@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from rich.console import Console
 from upshot import settings
 from upshot.cli import importing, server, tables
 from upshot.cli.connection import request
+from upshot.clock import SystemClock
 from upshot.demo import hillstrom
 from upshot.tabular import Kind
 
 KEY = "email-campaign"
+SECONDS = 120.0
 
 
 class _Rows:
@@ -36,16 +38,15 @@ async def run() -> None:
     with tempfile.TemporaryDirectory(prefix="upshot-demo-", ignore_cleanup_errors=True) as folder:
         chosen = settings.load(data_dir=Path(folder), host="127.0.0.1", port=0)
         with server.listening(chosen) as (listener, address):
-            running = server.Server(chosen, server.clients(chosen), listener)
+            ready = asyncio.Event()
+            running = server.Server(chosen, server.clients(chosen), listener, ready.set)
             serving = asyncio.create_task(running.serve())
-            await running.decided.wait()
-            token = server.own_token(chosen)
+            waiting = asyncio.create_task(ready.wait())
+            await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
             try:
-                async with httpx.AsyncClient(
-                    base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=120
-                ) as client:
-                    if running.started and not running.should_exit:
-                        await _tell_the_story(client, address, token)
+                if not serving.done():
+                    await _tell_the_story(address, server.own_token(chosen))
             except httpx.HTTPError:
                 if not running.should_exit:  # Ctrl-C in the middle of the story closes its connections
                     raise
@@ -53,10 +54,19 @@ async def run() -> None:
     click.echo("\nThe demonstration is over; its folder is removed.")
 
 
-async def _tell_the_story(client: httpx.AsyncClient, address: str, token: str) -> None:
+async def _tell_the_story(address: str, token: str) -> None:
     click.echo(hillstrom.ABOUT)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=address, headers=headers, timeout=SECONDS) as client:
+        await _send(client)
+        found: dict[str, Any] = (await request(client, "GET", f"/experiments/{KEY}/results")).json()
+    tables.show(found, Console())
+    _invite(address, token)
+
+
+async def _send(client: httpx.AsyncClient) -> None:
     data = hillstrom.load()
-    start = datetime.now(UTC) - timedelta(days=15)
+    start = SystemClock().now() - timedelta(days=15)
     await request(client, "POST", "/experiments", json=hillstrom.experiment(KEY))
     with importing.progress() as bar:
         parts: tuple[tuple[Kind, _Rows], ...] = (
@@ -65,9 +75,6 @@ async def _tell_the_story(client: httpx.AsyncClient, address: str, token: str) -
         )
         for kind, rows in parts:
             await importing.send(client, KEY, kind, rows, f"demo-{kind}", bar)
-    found: dict[str, Any] = (await request(client, "GET", f"/experiments/{KEY}/results")).json()
-    tables.show(found, Console())
-    _invite(address, token)
 
 
 def _invite(address: str, token: str) -> None:

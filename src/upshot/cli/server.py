@@ -5,7 +5,7 @@ import fcntl
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,14 +31,18 @@ async def serve(settings: Settings) -> None:
     fresh = not settings.clients and not (folder / TOKEN_FILE).exists()
     tokens = clients(settings)
     with _alone(folder), listening(settings) as (listener, address):
-        running_server = Server(settings, tokens, listener)
-        click.echo(f"Upshot serves on {address} (API pages: {address}/docs)")
-        if fresh:
-            click.echo(f"No token was configured, so one was made. It is shown once and kept in {folder / TOKEN_FILE}:")
-            click.echo(f"  {own_token(settings)}")
-        (folder / ADDRESS_FILE).write_text(address)
+
+        def announce() -> None:
+            (folder / ADDRESS_FILE).write_text(address)
+            click.echo(f"Upshot serves on {address} (API pages: {address}/docs)")
+            if fresh:
+                click.echo(
+                    f"No token was configured, so one was made. It is shown once and kept in {folder / TOKEN_FILE}:"
+                )
+                click.echo(f"  {own_token(settings)}")
+
         try:
-            await running_server.serve()
+            await Server(settings, tokens, listener, announce).serve()
         finally:
             (folder / ADDRESS_FILE).unlink(missing_ok=True)
 
@@ -46,13 +50,16 @@ async def serve(settings: Settings) -> None:
 class Server(uvicorn.Server):
     """uvicorn with our limits, on a socket that is open already."""
 
-    def __init__(self, settings: Settings, tokens: dict[str, str], listener: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, tokens: dict[str, str], listener: socket.socket, announce: Callable[[], None]
+    ) -> None:
         self._listener = listener
-        self.decided = asyncio.Event()  # set once it serves, or has given up
+        self._announce = announce
+        self._app = create_app(settings, tokens)
         BoundedProtocol.CONNECTIONS_PER_ADDRESS = settings.connections_per_address
         super().__init__(
             uvicorn.Config(
-                create_app(settings, tokens), http=BoundedProtocol, loop="uvloop", lifespan="on", log_level=settings.log_level,
+                self._app, http=BoundedProtocol, loop="uvloop", lifespan="off", log_level=settings.log_level,
                 access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
@@ -67,21 +74,18 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the application and the socket, then say so."""
-        try:
-            await super().startup(sockets)
-        finally:
-            self.decided.set()
+        """Begin to answer, then say so."""
+        await super().startup(sockets)
+        self._announce()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal ends it.
+        """Open the stores, serve until a signal ends it, and close them.
 
         Raises:
-            ConfigurationError: a store could not be opened.
+            ConfigurationError: a store cannot be opened.
         """
-        await super().serve([self._listener] if sockets is None else sockets)
-        if not self.started:
-            raise ConfigurationError("the server could not start; the line above says why")
+        async with self._app.lifespan():
+            await super().serve([self._listener] if sockets is None else sockets)
 
 
 def clients(settings: Settings) -> dict[str, str]:

@@ -49,7 +49,7 @@ def _against_control(comparison: dict[str, Any] | None) -> tuple[str, str, str, 
         return "control", "", "", ""
     interval = comparison["relative_interval"]
     verdict = comparison["confidence"] or (comparison["reason"] or "").replace("_", " ")
-    bounds = f"{_percent(interval['lower'])} … {_percent(interval['upper'])}" if interval else "–"
+    bounds = f"{_bound(interval['lower'])} … {_bound(interval['upper'])}" if interval else "–"
     p_value = "–" if comparison["p_value"] is None else f"{comparison['p_value']:.3g}"
     return _percent(comparison["relative_lift"]), bounds, p_value, verdict
 
@@ -58,6 +58,13 @@ def _value(value: float | None, kind: str) -> str:
     if value is None:
         return "–"
     return f"{value:.4%}" if kind == "conversion" else f"{value:.6f}"
+
+
+def _bound(share: float | None) -> str:
+    """A bound of a lift, with a decimal where it matters."""
+    if share is None:
+        return "∞"
+    return f"{share:+.0%}" if abs(share) >= 0.1 else f"{share:+.1%}"
 
 
 def _percent(share: float | None) -> str:

@@ -63,6 +63,7 @@ class EmbeddedStore:
         self._group: GroupCommit[_Append, list[Verdict]] = GroupCommit(
             self._commit, group_weight=GROUP_ROWS, waiting_weight=WAITING_ROWS, weigh=len
         )
+        self._next = 0
         self._load()
 
     # Writing
@@ -83,6 +84,8 @@ class EmbeddedStore:
 
     def _write(self, group: Sequence[_Append]) -> list[list[Verdict]]:
         """Make a group durable: look up, insert what is new, commit, then tell the index."""
+        if self._identities.complete < self._next - 1:
+            self._identities.catch_up(self._connection, self._next - 1)
         events = [(item.client, event) for item in group for event in item.events]
         exposures = [exposure for item in group for exposure in item.exposures]
         event_ids = [self._keys_of(client).event(event.event_id) for client, event in events]
@@ -103,7 +106,7 @@ class EmbeddedStore:
             raise Unavailable("The event store cannot write now.", retry_after=1) from error
         fresh = [(event_ids[i], marks[i]) for i in new_events] + [(exposure_ids[i], 0) for i in new_exposures]
         if fresh:
-            self._identities.add(iter(fresh), self._next - 1)
+            self._identities.follow(iter(fresh), self._next - 1)
         of_events, of_exposures = iter(for_events), iter(for_exposures)
         return [[next(of_events) for _ in item.events] + [next(of_exposures) for _ in item.exposures] for item in group]
 
@@ -253,7 +256,7 @@ class EmbeddedStore:
     def _load(self) -> None:
         """What the tables say: the keys, and the next sequence number."""
         self._dictionary = Dictionary(self._connection)
-        self._next: int = last_sequence(self._connection) + 1
+        self._next = last_sequence(self._connection) + 1
 
 
 async def open_store(url: str) -> EmbeddedStore:

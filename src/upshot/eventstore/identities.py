@@ -6,6 +6,7 @@ written after the table's commit, each batch together with the table's sequence 
 start it catches up from there. So it may be behind after a crash, never ahead, and may be deleted at any time.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ _BLOOM_BITS = 10
 _WRITE_BUFFER = 16 << 20
 _BLOCK_CACHE = 32 << 20
 _BATCH = 50_000
+
+log = logging.getLogger(__name__)
 
 
 class Identities:
@@ -53,9 +56,16 @@ class Identities:
         batch.put(_COMPLETE, complete.to_bytes(8, "big", signed=True))
         self._index.write(batch)
 
+    def follow(self, entries: Iterator[tuple[bytes, int]], complete: int) -> None:
+        """Add what was just committed. Where that fails the index stays behind, as after a crash, until it catches up."""
+        try:
+            self.add(entries, complete)
+        except Exception:
+            log.exception("the index of identities is behind the tables")
+
     def catch_up(self, connection: duckdb.DuckDBPyConnection, last: int) -> None:
         """Bring the index up to the tables, whose highest sequence number is `last`, after a crash or when it was lost."""
-        if self.complete > last:  # the tables are an older copy: what the index knows beyond them is not there
+        if not self._made_from(connection):
             self.clear()
         known = self.complete
         for query in (
@@ -67,6 +77,15 @@ class Identities:
                 high, low, marks = (np.array(column, np.int64) for column in zip(*rows, strict=True))
                 self.add(zip(identities(high, low), map(int, marks), strict=True), known)
         self.add(iter(()), last)
+
+    def _made_from(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        """Whether the last row that the index was told of stands in the tables; if not, they are an older or other copy."""
+        if self.complete < 0:
+            return True
+        query = """SELECT id_high, id_low FROM events WHERE seq = $1
+            UNION ALL SELECT id_high, id_low FROM exposures WHERE seq = $1"""
+        rows = np.array(connection.execute(query, [self.complete]).fetchall(), np.int64).reshape(-1, 2)
+        return any(known is not None for known in self.fingerprints(identities(rows[:, 0], rows[:, 1])))
 
     def clear(self) -> None:
         """Forget everything: the table is not the one that this index was made from."""

@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from upshot import __version__, cache, control, eventstore, worker
 from upshot.clock import SystemClock
+from upshot.errors import ConfigurationError
 from upshot.http import assignments, events, experiments, health, imports, openapi, problems, results
 from upshot.http.access import Tokens
 from upshot.http.envelope import Envelope
@@ -57,8 +58,12 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
 async def open_stores(settings: Settings) -> Stores:
     """Open the backends that the settings name."""
     control_store = await control.connect(settings.control_store_url)
-    event_store = await eventstore.connect(settings.event_store_url)
-    return Stores(control_store, event_store, cache.connect(settings.cache_url), SystemClock())
+    try:
+        copies = cache.connect(settings.cache_url)
+        return Stores(control_store, await eventstore.connect(settings.event_store_url), copies, SystemClock())
+    except ConfigurationError:
+        await control_store.close()
+        raise
 
 
 def _install_pages(app: FastAPI) -> None:

@@ -1,0 +1,159 @@
+"""The command line: one line and an exit code when something is wrong, and nothing half done."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import pytest
+from tests.servers import TOKEN, running
+
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("UPSHOT_")}
+
+
+def upshot(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder of its own."""
+    call = [sys.executable, "-m", "upshot", *arguments]
+    return subprocess.run(
+        call, cwd=cwd, env=CLEAN | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [
+        (["serve"], {"UPSHOT_PROT": "8000"}, "UPSHOT_PROT"),
+        (["serve"], {"UPSHOT_PORT": "eighty"}, "UPSHOT_PORT"),
+        (["serve"], {"UPSHOT_PORT": "70000"}, "UPSHOT_PORT"),
+        (["serve", "--port", "0"], {"DATABASE_URL": "oracle://u:secret@host/db"}, "DATABASE_URL"),
+        (["serve", "--port", "0"], {"DATABASE_URL": "sqlite:////proc/none/x.db"}, "DATABASE_URL"),
+        (["serve", "--port", "0"], {"UPSHOT_EVENTS_URL": "kafka://u:secret@host"}, "EVENTS_URL"),
+        (["serve", "--port", "0"], {"UPSHOT_CACHE_URL": "redis://u:secret@host"}, "CACHE_URL"),
+        (["serve", "--data-dir", "/proc/none"], {}, "/proc/none"),
+        (["serve"], {"VALID_TOKENS": "secret"}, "VALID_TOKENS"),
+        (["serve"], {"TOKEN_CLIENT_ID_MAP": "{secret"}, "TOKEN_CLIENT_ID_MAP"),
+        (["serve"], {"UPSHOT_LOG_LEVEL": "loud"}, "UPSHOT_LOG_LEVEL"),
+        (["serve", "--host", "203.0.113.7"], {}, "203.0.113.7"),
+        (["results"], {}, "EXPERIMENT"),
+        (["import", "--experiment", "x"], {}, "--assignments"),
+        (["import", "--experiment", "x", "--events", "none.csv"], {}, "none.csv"),
+        (["unheard-of"], {}, "unheard-of"),
+    ],
+)
+def test_a_fault_is_one_line_and_an_exit_code(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], named: str
+) -> None:
+    """It names the setting, is quick, and prints no secret."""
+    started = time.monotonic()
+
+    done = upshot(*arguments, cwd=tmp_path, **environment)
+
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "secret" not in done.stderr + done.stdout
+    assert time.monotonic() - started < 10
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    """A second server on the same port or the same folder does not start."""
+    with running(tmp_path / "data") as server:
+        port = server.url.rpartition(":")[2]
+        same_port = upshot("serve", "--port", port, "--data-dir", "other", cwd=tmp_path)
+        same_folder = upshot("serve", "--port", "0", "--data-dir", str(tmp_path / "data"), cwd=tmp_path)
+
+    assert (same_port.returncode, same_folder.returncode) == (2, 2)
+    assert port in same_port.stderr
+    assert "another Upshot runs" in same_folder.stderr
+
+
+def test_config_masks_what_nobody_may_see(tmp_path: Path) -> None:
+    """Tokens are counted, passwords starred."""
+    done = upshot(
+        "config",
+        cwd=tmp_path,
+        VALID_TOKENS="secret-token-1,secret-token-2",
+        DATABASE_URL="postgresql://app:secret@host/db",
+    )
+
+    assert done.returncode == 0
+    assert "secret" not in done.stdout
+    assert "UPSHOT_VALID_TOKENS=2 configured" in done.stdout
+    assert "UPSHOT_DATABASE_URL=postgresql://app:***@host/db" in done.stdout
+
+
+def test_doctor_checks_and_migrate_migrates(tmp_path: Path) -> None:
+    """Both work on an empty folder, without a server."""
+    migrated = upshot("migrate", cwd=tmp_path)
+    examined = upshot("doctor", cwd=tmp_path)
+
+    assert "schema 0001" in migrated.stdout
+    assert examined.returncode == 0, examined.stdout
+    assert all(line.startswith("ok") for line in examined.stdout.splitlines())
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "ndjson"])
+def test_files_of_every_kind_are_imported_once(tmp_path: Path, kind: str) -> None:
+    """Ids stay text, other columns become context and properties, times without an offset are UTC; no server is needed."""
+    with running(tmp_path / "data") as server, server.client() as client:
+        client.post("/experiments", json={"name": "Elsewhere", "primary_metric": "buy",
+                                          "variants": [{"name": "a"}, {"name": "b"}]})  # fmt: skip
+    assignments = [(f"00{n}", "ab"[n % 2], "2026-01-01 00:00:00", "US" if n else "DE") for n in range(10)]
+    events = [(f"00{n}", "buy", "2026-01-02T00:00:00Z", 12.5, "USD") for n in range(4)]
+    _write(tmp_path / f"assignments.{kind}", "user_id, variant, assigned_at, country", assignments, "context")
+    _write(tmp_path / f"events.{kind}", "user_id, event_type, timestamp, price, currency", events, "properties")
+    arguments = ["--data-dir", "data", "--token", TOKEN]
+    call = ["import", "--experiment", "elsewhere", "--assignments", f"assignments.{kind}", "--events", f"events.{kind}"]
+    tokens = {"TOKEN_CLIENT_ID_MAP": f"{TOKEN}:first"}
+
+    first = upshot(*call, *arguments, cwd=tmp_path, **tokens)
+    second = upshot(*call, *arguments, cwd=tmp_path, **tokens)
+    result = json.loads(upshot("results", "elsewhere", "--json", *arguments, cwd=tmp_path, **tokens).stdout)
+
+    assert first.returncode == 0, first.stderr
+    assert "assignments: 10 new, 0 known already, 0 refused" in first.stdout
+    assert "events: 4 new, 0 known already, 0 refused" in first.stdout
+    assert "assignments: 0 new, 10 known already" in second.stdout
+    assert "events: 0 new, 4 known already" in second.stdout
+    assert sum(v["metrics"]["revenue"]["sum"] for v in result["variants"]) == 50
+    assert result["experiment"]["started_at"] == "2026-01-01T00:00:00Z"
+
+
+def test_refused_rows_are_counted_and_the_exit_code_tells(tmp_path: Path) -> None:
+    """The good rows are stored, the first bad ones are shown with their place."""
+    with running(tmp_path / "data") as server, server.client() as client:
+        client.post("/experiments", json={"name": "Elsewhere", "variants": [{"name": "a"}, {"name": "b"}]})
+        (tmp_path / "rows.csv").write_text(
+            "user_id,variant,assigned_at\nu1,a,2026-01-01T00:00:00Z\nu2,c,2026-01-01T00:00:00Z\n,a,2026-01-01T00:00:00Z\n"
+        )
+        arguments = ["--experiment", "elsewhere", "--assignments", "rows.csv", "--url", server.url, "--token", TOKEN]
+        done = upshot("import", *arguments, cwd=tmp_path)
+        unknown = upshot("results", "nothing", "--url", server.url, "--token", TOKEN, cwd=tmp_path)
+        stranger = upshot("results", "elsewhere", "--url", server.url, "--token", "wrong-token", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert "assignments: 1 new, 0 known already, 2 refused" in done.stdout
+    assert "row 2: /variant names no variant of this experiment" in done.stderr
+    assert (unknown.returncode, stranger.returncode) == (1, 1)
+    assert unknown.stderr == "upshot: There is no such experiment.\n"
+
+
+def _write(path: Path, columns: str, rows: Sequence[tuple[object, ...]], rest: str) -> None:
+    """The rows as a file of the kind that the path's name says."""
+    names = columns.split(", ")
+    if path.suffix == ".ndjson":
+        lines = []
+        for row in rows:
+            fields = dict(zip(names, row, strict=True))
+            others = {name: fields.pop(name) for name in names[3:]}
+            fields[names[2]] = str(fields[names[2]]).replace(" 00:00:00", "T00:00:00Z")
+            lines.append(json.dumps(fields | {rest: others}))
+        path.write_text("\n".join(lines) + "\n")
+        return
+    marks = ", ".join("(" + ", ".join(repr(value) for value in row) + ")" for row in rows)
+    kind = "(FORMAT parquet)" if path.suffix == ".parquet" else "(HEADER)"
+    duckdb.connect().execute(f"COPY (SELECT * FROM (VALUES {marks}) t({columns})) TO '{path}' {kind}")  # noqa: S608
