@@ -46,7 +46,11 @@ class RunningServer:
                 break
         else:
             raise AssertionError(f"the server did not start: {''.join(seen)}")
-        self._wait_until_ready()
+        try:
+            self._wait_until_ready()
+        except AssertionError:
+            self.kill()
+            raise
 
     def client(self, token: str = TOKEN) -> httpx.Client:
         """A client with a token."""

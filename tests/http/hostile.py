@@ -21,7 +21,8 @@ _DEEP_OBJECT = ('{"a":', "1", "}")
 EVERYWHERE: Mapping[str, str | bytes] = {
     "NaN": "NaN", "minus NaN": "-NaN", "nan": "nan", "Infinity": "Infinity", "minus Infinity": "-Infinity",
     "1e999": "1e999", "-1e999": "-1e999", "a float of 400 digits": "9" * 400 + ".0", "leading zero": "01",
-    "plus sign": "+1", "a bare comma": ",", "bare point": ".5", "trailing point": "1.", "hexadecimal": "0x10", "digits of Arabic": "١٢",
+    "plus sign": "+1", "a bare comma": ",", "bare point": ".5", "trailing point": "1.", "hexadecimal": "0x10",
+    "digits of Arabic": "١٢",
     "2^53": str(2**53), "-2^53": str(-(2**53)), "2^63": str(2**63), "-2^63 - 1": str(-(2**63) - 1), "2^64": str(2**64),
     "an integer of 5,000 digits": "9" * 5_000, "undefined": "undefined", "True": "True",
     "single quotes": f"'{CANARY}'", "comment": f'/* {CANARY} */ "a"', "two values": '"a" "b"', "trailing comma": "[1,]",
@@ -60,10 +61,13 @@ _INVISIBLE = {"zero width space": "\u200b", "zero width joiner": "\u200d", "righ
 _NUMBERS = {"the text nan": '"nan"', "the text Infinity": '"Infinity"', "a number as text": '"50"', "negative": "-1",
             "barely negative": "-1e-9", "huge": "1e300"}  # fmt: skip
 _MOMENTS = {
-    "naive": '"2026-01-31T12:00:00"', "only a day": '"2026-01-31"', "epoch seconds": "1767225600", "epoch as text": '"1767225600"',
+    "naive": '"2026-01-31T12:00:00"', "only a day": '"2026-01-31"', "epoch seconds": "1767225600",
+    "epoch as text": '"1767225600"',
     "epoch milliseconds": "1767225600000", "empty": '""', "words": f'"{CANARY}"', "year 0001": '"0001-01-01T00:00:00Z"',
-    "before year 1": '"0001-01-01T00:00:00+23:59"', "year 0000": '"0000-01-01T00:00:00Z"', "year 10000": '"10000-01-01T00:00:00Z"',
-    "offset of 99 hours": '"2026-01-31T12:00:00+99:00"', "second 60": '"2026-01-31T12:00:60Z"', "30 February": '"2026-02-30T12:00:00Z"',
+    "before year 1": '"0001-01-01T00:00:00+23:59"', "year 0000": '"0000-01-01T00:00:00Z"',
+    "year 10000": '"10000-01-01T00:00:00Z"',
+    "offset of 99 hours": '"2026-01-31T12:00:00+99:00"', "second 60": '"2026-01-31T12:00:60Z"',
+    "30 February": '"2026-02-30T12:00:00Z"',
     "month 13": '"2026-13-01T12:00:00Z"', "hour 25": '"2026-01-31T25:00:00Z"', "before 2000": '"1999-12-31T23:59:59Z"',
     "RFC 2822": '"Sat, 31 Jan 2026 12:00:00 GMT"', "time zone by name": '"2026-01-31T12:00:00[Europe/Paris]"',
 }  # fmt: skip
@@ -91,13 +95,16 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
     "event-id": _TEXTS,
     "name": _TEXTS | {label: _text(CANARY + mark + "b") for label, mark in _INVISIBLE.items()},
     "reference": {"unknown": _text(CANARY), "SQL": _text(f"{CANARY}' OR 1=1 --"), "path": '"../../etc/passwd"'},
-    "key": {"empty": '""', "upper case": '"ABC"', "space": '"a b"', "accent": '"ä"', "hyphen first": '"-a"', "line feed": r'"a\n"',
+    "key": {"empty": '""', "upper case": '"ABC"', "space": '"a b"', "accent": '"ä"', "hyphen first": '"-a"',
+    "line feed": r'"a\n"',
             "slash": '"a/b"', "over-long": _text("a" * 121)},
     "share": _NUMBERS | {"zero": "0", "over 100": "101", "sum 99": "49", "sum 100.1": "50.1", "null beside a number": "null"},
     "percentage": _NUMBERS | {"over 100": "100.0001", "five decimals": "33.33333"},
-    "status": {"empty": '""', "not a state": _text(CANARY), "paused": '"paused"', "archived": '"archived"', "spaced": '" running"'},
+    "status": {"empty": '""', "not a state": _text(CANARY), "paused": '"paused"', "archived": '"archived"',
+    "spaced": '" running"'},
     "version": {"zero": "0", "negative": "-1", "fraction": "1.5", "text": '"1"', "another": "2147483647"},
-    "metric": {"empty": '""', "control character": rf'"{CANARY}\n"', "over-long": _text(CANARY * 40), "no event type": '{"key":"a"}',
+    "metric": {"empty": '""', "control character": rf'"{CANARY}\n"', "over-long": _text(CANARY * 40),
+    "no event type": '{"key":"a"}',
                "unknown field": json.dumps({"key": "a", "event_type": "b", "sql": CANARY}),
                "unknown kind": json.dumps({"key": "a", "event_type": "b", "kind": CANARY}),
                "list as kind": '{"key":"a","event_type":"b","kind":[]}', "number as key": '{"key":1,"event_type":"b"}'},
@@ -110,7 +117,8 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
                 "an over-long name": json.dumps({"a" * 121: 1}), "a control character in a name": r'{"a\nb":1}'},
     "properties": {
         "201 keys": json.dumps({f"k{index}": 1 for index in range(201)}), "an over-long key": json.dumps({"k" * 201: 1}),
-        "10,001 properties": json.dumps({f"k{index}": 1 for index in range(10_001)}), "8,193 characters": json.dumps({"a": "x" * 8_193}),
+        "10,001 properties": json.dumps({f"k{index}": 1 for index in range(10_001)}),
+        "8,193 characters": json.dumps({"a": "x" * 8_193}),
         "a megabyte of text": json.dumps({"a": CANARY * 170_000}), "11 levels": '{"a":' + _nested(10) + "}",
         "1,001 items": json.dumps({"a": [1] * 1_001}), "201 keys below": json.dumps({"a": [{f"k{i}": 1} for i in range(200)]}),
         "over 32 KiB": json.dumps({f"k{index}": "x" * 8_000 for index in range(5)})},
@@ -118,23 +126,28 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "none": "[]", "one": _arms({}), "21": _arms(*[{}] * 21), "one name twice": _arms({"name": "a"}, {"name": "a"}),
         "two controls": _arms({"is_control": True}, {"is_control": True}), "sum 99": _split(49, 50), "sum 101": _split(50, 51),
         "negative": _split(150, -50), "zero": _split(100, 0), "all zero": _split(0, 0), "percents and weights": _arms(
-            {"traffic_allocation": 50}, {"weight": 0.5}), "one without share": _arms({"weight": 1}, {}), "weights of 0.9": _split(
-            0.5, 0.4, field="weight"), "negative weight": _split(2, -1, field="weight"), "no name": '[{"weight":1},{"weight":1}]',
+            {"traffic_allocation": 50}, {"weight": 0.5}), "one without share": _arms({"weight": 1}, {}),
+            "weights of 0.9": _split(
+            0.5, 0.4, field="weight"), "negative weight": _split(2, -1, field="weight"),
+            "no name": '[{"weight":1},{"weight":1}]',
         "two names of one": _arms({"variant_name": "b"}, {}), "strings": '["a","b"]'},
     "targeting": {
         "unknown operator": _where(CANARY, 1), "operator of another type": '{"attribute":"a","operator":1,"value":1}',
         "no attribute": '{"operator":"eq","value":1}', "nested repetition": _where("regex", "^(a+)+$"),
         "overlapping branches": _where("regex", "(a|a)*b"), "repetitions in a row": _where("regex", ".*.*.*.*.*x"),
-        "back reference": _where("regex", r"(a)\1"), "look-behind": _where("regex", "(?<=a)b"), "broken pattern": _where("regex", "(["),
+        "back reference": _where("regex", r"(a)\1"), "look-behind": _where("regex", "(?<=a)b"),
+        "broken pattern": _where("regex", "(["),
         "a huge count": _where("regex", "a{999}{999}"), "101 conditions": json.dumps({"all": [_CONDITION | {"value": i} for i in range(101)]}),
         "100,000 conditions": json.dumps({"all": [_CONDITION] * 100_000}), "unknown key": json.dumps({CANARY[:2]: CANARY}),
         "empty group": '{"all":[]}', "empty rule in a group": '{"any":[{}]}', "15 groups deep": _nested(
-            15, '{"not":', _where("eq", 1), "}"), "countries as text": '{"countries":"US"}', "countries of numbers": '{"countries":[1]}',
+            15, '{"not":', _where("eq", 1), "}"), "countries as text": '{"countries":"US"}',
+            "countries of numbers": '{"countries":[1]}',
         "no version": json.dumps({"min_version": CANARY}), "1,001 values": _where("in", list(range(1_001))),
         "null as value": _where("eq", None), "a condition in a list": f"[{_where('eq', 1)}]"},
     "users": {"none": "[]", "1,001 users": json.dumps([f"u{index}" for index in range(1_001)])},
     "events": {"none": "[]", "10,001 events": json.dumps([{"user_id": f"u{i}", "event_type": "t"} for i in range(10_001)])},
-    "sent": {label: _MOMENTS[label] for label in ("naive", "epoch seconds", "epoch as text", "empty", "words", "offset of 99 hours")},
+    "sent": {label: _MOMENTS[label] for label in ("naive", "epoch seconds", "epoch as text", "empty", "words",
+    "offset of 99 hours")},
     "rows": {},
 }  # fmt: skip
 OF_TYPE: Mapping[str, Sequence[str]] = {
@@ -143,20 +156,28 @@ OF_TYPE: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 
 WHOLE: Mapping[str, bytes] = {
-    "no body": b"", "white space": b" \r\n\t ", "null": b"null", "true": b"true", "a number": b"0", "a text": b'"c4n4ry"', "an empty list": b"[]",
-    "lists": b"[[]]", "a list of null": b"[null]", "two documents": b"{}{}", "a form": b"user_id=c4n4ry&event_type=a", "XML": b"<a>c4n4ry</a>",
-    "YAML": b"user_id: c4n4ry", "single quotes": b"{'user_id': 'c4n4ry'}", "a bare key": b'{user_id: "c4n4ry"}', "an open object": b"{",
-    "a key alone": b'{"user_id"', "bytes": bytes(range(256)), "zeros": b"\0" * 1_000, "pickle": b"\x80\x04]\x94.", "gzip": gzip.compress(b"{}"),
-    "arrays 500 deep": b"[" * 500 + b"]" * 500, "arrays 100,000 deep": b"[" * 100_000 + b"]" * 100_000, "open arrays": b"[" * 100_000,
+    "no body": b"", "white space": b" \r\n\t ", "null": b"null", "true": b"true", "a number": b"0", "a text": b'"c4n4ry"',
+    "an empty list": b"[]",
+    "lists": b"[[]]", "a list of null": b"[null]", "two documents": b"{}{}", "a form": b"user_id=c4n4ry&event_type=a",
+    "XML": b"<a>c4n4ry</a>",
+    "YAML": b"user_id: c4n4ry", "single quotes": b"{'user_id': 'c4n4ry'}", "a bare key": b'{user_id: "c4n4ry"}',
+    "an open object": b"{",
+    "a key alone": b'{"user_id"', "bytes": bytes(range(256)), "zeros": b"\0" * 1_000, "pickle": b"\x80\x04]\x94.",
+    "gzip": gzip.compress(b"{}"),
+    "arrays 500 deep": b"[" * 500 + b"]" * 500, "arrays 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
+    "open arrays": b"[" * 100_000,
     "open objects": b'{"a":' * 50_000, "closing brackets": b"]" * 1_000, "a long text": b'"' + b"c4n4ry" * 100_000 + b'"',
     "a long number": b"1" * 100_000,
 }  # fmt: skip
 ALTERED: Mapping[str, Callable[[bytes], bytes]] = {
     "byte order mark": lambda good: b"\xef\xbb\xbf" + good, "UTF-16": lambda good: good.decode().encode("utf-16"),
     "UTF-16BE": lambda good: good.decode().encode("utf-16-be"), "UTF-32": lambda good: good.decode().encode("utf-32-le"),
-    "truncated by one": lambda good: good[:-1], "the first half": lambda good: good[: len(good) // 2], "in a text": lambda good: b'"' + good,
-    "a closing bracket more": lambda good: good + b"]", "a second document": lambda good: good + b" " + good, "a comma": lambda good: good + b",",
-    "a zero behind": lambda good: good + b"\0", "a comment behind": lambda good: good + b" // c4n4ry", "JSONP": lambda good: b"f(" + good + b")",
+    "truncated by one": lambda good: good[:-1], "the first half": lambda good: good[: len(good) // 2],
+    "in a text": lambda good: b'"' + good,
+    "a closing bracket more": lambda good: good + b"]", "a second document": lambda good: good + b" " + good,
+    "a comma": lambda good: good + b",",
+    "a zero behind": lambda good: good + b"\0", "a comment behind": lambda good: good + b" // c4n4ry",
+    "JSONP": lambda good: b"f(" + good + b")",
     "in a list of lists": lambda good: b"[[" + good + b"]]", "an anti-hijacking prefix": lambda good: b")]}'," + good,
 }  # fmt: skip
 UNKNOWN_FIELDS = (
@@ -174,9 +195,11 @@ UNKNOWN_FIELDS = (
 )
 
 USER_IDS = {
-    "none": "", "space first": "%20c4n4ry", "space last": "c4n4ry%20", "NUL": "c4n4ry%00", "line feed": "c4n4ry%0A", "escape": "%1B[2Jc4n4ry",
+    "none": "", "space first": "%20c4n4ry", "space last": "c4n4ry%20", "NUL": "c4n4ry%00", "line feed": "c4n4ry%0A",
+    "escape": "%1B[2Jc4n4ry",
     "DEL": "c4n4ry%7F", "C1 control": "c4n4ry%C2%85b", "invalid UTF-8": "c4n4ry%FF", "overlong UTF-8": "c4n4ry%C0%AF",
-    "surrogate": "c4n4ry%ED%A0%80", "cut UTF-8": "c4n4ry%E2%82", "non-character": "c4n4ry%EF%BF%BF", "ideographic space": "%E3%80%80c4n4ry",
+    "surrogate": "c4n4ry%ED%A0%80", "cut UTF-8": "c4n4ry%E2%82", "non-character": "c4n4ry%EF%BF%BF",
+    "ideographic space": "%E3%80%80c4n4ry",
     "over-long": "c4n4ry" * 40, "over-long, encoded": "%C3%A9" * 201, "5,000 characters": "c4n4ry" * 833,
     **{f"placeholder {word}": quote(word) for word in _PLACEHOLDERS},
 }  # fmt: skip

@@ -64,7 +64,8 @@ _EVENT = {"user_id": "visitor 1", "event_type": "purchase", "timestamp": "2026-0
 _ROW = {"user_id": "visitor 1", "variant": "a", "assigned_at": "2026-01-31T12:00:00Z", "context": {"country": "US"}}
 _ARMS = [{"name": "a", "traffic_allocation": 50, "is_control": True, "config": {"color": "red"}},
          {"name": "b", "traffic_allocation": 50}]  # fmt: skip
-_FIELDS = {"name": "An experiment", "description": "why", "hypothesis": "so", "primary_metric": "purchase", "metrics": ["signup"],
+_FIELDS = {"name": "An experiment", "description": "why", "hypothesis": "so", "primary_metric": "purchase",
+    "metrics": ["signup"],
            "guardrails": [{"key": "errors", "event_type": "error", "kind": "count"}], "traffic_percentage": 50,
            "targeting": {"countries": ["US"]}, "variants": _ARMS}  # fmt: skip
 _ARM_SLOTS = {"/variants/0/name": "name s", "/variants/0/traffic_allocation": "share n", "/variants/0/is_control": "any b0",
@@ -72,7 +73,8 @@ _ARM_SLOTS = {"/variants/0/name": "name s", "/variants/0/traffic_allocation": "s
 _TEXT_SLOTS = {"/description": "text s0", "/hypothesis": "text s0", "/primary_metric": "type s0", "/metrics": "metrics a0",
                "/metrics/0": "metric s", "/guardrails": "metrics a0", "/guardrails/0": "metric s",
                "/targeting": "targeting o0", "/variants/1": "any"}  # fmt: skip
-_CREATE_SLOTS = _TEXT_SLOTS | _ARM_SLOTS | {"/name": "name s", "/key": "key s0", "/status": "status", "/traffic_percentage": "percentage n",
+_CREATE_SLOTS = _TEXT_SLOTS | _ARM_SLOTS | {"/name": "name s", "/key": "key s0", "/status": "status",
+    "/traffic_percentage": "percentage n",
                                             "/variants": "variants"}  # fmt: skip
 _PATCH_SLOTS = _TEXT_SLOTS | _ARM_SLOTS | {"/name": "name s0", "/key": "key s0", "/traffic_percentage": "percentage n0",
                                            "/variants": "variants 0", "/version": "version 0"}  # fmt: skip
@@ -98,7 +100,8 @@ TARGETS = (
            {"/users": "users a", "/users/0": "user s"} | _below("/users/1", _USER_SLOTS), ("/users/1/context",)),
     Target("POST /assignments", "/assignments", _USER, _USER_SLOTS, ("/context",)),
     Target("POST /events", "/events", _EVENT, _EVENT_SLOTS, ("/properties",), shape="(one)"),
-    Target("POST /events", "/events", [_EVENT], {"": "events"} | _below("/0", _EVENT_SLOTS), ("/0/properties",), shape="(list)"),
+    Target("POST /events", "/events", [_EVENT], {"": "events"} | _below("/0", _EVENT_SLOTS), ("/0/properties",),
+    shape="(list)"),
     Target("POST /events", "/events", {"events": [_EVENT]}, {"/events": "events", "/sent_at": "sent 0"}
            | _below("/events/0", _EVENT_SLOTS), ("/events/0/properties",), shape="(envelope)"),
     Target("POST /events/batch", "/events/batch", [_EVENT], {"": "events"} | _below("/0", _EVENT_SLOTS), ("/0/properties",)),
@@ -129,12 +132,12 @@ def cases() -> Iterator[Case]:
 
 
 def _in_slot(target: Target, place: int, pointer: str, kind: str, types: str) -> Iterator[Case]:
-    """Values that may not stand at `pointer`. Where any value may, all of EVERYWHERE is tried, elsewhere a third in turn."""
+    """Values that may not stand at `pointer`. Where any value may, all of EVERYWHERE is tried, elsewhere a quarter in turn."""
     tried = {
-        label: text for turn, (label, text) in enumerate(EVERYWHERE.items(), place) if kind == "any" or turn % 3 == 0
+        label: text for turn, (label, text) in enumerate(EVERYWHERE.items(), place) if kind == "any" or turn % 4 == 0
     }
     wrong = {f"a {letter}, {text}": text for letter in "snbao0" if letter not in types for text in OF_TYPE[letter]}
-    for label, text in (tried | OF_KIND[kind] | wrong).items():
+    for label, text in (tried | dict(OF_KIND[kind]) | wrong).items():
         fragment = text.encode() if isinstance(text, str) else text
         yield Case(target, f"{pointer}: {label}", _with(target.good, pointer, _MARK, f'"{_MARK}"'.encode(), fragment))
 

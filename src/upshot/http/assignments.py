@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upshot.errors import UpshotError
 from upshot.http.access import Client, Tokens
+from upshot.http.answers import AssignmentOut, AssignmentsOut, assignment_content
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
-from upshot.http.wire import AssignManyIn, AssignmentOut, AssignmentsOut, UserIn, assignment_content
+from upshot.http.wire import AssignManyIn, UserIn
 from upshot.operations import Stores, assignments
 from upshot.operations.assignments import Assigned
 

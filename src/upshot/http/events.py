@@ -12,10 +12,11 @@ from upshot.errors import Fault, Invalid, Malformed, TooLarge
 from upshot.events import SECOND, RawEvent, Rejection
 from upshot.http import body
 from upshot.http.access import Client
+from upshot.http.answers import EventTypeOut, EventTypesOut, IngestedOut
 from upshot.http.openapi import json_body, problems
 from upshot.http.problems import problem
 from upshot.http.stores import StoresOf
-from upshot.http.wire import EventIn, EventsIn, EventTypeOut, EventTypesOut, IngestedOut
+from upshot.http.wire import EventIn, EventsIn
 from upshot.operations import events
 from upshot.operations.events import Ingested
 from upshot.telemetry import EVENTS

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Query, Response
 from upshot.errors import Fault, Invalid
 from upshot.experiments import Status
 from upshot.http.access import Client
+from upshot.http.answers import ExperimentOut, ExperimentsOut
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
-from upshot.http.wire import ExperimentIn, ExperimentOut, ExperimentPatch, ExperimentsOut, StatusWord
+from upshot.http.wire import ExperimentIn, ExperimentPatch, StatusWord
 from upshot.operations import experiments
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])

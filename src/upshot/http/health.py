@@ -8,9 +8,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from upshot import __version__
 from upshot.errors import UpshotError
+from upshot.http.access import Client
+from upshot.http.answers import HealthOut
 from upshot.http.openapi import problems
 from upshot.http.stores import StoresOf
-from upshot.http.wire import HealthOut
 
 router = APIRouter(tags=["health"])
 
@@ -34,7 +35,7 @@ async def ready(stores: StoresOf, response: Response, request: Request) -> Healt
 
 
 @router.get("/metrics", response_class=Response, responses=problems() | {200: {"content": {"text/plain": {}}}})
-async def figures() -> Response:
+async def figures(_client: Client) -> Response:
     """The process's figures, in Prometheus' text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

@@ -18,10 +18,11 @@ from upshot.errors import Invalid, TooLarge
 from upshot.events import RawEvent, Rejection
 from upshot.http import body
 from upshot.http.access import Client
+from upshot.http.answers import ImportedOut
 from upshot.http.events import decode_item, rejection
 from upshot.http.openapi import json_body, problems
 from upshot.http.stores import StoresOf
-from upshot.http.wire import ImportedOut, ImportIn
+from upshot.http.wire import ImportIn
 from upshot.operations import Stores, assignments, events
 from upshot.operations.assignments import Elsewhere
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from upshot.http import body
-from upshot.http.wire import Problem
+from upshot.http.answers import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from upshot.errors import Fault, UpshotError
 
@@ -71,9 +72,10 @@ def install(app: FastAPI) -> None:
         return problem(422, "invalid", "The request is not valid", "Some fields need correction.", faults)
 
     @app.exception_handler(HTTPException)
-    async def framework(_request: Request, error: HTTPException) -> Response:
+    async def framework(request: Request, error: HTTPException) -> Response:
         code, title = _OTHERS.get(error.status_code, ("refused", HTTPStatus(error.status_code).phrase))
-        return problem(error.status_code, code, title, title + ".", headers=error.headers)
+        headers = {"Allow": _allowed(request)} if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+        return problem(error.status_code, code, title, title + ".", headers=headers)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
@@ -81,6 +83,13 @@ def install(app: FastAPI) -> None:
         return problem(
             500, "internal", "Something went wrong on our side", "It has been logged under this request's id."
         )
+
+
+def _allowed(request: Request) -> str:
+    """The methods that a path takes; the framework would name those of the first route with that path only."""
+    routes = request.app.routes
+    asked = {method: {**request.scope, "method": method} for method in ("GET", "POST", "PATCH", "DELETE")}
+    return ", ".join(m for m, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in routes))
 
 
 def _pointer(location: Sequence[Any]) -> str:

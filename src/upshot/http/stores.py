@@ -29,7 +29,8 @@ def check_target(request: Request) -> None:
     """
     try:
         path = unquote_to_bytes(request.scope["raw_path"]).decode()
-        names = [name for name, _ in parse_qsl(request.scope["query_string"], keep_blank_values=True, errors="strict")]
+        query = request.scope["query_string"].decode()
+        names = [name for name, _ in parse_qsl(query, keep_blank_values=True, errors="strict")]
     except UnicodeDecodeError:
         raise Malformed("The path and the query must be UTF-8.") from None
     if _CONTROL.search(path):
