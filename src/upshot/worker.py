@@ -3,20 +3,24 @@
 import asyncio
 import logging
 
-from upshot.errors import UpshotError
 from upshot.operations import Stores
 
 PAUSE = 1.0
+GATHERING = 0.05
 
 log = logging.getLogger(__name__)
 
 
 async def relay_exposures(stores: Stores) -> None:
-    """Relay exposures to the event store as they come, until cancelled; what fails is tried again."""
+    """Relay exposures to the event store as they come, until cancelled; what fails is tried again.
+
+    They gather for a moment first, so that many share a commit; a result that is asked for relays at once.
+    """
     while True:
         await stores.relay.wait(PAUSE)
+        await asyncio.sleep(GATHERING)
         try:
             await stores.relay.run()
-        except UpshotError as error:
-            log.warning("exposures wait to be relayed: %s", error.detail)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the exposures that come after it must be relayed, too
+            log.warning("exposures wait to be relayed: %s", error)
             await asyncio.sleep(PAUSE)

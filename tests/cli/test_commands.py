@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,9 @@ from pathlib import Path
 import duckdb
 import pytest
 from tests.servers import TOKEN, running
+
+from upshot.cli import server
+from upshot.settings import Settings
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("UPSHOT_")}
 
@@ -61,8 +65,8 @@ def test_a_fault_is_one_line_and_an_exit_code(
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     """A second server on the same port or the same folder does not start."""
-    with running(tmp_path / "data") as server:
-        port = server.url.rpartition(":")[2]
+    with running(tmp_path / "data") as started:
+        port = started.url.rpartition(":")[2]
         same_port = upshot("serve", "--port", port, "--data-dir", "other", cwd=tmp_path)
         same_folder = upshot("serve", "--port", "0", "--data-dir", str(tmp_path / "data"), cwd=tmp_path)
 
@@ -99,7 +103,7 @@ def test_doctor_checks_and_migrate_migrates(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["csv", "parquet", "ndjson"])
 def test_files_of_every_kind_are_imported_once(tmp_path: Path, kind: str) -> None:
     """Ids stay text, other columns become context and properties, times without an offset are UTC; no server is needed."""
-    with running(tmp_path / "data") as server, server.client() as client:
+    with running(tmp_path / "data") as started, started.client() as client:
         client.post("/experiments", json={"name": "Elsewhere", "primary_metric": "buy",
                                           "variants": [{"name": "a"}, {"name": "b"}]})  # fmt: skip
     assignments = [(f"00{n}", "ab"[n % 2], "2026-01-01 00:00:00", "US" if n else "DE") for n in range(10)]
@@ -125,15 +129,15 @@ def test_files_of_every_kind_are_imported_once(tmp_path: Path, kind: str) -> Non
 
 def test_refused_rows_are_counted_and_the_exit_code_tells(tmp_path: Path) -> None:
     """The good rows are stored, the first bad ones are shown with their place."""
-    with running(tmp_path / "data") as server, server.client() as client:
+    with running(tmp_path / "data") as started, started.client() as client:
         client.post("/experiments", json={"name": "Elsewhere", "variants": [{"name": "a"}, {"name": "b"}]})
         (tmp_path / "rows.csv").write_text(
             "user_id,variant,assigned_at\nu1,a,2026-01-01T00:00:00Z\nu2,c,2026-01-01T00:00:00Z\n,a,2026-01-01T00:00:00Z\n"
         )
-        arguments = ["--experiment", "elsewhere", "--assignments", "rows.csv", "--url", server.url, "--token", TOKEN]
+        arguments = ["--experiment", "elsewhere", "--assignments", "rows.csv", "--url", started.url, "--token", TOKEN]
         done = upshot("import", *arguments, cwd=tmp_path)
-        unknown = upshot("results", "nothing", "--url", server.url, "--token", TOKEN, cwd=tmp_path)
-        stranger = upshot("results", "elsewhere", "--url", server.url, "--token", "wrong-token", cwd=tmp_path)
+        unknown = upshot("results", "nothing", "--url", started.url, "--token", TOKEN, cwd=tmp_path)
+        stranger = upshot("results", "elsewhere", "--url", started.url, "--token", "wrong-token", cwd=tmp_path)
 
     assert done.returncode == 1
     assert "assignments: 1 new, 0 known already, 2 refused" in done.stdout
@@ -157,3 +161,14 @@ def _write(path: Path, columns: str, rows: Sequence[tuple[object, ...]], rest: s
     marks = ", ".join("(" + ", ".join(repr(value) for value in row) + ")" for row in rows)
     kind = "(FORMAT parquet)" if path.suffix == ".parquet" else "(HEADER)"
     duckdb.connect().execute(f"COPY (SELECT * FROM (VALUES {marks}) t({columns})) TO '{path}' {kind}")  # noqa: S608
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Accepted connections send at once: Nagle's algorithm would hold the body of every answer back for 40 ms."""
+    with (
+        server.listening(Settings(host="127.0.0.1", port=0)) as (listener, _),
+        socket.create_connection(listener.getsockname()),
+    ):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -101,9 +101,11 @@ class EmbeddedStore:
             self._insert_exposures([exposures[i] for i in new_exposures], [exposure_ids[i] for i in new_exposures])
             self._count_repeats(events, for_events)
             self._connection.execute("COMMIT")
-        except duckdb.Error as error:
+        except Exception as error:
             self._roll_back()
-            raise Unavailable("The event store cannot write now.", retry_after=1) from error
+            if isinstance(error, duckdb.Error):
+                raise Unavailable("The event store cannot write now.", retry_after=1) from error
+            raise
         fresh = [(event_ids[i], marks[i]) for i in new_events] + [(exposure_ids[i], 0) for i in new_exposures]
         if fresh:
             self._identities.follow(iter(fresh), self._next - 1)

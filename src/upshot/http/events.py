@@ -157,7 +157,6 @@ def decode_item(raw: bytes) -> DecodedEvent | Rejection:
     try:
         item = _one.decode(raw)
         body.refuse_duplicate_keys(raw, _keys([item]))
-        return item
     except Invalid as error:
         fault = error.faults[0]
         return Rejection(fault.pointer, fault.code, fault.message)
@@ -168,6 +167,7 @@ def decode_item(raw: bytes) -> DecodedEvent | Rejection:
         return Rejection("", "malformed", "is not valid JSON")
     except RecursionError:
         return Rejection("", "too_deep", "nests too deep")
+    return item
 
 
 def answer(found: Ingested) -> Response:

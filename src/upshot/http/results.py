@@ -131,9 +131,10 @@ def _moment(text: str | None, zone: ZoneInfo, pointer: str, after: timedelta = t
     try:
         if len(text) == len("2026-01-31"):
             day = date.fromisoformat(text) + after
-            return datetime(day.year, day.month, day.day, tzinfo=zone)
-        moment = datetime.fromisoformat(text.replace(" ", "+"))  # an unescaped + in a query arrives as a space
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+            moment = datetime(day.year, day.month, day.day, tzinfo=zone)
+        else:
+            moment = datetime.fromisoformat(text.replace(" ", "+"))  # an unescaped + in a query arrives as a space
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
     except (ValueError, OverflowError):
         raise Invalid.of(Fault(pointer, "bad_date", "must be a day such as 2026-01-31, or a moment")) from None
     if not 2000 <= moment.year < 2200:
