@@ -137,7 +137,8 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "overlapping branches": _where("regex", "(a|a)*b"), "repetitions in a row": _where("regex", ".*.*.*.*.*x"),
         "back reference": _where("regex", r"(a)\1"), "look-behind": _where("regex", "(?<=a)b"),
         "broken pattern": _where("regex", "(["),
-        "a huge count": _where("regex", "a{999}{999}"), "101 conditions": json.dumps({"all": [_CONDITION | {"value": i} for i in range(101)]}),
+        "a huge count": _where("regex", "a{999}{999}"),
+        "101 conditions": json.dumps({"all": [_CONDITION | {"value": i} for i in range(101)]}),
         "100,000 conditions": json.dumps({"all": [_CONDITION] * 100_000}), "unknown key": json.dumps({CANARY[:2]: CANARY}),
         "empty group": '{"all":[]}', "empty rule in a group": '{"any":[{}]}', "15 groups deep": _nested(
             15, '{"not":', _where("eq", 1), "}"), "countries as text": '{"countries":"US"}',

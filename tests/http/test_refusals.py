@@ -176,8 +176,9 @@ def test_a_real_server_bounds_what_a_request_asks(server: RunningServer) -> None
 async def test_a_stranger_is_turned_away_from_every_route(api: httpx.AsyncClient) -> None:
     """401 with WWW-Authenticate whatever else is wrong with the request; only the health of the process is public."""
     del api.headers["Authorization"]
-    values = ("Bearer wrong", "Bearer", "Bearer ", TOKEN, f"Basic {TOKEN}", f"Token {TOKEN}", f"Bearer {TOKEN}x", f"Bearer{TOKEN}",
-              f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN.upper()}", f"Bearer {TOKEN}, Bearer {TOKEN}", f"Bearer \xff{TOKEN}")  # fmt: skip
+    values = ("Bearer wrong", "Bearer", "Bearer ", TOKEN, f"Basic {TOKEN}", f"Token {TOKEN}", f"Bearer {TOKEN}x",
+              f"Bearer{TOKEN}",              f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN.upper()}",
+              f"Bearer {TOKEN}, Bearer {TOKEN}", f"Bearer \xff{TOKEN}")  # fmt: skip
     strangers = [[], *([(b"authorization", value.encode("latin-1"))] for value in values)]
 
     for method, path in OPERATIONS:

@@ -100,9 +100,10 @@ async def test_status_words_are_understood_in_any_case(api: httpx.AsyncClient, w
 
 async def test_every_response_says_its_time_and_its_request(api: httpx.AsyncClient) -> None:
     """X-Process-Time, X-Request-Id and the protecting headers, on successes, errors, pages and files."""
-    for method, path in (("GET", "/experiments"), ("GET", "/nowhere"), ("PUT", "/experiments"), ("POST", "/events"), ("GET",
-    "/livez"),
-                         ("GET", "/experiments/none/assignment/u"), ("GET", "/docs"), ("GET", "/assets/docs/none.js")):  # fmt: skip
+    asked = (("GET", "/experiments"), ("GET", "/nowhere"), ("PUT", "/experiments"), ("POST", "/events"), ("GET", "/livez"),
+             ("GET", "/experiments/none/assignment/u"), ("GET", "/docs"), ("GET", "/assets/docs/none.js"))  # fmt: skip
+
+    for method, path in asked:
         response = await api.request(method, path)
 
         assert float(response.headers["x-process-time"]) > 0
@@ -115,7 +116,9 @@ async def test_every_response_says_its_time_and_its_request(api: httpx.AsyncClie
 async def test_the_callers_request_id_is_kept(api: httpx.AsyncClient) -> None:
     """So that one id follows a request through a system; what could forge a log line is replaced."""
     kept = await api.get("/livez", headers={"X-Request-Id": "abc-1.2_3"})
-    replaced = [await api.get("/livez", headers={"X-Request-Id": text}) for text in ("a b", "", "a" * 129, "a\tb", "a/b")]
+    replaced = [
+        await api.get("/livez", headers={"X-Request-Id": text}) for text in ("a b", "", "a" * 129, "a\tb", "a/b")
+    ]
 
     assert kept.headers["x-request-id"] == "abc-1.2_3"
     assert all(re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"]) for response in replaced)

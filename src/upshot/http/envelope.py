@@ -4,12 +4,14 @@
 doing anything with an API's answer. The documentation pages may load their own scripts; nothing else may.
 """
 
+import functools
+import os
 import re
 import time
-import uuid
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
+from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from upshot.http.problems import problem
@@ -48,6 +50,7 @@ class Envelope:
         self.application = application
         self._pages = pages
         self._under_way = 0
+        UNDER_WAY.set_function(lambda: self._under_way)
 
     def lifespan(self) -> AbstractAsyncContextManager[object]:
         """Opens and closes the application where no server does."""
@@ -65,14 +68,13 @@ class Envelope:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                REQUESTS.labels(message["status"]).inc()
+                _counter(message["status"]).inc()
                 took = f"{time.perf_counter() - started:.6f}".encode()
                 message["headers"] = [
                     *message.get("headers", ()), *headers, (b"x-request-id", request_id), (b"x-process-time", took),
                 ]  # fmt: skip
             await send(message)
 
-        UNDER_WAY.set(self._under_way)
         if self._under_way >= CONCURRENCY:
             busy = problem(
                 503,
@@ -94,4 +96,10 @@ def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value)
-    return uuid.uuid4().hex.encode()
+    return os.urandom(16).hex().encode()
+
+
+@functools.cache
+def _counter(status: int) -> Counter:
+    """The counter of a status; finding it by its label costs more than counting."""
+    return REQUESTS.labels(status)

@@ -1,6 +1,6 @@
 """Results over HTTP: one endpoint for engineers, analysts, product managers and executives, and the rows for export."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ from upshot.http.openapi import problems
 from upshot.http.stores import StoresOf
 from upshot.operations import results
 from upshot.operations.results import Asked
-from upshot.report import Report
+from upshot.report import Comparison, Point, Report, VariantReport
 
 router = APIRouter(prefix="/experiments/{experiment_id}/results", tags=["results"])
 
@@ -32,6 +32,15 @@ class Format(StrEnum):
     SUMMARY = "summary"
     METRICS_ONLY = "metrics_only"
     FULL = "full"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The part of a result that is for programs."""
+
+    variants: list[VariantReport]
+    comparisons: list[Comparison]
+    time_series: list[Point]
 
 
 def _asked(
@@ -75,7 +84,7 @@ def _asked(
 AskedFor = Annotated[Asked, Depends(_asked)]
 
 
-@router.get("", response_model=Report, responses=problems(404, 504))
+@router.get("", response_model=Report | Numbers, responses=problems(404, 504))
 async def report(
     client: Client,
     stores: StoresOf,
@@ -90,11 +99,7 @@ async def report(
     found = await results.report(stores, client, experiment_id, asked)
     content: Any = found
     if format is Format.METRICS_ONLY:
-        content = {
-            "variants": found.variants,
-            "comparisons": found.comparisons,
-            "time_series": found.time_series,
-        }
+        content = Numbers(found.variants, found.comparisons, found.time_series)
     return Response(msgspec.json.encode(content), media_type="application/json")
 
 

@@ -1,0 +1,137 @@
+"""The OpenAPI document against the running product: what Schemathesis generates from it, the server must keep to."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import schemathesis
+import uvicorn
+from fastapi import FastAPI
+from schemathesis.engine import events, from_schema
+from tests.servers import TOKEN, RunningServer
+
+SECONDS = 120
+TARGET_BYTES = 8_192
+PARAMETERS = 50
+
+# What JSON Schema cannot say, so that a request which fits the schema may still be refused with 422:
+_RULES = {
+    "/experiments": "shares sum to 100, names differ, one control, the grammar of targeting and metrics; a cursor is opaque",
+    "/experiments/{experiment_id}": "as above",
+    "/experiments/{experiment_id}/assignment/{user_id}": "a user id and the names of attributes hold no control characters",
+    "/experiments/{experiment_id}/assignments": "as above",
+    "/assignments": "as above",
+    "/events": "one of two names of the type, identifiers, an experiment that exists, the size and depth of properties",
+    "/events/batch": "as above",
+    "/experiments/{experiment_id}/results": "dates in order, IANA time zones, metrics, variants of the experiment",
+    "/experiments/{experiment_id}/results/export": "as above",
+}
+# Items are judged one by one: a bad one among good ones is answered by its index, with the success of the others.
+_BATCHES = ("/events", "/events/batch", "/experiments/{experiment_id}/import")
+# 400: a path must not hold control characters, whatever it names. 413: a body has its bytes counted, not its items.
+_ACCEPTED = ["2xx", 400, 401, 404, 409]
+_REFUSED = [400, 401, 404, 405, 409, 413, 415, 422]
+_OF_OPERATIONS = "".join(
+    f"""
+[[operations]]
+include-path = "{path}"
+checks.positive_data_acceptance.expected-statuses = {_ACCEPTED + [413, 422] * (path in _RULES)}
+checks.negative_data_rejection.expected-statuses = {_REFUSED + [200, 201] * (path in _BATCHES)}
+"""
+    for path in sorted({*_RULES, *_BATCHES})
+)
+
+
+def configuration(seconds: int) -> schemathesis.Config:
+    """All checks, every phase, one seed."""
+    return schemathesis.Config.from_str(f"""
+seed = 20260131
+max-time = {seconds}
+continue-on-failure = true
+headers = {{ Authorization = "Bearer {TOKEN}" }}
+[generation]
+max-examples = 10
+no-shrink = true
+[checks]
+positive_data_acceptance.expected-statuses = {_ACCEPTED}
+negative_data_rejection.expected-statuses = {_REFUSED}
+{_OF_OPERATIONS}""")
+
+
+def faults_of(url: str, seconds: int) -> tuple[list[str], int]:
+    """What Schemathesis finds at a server, and how many requests it took."""
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=configuration(seconds))
+    faults, asked = [], 0
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.NonFatalError | events.FatalError):
+            faults.append(str(event))
+        elif isinstance(event, events.ScenarioFinished):
+            asked += len(event.recorder.cases)
+            for case, checks in event.recorder.checks.items():
+                answer = event.recorder.interactions[case].response
+                for check in checks:
+                    if check.failure_info is not None and not (answer and over_the_limits(answer)):
+                        failure = check.failure_info.failure
+                        faults.append(
+                            f"{check.name} at {failure.operation}: {failure.message}\n{check.failure_info.code_sample}"
+                        )
+    return faults, asked
+
+
+def over_the_limits(answer: schemathesis.Response) -> bool:
+    """Whether the request was refused before it was looked at, because its target is too long or has too many parameters."""
+    target = str(answer.request.url).partition("://")[2]
+    return answer.status_code == 414 and (len(target) > TARGET_BYTES or target.count("&") >= PARAMETERS)
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """An application on a free port, for the time of a block."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    started = threading.Event()
+    original = server.startup
+
+    async def startup(*arguments: Any, **named: Any) -> None:
+        await original(*arguments, **named)
+        started.set()
+
+    server.startup = startup  # type: ignore[method-assign]
+    thread.start()
+    try:
+        assert started.wait(30)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.mark.slow
+def test_the_server_keeps_to_its_openapi_document(server: RunningServer) -> None:
+    """No server error, no undocumented status, type, header or shape; no refusal of the valid nor acceptance of the invalid."""
+    faults, asked = faults_of(server.url, SECONDS)
+
+    assert faults == []
+    assert asked > 1_000
+
+
+@pytest.mark.slow
+def test_a_route_that_raises_or_breaks_its_promise_is_found() -> None:
+    """The control: the same run on an application with a crash and a broken promise names both."""
+    app = FastAPI()
+
+    @app.get("/crash")
+    async def crash(number: int) -> int:
+        return 1 // (number - number)
+
+    @app.get("/promise", responses={200: {"model": dict[str, int]}})
+    async def promise() -> Any:
+        return ["no", "object"]
+
+    with serving(app) as url:
+        faults, _ = faults_of(url, 20)
+
+    assert any(fault.startswith("not_a_server_error at GET /crash") for fault in faults)
+    assert any(fault.startswith("response_schema_conformance at GET /promise") for fault in faults)
