@@ -38,7 +38,7 @@ check: $(VENV)/.dev ## format, lint, types, import contracts and unit tests, in 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -n 2 -m "not slow"
 
 test: check ## everything in check, then the fault, load and simulation tests
 	$(BIN)/pytest -q -m slow
@@ -47,7 +47,7 @@ bench: $(VENV)/.dev ## run every benchmark and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.dev ## write the generated reference pages (settings, commands, HTTP API)
-	$(BIN)/python -m docs.reference
+	$(BIN)/python -m docs.generate
 
 lock: $(VENV)/.dev ## resolve the locked requirements again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

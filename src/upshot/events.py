@@ -45,6 +45,7 @@ IMPORTED = 8  # flag: a past event, imported with its own time
 LATE = 16  # flag: came more than a week after it happened; the highest flag, so that `flags >= LATE` finds it
 
 _VALUE_KEYS = ("price", "amount", "revenue", "value")
+_SHORT = 200  # bytes: flat properties whose JSON is no longer cannot break a limit
 _ENVELOPE_BYTES = 1_024  # more than the identifiers of an event can take
 
 
@@ -186,12 +187,30 @@ def _fault_of_names(raw: RawEvent, event_type: str | None) -> Rejection | None:
 
 def _content(properties: Mapping[str, Any], encode: Encode) -> tuple[bytes, float | None] | Rejection:
     """The properties as JSON, and the event's value (rules 4 and 5)."""
-    if fault := _fault_of_properties(properties):
+    flat = _flat(properties)
+    if not flat and (fault := _fault_of_properties(properties)):
         return fault
     text = encode(properties)
+    if flat and (len(text) > _SHORT or b"\\u" in text) and (fault := _fault_of_properties(properties)):
+        return fault
     if len(text) > EVENT_BYTES - _ENVELOPE_BYTES:
         return Rejection("/properties", "too_large", "an event must stay below 32 KiB")
     return text, _value_of(properties)
+
+
+def _flat(properties: Mapping[str, Any]) -> bool:
+    """Whether the properties nest nothing and hold no number that rule 4 forbids."""
+    for value in properties.values():
+        kind = type(value)
+        if kind is int:
+            if not -INTEGER <= value <= INTEGER:
+                return False
+        elif kind is float:
+            if not math.isfinite(value):
+                return False
+        elif kind is dict or kind is list:
+            return False
+    return True
 
 
 def _occurred_at(timestamp: str | None, receipt: Receipt) -> tuple[int, int] | Rejection:
@@ -219,7 +238,7 @@ def _occurred_at(timestamp: str | None, receipt: Receipt) -> tuple[int, int] | R
 def _value_of(properties: Mapping[str, Any]) -> float | None:
     for key in _VALUE_KEYS:
         value = properties.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
     return None
 

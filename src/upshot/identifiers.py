@@ -51,6 +51,8 @@ _KEY = re.compile("[a-z0-9][a-z0-9_.-]*")
 
 def fault_of_text(text: str, limit: int) -> tuple[str, str] | None:
     """Why `text` cannot be an identifier of at most `limit` characters: (code, message), or None when it can."""
+    if text.isascii() and text.isprintable() and 0 < len(text) <= limit and text[0] != " " != text[-1]:
+        return None
     if not text:
         return "empty", "must not be empty"
     if len(text) > limit:

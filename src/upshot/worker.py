@@ -6,7 +6,7 @@ import logging
 from upshot.operations import Stores
 
 PAUSE = 1.0
-GATHERING = 0.05
+GATHERING = 1.0
 
 log = logging.getLogger(__name__)
 

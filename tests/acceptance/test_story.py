@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running
     """A server that holds the Hillstrom campaign, sent by the command line from files."""
     folder = tmp_path_factory.mktemp("campaign")
     data = hillstrom.load()
-    start = hillstrom.datetime.fromisoformat("2026-01-01T00:00:00+00:00")
+    start = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
     (folder / "assignments.ndjson").write_bytes(b"".join(hillstrom.assignments(data, start)))
     (folder / "events.ndjson").write_bytes(b"".join(hillstrom.events(data, start)))
     with running(folder / "data") as server:

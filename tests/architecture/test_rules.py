@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docs import generate
 
-from docs import reference
 from upshot import control, eventstore
 
 ROOT = Path(__file__).parents[2]
@@ -108,10 +108,10 @@ def test_the_client_comes_first_in_every_store_method(contract: type) -> None:
         assert list(inspect.signature(methods[name]).parameters)[1] == "client", name
 
 
-@pytest.mark.parametrize("name", reference.PAGES)
+@pytest.mark.parametrize("name", generate.PAGES)
 def test_reference_pages_are_those_of_the_code(name: str) -> None:
     """A setting, command, path or error cannot land without its documentation: run `make docs`."""
-    assert (reference.FOLDER / name).read_text(encoding="utf-8") == reference.PAGES[name]()
+    assert (generate.FOLDER / name).read_text(encoding="utf-8") == generate.PAGES[name]()
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -63,6 +63,7 @@ def test_a_fault_is_one_line_and_an_exit_code(
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     """A second server on the same port or the same folder does not start."""
     with running(tmp_path / "data") as started:
@@ -100,6 +101,7 @@ def test_doctor_checks_and_migrate_migrates(tmp_path: Path) -> None:
     assert all(line.startswith("ok") for line in examined.stdout.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "parquet", "ndjson"])
 def test_files_of_every_kind_are_imported_once(tmp_path: Path, kind: str) -> None:
     """Ids stay text, other columns become context and properties, times without an offset are UTC; no server is needed."""
@@ -127,6 +129,7 @@ def test_files_of_every_kind_are_imported_once(tmp_path: Path, kind: str) -> Non
     assert result["experiment"]["started_at"] == "2026-01-01T00:00:00Z"
 
 
+@pytest.mark.slow
 def test_refused_rows_are_counted_and_the_exit_code_tells(tmp_path: Path) -> None:
     """The good rows are stored, the first bad ones are shown with their place."""
     with running(tmp_path / "data") as started, started.client() as client:

@@ -5,7 +5,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +47,6 @@ class Outcome:
     before: Any
     after: Any
     rows: dict[str, int]
-
-
-@pytest.fixture
-async def api(api: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
-    """The application, left with nothing to relay: a result relays first, and a shutdown just after a wake-up can hang."""
-    yield api
-    await api.get("/experiments/none/results")
 
 
 @pytest.fixture(scope="module", params=["application", "server"])

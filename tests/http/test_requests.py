@@ -1,7 +1,6 @@
 """The requests of the product's page exactly as written there, and what every response, page and change keeps to."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -24,13 +23,6 @@ SECOND = """{"name": "Homepage CTA Test", "description": "Testing button colors"
 EVENT = """{"user_id": "test-user-2", "type": "purchase", "properties": {"price": 1000.00, "currency": "USD"},
  "experiment_id": "6fae61db-a90b-4f35-889d-279fa5416fc4"}"""
 DOCUMENTED_ID = "6fae61db-a90b-4f35-889d-279fa5416fc4"
-
-
-@pytest.fixture
-async def api(api: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
-    """The application, left with nothing to relay: a result relays first, and a shutdown just after a wake-up can hang."""
-    yield api
-    await api.get("/experiments/none/results")
 
 
 async def create(api: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:

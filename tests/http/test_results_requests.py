@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -25,13 +24,6 @@ SECTIONS = {
 }
 FORMULAE = ["=1+1", "+1", "-2", "@SUM(A1)", '=HYPERLINK("x")', "＝1+1"]
 AT = "2026-01-31T12:00:00Z"
-
-
-@pytest.fixture
-async def api(api: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
-    """The application, left with nothing to relay: a result relays first, and a shutdown just after a wake-up can hang."""
-    yield api
-    await api.get("/experiments/none/results")
 
 
 @pytest.fixture

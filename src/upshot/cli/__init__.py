@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import httpx
+import uvloop
 from rich.console import Console
 
 from upshot import __version__, settings
@@ -39,7 +40,7 @@ def commands() -> None:
 @_data_dir
 def serve(host: str | None, port: int | None, data_dir: Path | None) -> None:
     """Run the server until Ctrl-C."""
-    asyncio.run(server.serve(settings.load(host=host, port=port, data_dir=data_dir)))
+    uvloop.run(server.serve(settings.load(host=host, port=port, data_dir=data_dir)))
 
 
 @commands.command()
@@ -54,7 +55,7 @@ def migrate(data_dir: Path | None) -> None:
 @commands.command()
 def demo() -> None:
     """Run the whole loop on a real published experiment, then leave the server running until Ctrl-C."""
-    asyncio.run(demonstration.run())
+    uvloop.run(demonstration.run())
 
 
 @commands.command("import")

@@ -112,7 +112,10 @@ class SqlTransaction:
         first: dict[tuple[int, str], tuple[str, Assignment]] = {}
         for client, assignment in asked:
             first.setdefault((assignment.experiment, assignment.user_id), (client, assignment))
-        rows = [asdict(assignment) | {"client_id": client} for client, assignment in first.values()]
+        rows = [
+            {"client_id": client} | {name: getattr(assignment, name) for name in Assignment.__slots__}
+            for client, assignment in first.values()
+        ]
         added = await self._connection.execute(dialects.insert_or_nothing(), rows)
         new = {(row.experiment, row.user_id) for row in added}
         stored = {key: assignment for key, (_, assignment) in first.items() if key in new}

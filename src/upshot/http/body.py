@@ -123,7 +123,7 @@ def refuse_duplicate_keys(raw: bytes, keys: int) -> None:
 
 def keys_written(raw: bytes) -> int:
     """How many keys the JSON text has, and perhaps some texts that look like one."""
-    return len(_KEY.findall(raw))
+    return raw.translate(None, b" \t\r\n").count(b'":')
 
 
 def validated(model: type[Model], value: Any) -> Model:

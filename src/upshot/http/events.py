@@ -67,6 +67,7 @@ _envelope = msgspec.json.Decoder(Envelope)
 _unread_envelope = msgspec.json.Decoder(UnreadEnvelope)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SHAPE = (msgspec.ValidationError, RecursionError, UnicodeDecodeError, Invalid)
+_NESTED = frozenset([dict, list])
 _OPTIONAL = ("event_type", "type", "timestamp", "experiment_id", "event_id")
 
 
@@ -224,9 +225,12 @@ def _keys(items: Iterable[DecodedEvent]) -> int:
     """How many keys the items' JSON must have had, if nothing was said twice and nothing was null."""
     keys = 0
     for item in items:
-        keys += 1 + sum(getattr(item, name) is not None for name in _OPTIONAL)
-        if item.properties is not None:
-            keys += 1 + _keys_within(item.properties)
+        keys += 1 + (item.event_type is not None) + (item.type is not None) + (item.timestamp is not None)
+        keys += (item.experiment_id is not None) + (item.event_id is not None)
+        properties = item.properties
+        if properties is not None:
+            flat = _NESTED.isdisjoint(map(type, properties.values()))
+            keys += 1 + (len(properties) if flat else _keys_within(properties))
     return keys
 
 

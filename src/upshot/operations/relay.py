@@ -29,7 +29,9 @@ class Relay:
     async def wait(self, seconds: float) -> None:
         """Wait until there is something to relay, or for so long."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wanted.wait(), seconds)
+            # `asyncio.wait_for` of Python 3.11 swallows a cancellation that comes just after the event.
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
 
     async def run(self) -> int:
         """Relay everything that waits now; returns how many exposures were new."""
