@@ -26,6 +26,7 @@ class Arms:
         self.experiment = experiment
         self.phases = sorted({cell.phase for cell in aggregates.exposed})
         self._exposed = _users_by(((c.variant, c.phase), n) for c, n in aggregates.exposed.items() if keep(c))
+        self._whole: dict[tuple[int, int, str], Measured] = {}
         self._measured: dict[tuple[int, int, str], Measured] = {}
         for (cell, metric), measured in aggregates.measured.items():
             if keep(cell):
@@ -38,8 +39,11 @@ class Arms:
 
     def measured(self, variant: Variant, phase: int, metric: Metric) -> Measured:
         """What was measured, the users without events included."""
-        found = self._measured.get((variant.position, phase, metric.key), _NOTHING)
-        return replace(found, moments=found.moments.padded(self.users(variant, phase)))
+        key = (variant.position, phase, metric.key)
+        if key not in self._whole:
+            found = self._measured.get(key, _NOTHING)
+            self._whole[key] = replace(found, moments=found.moments.padded(self.users(variant, phase)))
+        return self._whole[key]
 
     def strata(self, variant: Variant, metric: Metric) -> list[tuple[Moments, Moments]]:
         """Moments of control and variant in each phase in which either has users."""

@@ -12,6 +12,7 @@ from upshot.events import SECOND, micros
 from upshot.experiments import Experiment
 from upshot.metrics import Metric
 from upshot.report import Point, SegmentReport
+from upshot.variants import Variant
 
 GRANULARITIES = ("hour", "day", "week")
 MOST_PERIODS = {"hour": 31 * 24, "day": 400, "week": 400}
@@ -54,30 +55,32 @@ def series(
     aggregates: Aggregates,
 ) -> list[Point]:
     """One point per period, variant and metric; a point's value is per user assigned by the end of its period."""
-    points: list[Point] = []
-    for metric in metrics:
-        for variant in experiment.variants:
-            users = 0
-            for index, span in enumerate(spans):
-                new = sum(
-                    n for c, n in aggregates.exposed.items() if (c.variant, c.period) == (variant.position, index)
-                )
-                users += new
-                value = Arms(experiment, _until(aggregates, index)).value(variant, metric, alpha)
-                points.append(
-                    Point(
-                        period=datetime.fromtimestamp(span.start / SECOND, UTC),
-                        variant=variant.name,
-                        metric=metric.key,
-                        users=users,
-                        new_users=new,
-                        users_with_events=value.users_with_events,
-                        events=value.events,
-                        value=value.value,
-                        interval=value.interval,
-                    )
-                )
-    return points
+    return [
+        _point(arms, variant, metric, alpha, span, _new_users(aggregates, variant, index))
+        for index, span in enumerate(spans)
+        for arms in [Arms(experiment, _until(aggregates, index))]
+        for metric in metrics
+        for variant in experiment.variants
+    ]
+
+
+def _point(arms: Arms, variant: Variant, metric: Metric, alpha: float, span: Period, new_users: int) -> Point:
+    value = arms.value(variant, metric, alpha)
+    return Point(
+        period=datetime.fromtimestamp(span.start / SECOND, UTC),
+        variant=variant.name,
+        metric=metric.key,
+        users=value.sample_size,
+        new_users=new_users,
+        users_with_events=value.users_with_events,
+        events=value.events,
+        value=value.value,
+        interval=value.interval,
+    )
+
+
+def _new_users(aggregates: Aggregates, variant: Variant, period: int) -> int:
+    return sum(n for c, n in aggregates.exposed.items() if (c.variant, c.period) == (variant.position, period))
 
 
 def segments(

@@ -96,12 +96,10 @@ async def backdate(stores: Stores, client: str, reference: str, earliest: dateti
 
 
 async def _with_free_key(transaction: Transaction, client: str, experiment: Experiment) -> Experiment:
-    """A key made from a name gets a number behind it when it is taken: the user did not choose it."""
-    key, number = experiment.key, 1
-    while await transaction.experiment(client, key) is not None:
-        number += 1
-        key = f"{experiment.key}-{number}"
-    return replace(experiment, key=key)
+    """A key made from a name gets the beginning of the id behind it when it is taken: the user did not choose it."""
+    if await transaction.experiment(client, experiment.key) is None:
+        return experiment
+    return replace(experiment, key=f"{experiment.key}-{experiment.id[:8]}")
 
 
 async def _remember(stores: Stores, client: str, experiment: Experiment, *references: str) -> Experiment:
