@@ -222,6 +222,17 @@ async def test_rows_hold_every_exposed_user_with_its_numbers(store: EventStore) 
         assert sum(row[5 + place] for row in rows) == pytest.approx(total)
 
 
+@pytest.mark.parametrize("name", ["$", "$.a", "$[0]", "/a", "a/b", "a~1b", "~", "0", "a.b", '"', "'", "é", "#", "*"])
+async def test_an_attribute_may_be_called_anything(store: EventStore, name: str) -> None:
+    """No name is taken for a path into the context."""
+    await store.expose([Exposure("one", 1, "u", 0, 1, START, json.dumps({name: "yes", "a": {"b": "no"}}))])
+
+    found = await store.aggregate("one", AggregationPlan(1, (BOUGHT,), None, END, (), name))
+
+    assert [cell.segment for cell in found.exposed] == ["yes"]
+    assert (await store.segment_values("one", 1, 5))[name] == ["yes"]
+
+
 async def test_segment_values_are_the_commonest_first(store: EventStore) -> None:
     """Attributes come with their values, at most as many as asked for."""
     exposures = [Exposure("one", 1, f"u{n}", 0, 1, START, json.dumps({"country": "US" if n else "DE", "x": n}))

@@ -14,15 +14,13 @@ from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
-from sqlalchemy import Select, Table
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Dialect
+from sqlalchemy import Table
 from sqlalchemy.schema import CreateTable
 
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
 from upshot.events import Event, Exposure
-from upshot.eventstore import EventTypeSummary, Verdict, columns, sql, tables
+from upshot.eventstore import EventTypeSummary, Verdict, columns, dialect, sql, tables
 from upshot.eventstore.aggregates import read_aggregates
 from upshot.eventstore.dictionary import Dictionary, last_sequence
 from upshot.eventstore.identities import Identities
@@ -34,7 +32,6 @@ WAITING_ROWS = 100_000
 READ_SECONDS = 30.0
 EXPORT_BATCH = 10_000
 
-_DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # DuckDB speaks PostgreSQL's SQL
 
 Answer = TypeVar("Answer")
 
@@ -164,22 +161,15 @@ class EmbeddedStore:
     async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:
         """What the plan asks for, read from one snapshot."""
         question = self._question(client, plan)
-        return await self._read(lambda cursor: read_aggregates(question, lambda query: _fetch(cursor, query)))
+        return await self._read(lambda cursor: read_aggregates(question, lambda query: dialect.fetch(cursor, query)))
 
     async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
         """For each context attribute of the exposed users, its `most` commonest values."""
-        query = """
-            WITH seen AS (
-              SELECT context, unnest(json_keys(context)) AS name FROM exposures WHERE client_key = $1 AND experiment = $2
-            ), counted AS (
-              SELECT name, context ->> name AS value, count(*) AS users FROM seen GROUP BY 1, 2
-            )
-            SELECT name, value FROM counted WHERE value IS NOT NULL
-            QUALIFY row_number() OVER (PARTITION BY name ORDER BY users DESC, value) <= $3
-            ORDER BY name, users DESC, value"""
         parameters = [self._dictionary.known_client(client), experiment, most]
         found: dict[str, list[str]] = {}
-        for name, value in await self._read(lambda cursor: cursor.execute(query, parameters).fetchall()):
+        for name, value in await self._read(
+            lambda cursor: cursor.execute(dialect.SEGMENT_VALUES, parameters).fetchall()
+        ):
             found.setdefault(name, []).append(value)
         return found
 
@@ -195,7 +185,7 @@ class EmbeddedStore:
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
-        statement, parameters = _compiled(sql.rows(self._question(client, plan)))
+        statement, parameters = dialect.compiled(sql.rows(self._question(client, plan)))
         loop, cursor = asyncio.get_running_loop(), self._connection.cursor()
         try:
             await loop.run_in_executor(self._readers, cursor.execute, statement, parameters)
@@ -244,7 +234,8 @@ class EmbeddedStore:
 
     def _question(self, client: str, plan: AggregationPlan) -> sql.Question:
         known = self._dictionary.known_types(client, plan.event_types)
-        return sql.Question(plan, self._dictionary.known_client(client), known)
+        attribute = None if plan.segment is None else dialect.pointer(plan.segment)
+        return sql.Question(plan, self._dictionary.known_client(client), known, attribute)
 
     def _keys_of(self, client: str) -> Keys:
         if client not in self._keys:
@@ -276,20 +267,8 @@ def _open(path: Path) -> EmbeddedStore:
         reason = str(error).partition("\n")[0]
         raise ConfigurationError(f"EVENTS_URL: the event store at {path} cannot be opened: {reason}") from error
     for table in tables.metadata.sorted_tables:
-        statement = str(CreateTable(table, if_not_exists=True).compile(dialect=_DIALECT))
+        statement = str(CreateTable(table, if_not_exists=True).compile(dialect=dialect.DIALECT))
         connection.execute(statement.replace("context TEXT", "context JSON"))
     index = Identities(path.with_suffix(".identities"))
     index.catch_up(connection, last_sequence(connection))
     return EmbeddedStore(connection, index)
-
-
-def _compiled(query: Select[Any]) -> tuple[str, list[Any]]:
-    compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    positions = compiled.positiontup or []
-    return str(compiled), [compiled.params[name] for name in positions]
-
-
-def _fetch(cursor: duckdb.DuckDBPyConnection, query: Select[Any]) -> list[dict[str, Any]]:
-    found = cursor.execute(*_compiled(query))
-    names = [column[0] for column in found.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]

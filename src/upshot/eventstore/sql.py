@@ -37,11 +37,15 @@ Types = tuple[int, ...] | None  # type keys; None means every type of the client
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A plan with the client and the event types translated to keys; types that were never seen have none."""
+    """A plan with the client and the event types translated to keys; types that were never seen have none.
+
+    `attribute` is the plan's segment as the engine's JSON operator `->>` names it.
+    """
 
     plan: AggregationPlan
     client_key: int
     type_keys: Mapping[str, int]
+    attribute: str | None
 
     def keys_of(self, metric: Metric) -> tuple[int, ...]:
         """The keys of a metric's event types, all known ones when it has none; sorted, so that the SQL is stable."""
@@ -152,7 +156,7 @@ def _exposed(question: Question, *, context: bool = False) -> Subquery:
     if context:
         columns += [table.user_id, table.context]
     if plan.segment is not None:
-        columns.append(table.context.op("->>")(literal(plan.segment)).label("segment"))
+        columns.append(table.context.op("->>")(literal(question.attribute)).label("segment"))
     query = select(*columns).where(table.client_key == question.client_key, table.experiment == plan.experiment)
     return query.where(table.exposed_at < plan.end).subquery("exposed")
 

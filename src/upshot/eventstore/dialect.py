@@ -1,0 +1,41 @@
+"""How DuckDB is spoken to: PostgreSQL's SQL with few exceptions, and numbered parameters."""
+
+from typing import Any
+
+import duckdb
+from sqlalchemy import Select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
+
+DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+# The commonest values of every attribute in the contexts of an experiment; DuckDB's own JSON functions and QUALIFY.
+SEGMENT_VALUES = """
+    WITH seen AS (
+      SELECT context, unnest(json_keys(context)) AS name FROM exposures WHERE client_key = $1 AND experiment = $2
+    ), counted AS (
+      SELECT name, context ->> ('/' || replace(replace(name, '~', '~0'), '/', '~1')) AS value, count(*) AS users
+      FROM seen GROUP BY 1, 2
+    )
+    SELECT name, value FROM counted WHERE value IS NOT NULL
+    QUALIFY row_number() OVER (PARTITION BY name ORDER BY users DESC, value) <= $3
+    ORDER BY name, users DESC, value"""
+
+
+def pointer(attribute: str) -> str:
+    """A JSON pointer to an attribute: DuckDB would take a plain name that begins with $ or / for a path."""
+    return "/" + attribute.replace("~", "~0").replace("/", "~1")
+
+
+def compiled(query: Select[Any]) -> tuple[str, list[Any]]:
+    """The SQL of a query, and its parameters in order."""
+    compiled = query.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+    positions = compiled.positiontup or []
+    return str(compiled), [compiled.params[name] for name in positions]
+
+
+def fetch(cursor: duckdb.DuckDBPyConnection, query: Select[Any]) -> list[dict[str, Any]]:
+    """The rows of a query, by column name."""
+    found = cursor.execute(*compiled(query))
+    names = [column[0] for column in found.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
