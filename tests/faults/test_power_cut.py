@@ -203,6 +203,8 @@ async def _load_until_the_cut(
 
 async def _sound(store: SqlStore, known: dict[str, int], elsewhere: EventsElsewhere, found: Findings) -> bool:
     """Compare what was acknowledged with what is there after a cut, then forget what was lost; False if malformed."""
+    stored: dict[str, int] = {}
+    waiting: set[str] = set()
     try:
         async with store._writer.begin() as connection:
             sound = bool((await connection.exec_driver_sql("PRAGMA integrity_check")).scalar_one() == "ok")
