@@ -22,6 +22,11 @@ SEGMENT_VALUES = """
     ORDER BY name, users DESC, value"""
 
 
+def quiet(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A cursor that prints no progress bar: the engine would draw one into the server's output after two seconds."""
+    return cursor.execute("SET enable_progress_bar = false")
+
+
 def pointer(attribute: str) -> str:
     """A JSON pointer to an attribute: DuckDB would take a plain name that begins with $ or / for a path."""
     return "/" + attribute.replace("~", "~0").replace("/", "~1")

@@ -186,7 +186,7 @@ class EmbeddedStore:
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
         statement, parameters = dialect.compiled(sql.rows(self._question(client, plan)))
-        loop, cursor = asyncio.get_running_loop(), self._connection.cursor()
+        loop, cursor = asyncio.get_running_loop(), dialect.quiet(self._connection.cursor())
         try:
             await loop.run_in_executor(self._readers, cursor.execute, statement, parameters)
             while batch := await loop.run_in_executor(self._readers, cursor.fetchmany, EXPORT_BATCH):
@@ -209,7 +209,7 @@ class EmbeddedStore:
 
     async def _read(self, work: Callable[[duckdb.DuckDBPyConnection], Answer]) -> Answer:
         """Run `work` on a cursor of its own in a reading thread; interrupted when it takes too long or nobody waits."""
-        cursor = self._connection.cursor()
+        cursor = dialect.quiet(self._connection.cursor())
         started = threading.Event()
 
         def run() -> Answer:
