@@ -32,8 +32,6 @@ from upshot.events import LATE
 from upshot.eventstore.tables import events, exposures
 from upshot.metrics import Kind, Metric
 
-Types = tuple[int, ...] | None  # type keys; None means every type of the client
-
 
 @dataclass(frozen=True, slots=True)
 class Question:

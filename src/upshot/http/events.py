@@ -68,7 +68,6 @@ _unread_envelope = msgspec.json.Decoder(UnreadEnvelope)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SHAPE = (msgspec.ValidationError, RecursionError, UnicodeDecodeError, Invalid)
 _NESTED = frozenset([dict, list])
-_OPTIONAL = ("event_type", "type", "timestamp", "experiment_id", "event_id")
 
 
 @router.post(
