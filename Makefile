@@ -53,7 +53,7 @@ lock: $(VENV)/.dev ## resolve the locked requirements again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-annotate --group build pyproject.toml -o requirements/server.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-annotate --group build --group dev pyproject.toml -o requirements/dev.txt
+	  --no-annotate --all-extras --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean: ## remove everything that was made here, data of `make serve` excepted
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

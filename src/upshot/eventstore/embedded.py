@@ -20,7 +20,7 @@ from sqlalchemy.schema import CreateTable
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
 from upshot.events import Event, Exposure
-from upshot.eventstore import EventTypeSummary, Verdict, columns, dialect, sql, tables
+from upshot.eventstore import EventTypeSummary, Verdict, columns, duck, sql, tables
 from upshot.eventstore.aggregates import read_aggregates
 from upshot.eventstore.dictionary import Dictionary, last_sequence
 from upshot.eventstore.identities import Identities
@@ -161,15 +161,13 @@ class EmbeddedStore:
     async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:
         """What the plan asks for, read from one snapshot."""
         question = self._question(client, plan)
-        return await self._read(lambda cursor: read_aggregates(question, lambda query: dialect.fetch(cursor, query)))
+        return await self._read(lambda cursor: read_aggregates(question, lambda query: duck.fetch(cursor, query)))
 
     async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
         """For each context attribute of the exposed users, its `most` commonest values."""
         parameters = [self._dictionary.known_client(client), experiment, most]
         found: dict[str, list[str]] = {}
-        for name, value in await self._read(
-            lambda cursor: cursor.execute(dialect.SEGMENT_VALUES, parameters).fetchall()
-        ):
+        for name, value in await self._read(lambda cursor: cursor.execute(duck.SEGMENT_VALUES, parameters).fetchall()):
             found.setdefault(name, []).append(value)
         return found
 
@@ -185,8 +183,8 @@ class EmbeddedStore:
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
-        statement, parameters = dialect.compiled(sql.rows(self._question(client, plan)))
-        loop, cursor = asyncio.get_running_loop(), dialect.quiet(self._connection.cursor())
+        statement, parameters = duck.compiled(sql.rows(self._question(client, plan)))
+        loop, cursor = asyncio.get_running_loop(), duck.quiet(self._connection.cursor())
         try:
             await loop.run_in_executor(self._readers, cursor.execute, statement, parameters)
             while batch := await loop.run_in_executor(self._readers, cursor.fetchmany, EXPORT_BATCH):
@@ -209,7 +207,7 @@ class EmbeddedStore:
 
     async def _read(self, work: Callable[[duckdb.DuckDBPyConnection], Answer]) -> Answer:
         """Run `work` on a cursor of its own in a reading thread; interrupted when it takes too long or nobody waits."""
-        cursor = dialect.quiet(self._connection.cursor())
+        cursor = duck.quiet(self._connection.cursor())
         started = threading.Event()
 
         def run() -> Answer:
@@ -234,8 +232,7 @@ class EmbeddedStore:
 
     def _question(self, client: str, plan: AggregationPlan) -> sql.Question:
         known = self._dictionary.known_types(client, plan.event_types)
-        attribute = None if plan.segment is None else dialect.pointer(plan.segment)
-        return sql.Question(plan, self._dictionary.known_client(client), known, attribute)
+        return sql.Question(plan, self._dictionary.known_client(client), known, duck.DuckForms())
 
     def _keys_of(self, client: str) -> Keys:
         if client not in self._keys:
@@ -267,7 +264,7 @@ def _open(path: Path) -> EmbeddedStore:
         reason = str(error).partition("\n")[0]
         raise ConfigurationError(f"EVENTS_URL: the event store at {path} cannot be opened: {reason}") from error
     for table in tables.metadata.sorted_tables:
-        statement = str(CreateTable(table, if_not_exists=True).compile(dialect=dialect.DIALECT))
+        statement = str(CreateTable(table, if_not_exists=True).compile(dialect=duck.DIALECT))
         connection.execute(statement.replace("context TEXT", "context JSON"))
     index = Identities(path.with_suffix(".identities"))
     index.catch_up(connection, last_sequence(connection))

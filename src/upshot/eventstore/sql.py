@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     ColumnElement,
     Float,
+    FromClause,
     Integer,
     Select,
     Subquery,
@@ -25,25 +27,38 @@ from sqlalchemy import (
     select,
     values,
 )  # fmt: skip
-from sqlalchemy.sql.expression import Values
 
 from upshot.aggregation import AggregationPlan, Period
 from upshot.events import LATE
-from upshot.eventstore.tables import events, exposures
+from upshot.eventstore import tables
 from upshot.metrics import Kind, Metric
+
+
+class Forms:
+    """What engines write differently; here as PostgreSQL does, for an engine's own form to override."""
+
+    events: FromClause = tables.events
+    exposures: FromClause = tables.exposures
+
+    def periods(self, periods: Sequence[Period]) -> FromClause:
+        """A table of the periods: period (index), starts, ends (µs)."""
+        columns = (column("period", Integer), column("starts", BigInteger), column("ends", BigInteger))
+        listed = [(index, period.start, period.end) for index, period in enumerate(periods)]
+        return values(*columns, name="periods").data(listed)
+
+    def attribute(self, context: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+        """The value of an attribute of a JSON context as text; null where it is absent or null."""
+        return cast(context, JSON).op("->>")(literal(name))
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A plan with the client and the event types translated to keys; types that were never seen have none.
-
-    `attribute` is the plan's segment as the engine's JSON operator `->>` names it.
-    """
+    """A plan with the client and the event types translated to keys; types that were never seen have none."""
 
     plan: AggregationPlan
     client_key: int
     type_keys: Mapping[str, int]
-    attribute: str | None
+    forms: Forms
 
     def keys_of(self, metric: Metric) -> tuple[int, ...]:
         """The keys of a metric's event types, all known ones when it has none; sorted, so that the SQL is stable."""
@@ -62,7 +77,7 @@ def exposed(question: Question) -> Select[Any]:
     cells = [found.c.variant, found.c.phase]
     query = select(*cells)
     if question.plan.periods:
-        periods = _periods(question.plan.periods)
+        periods = question.forms.periods(question.plan.periods)
         query = query.add_columns(periods.c.period).join(
             periods, and_(found.c.exposed_at >= periods.c.starts, found.c.exposed_at < periods.c.ends)
         )
@@ -109,7 +124,7 @@ def moments(question: Question) -> Select[Any]:
 
 def per_user(question: Question) -> Subquery:
     """One row per user (and period) with at least one event that counts."""
-    plan, found = question.plan, _exposed(question)
+    plan, found, events = question.plan, _exposed(question), question.forms.events
     query = select(found.c.variant, found.c.phase).join_from(
         events, found, and_(events.c.user_key == found.c.user_key, events.c.occurred_at >= found.c.exposed_at)
     )
@@ -118,7 +133,7 @@ def per_user(question: Question) -> Subquery:
         query = query.where(events.c.occurred_at >= plan.start)
     cells: list[ColumnElement[Any]] = [found.c.variant, found.c.phase]
     if plan.periods:
-        periods = _periods(plan.periods)
+        periods = question.forms.periods(plan.periods)
         query = query.add_columns(periods.c.period).join(
             periods, and_(events.c.occurred_at >= periods.c.starts, events.c.occurred_at < periods.c.ends)
         )
@@ -149,18 +164,19 @@ def rows(question: Question) -> Select[Any]:
 
 def _exposed(question: Question, *, context: bool = False) -> Subquery:
     """The experiment's exposed users."""
-    plan, table = question.plan, exposures.c
+    plan, table = question.plan, question.forms.exposures.c
     columns: list[ColumnElement[Any]] = [table.user_key, table.variant, table.phase, table.exposed_at]
     if context:
         columns += [table.user_id, table.context]
     if plan.segment is not None:
-        columns.append(table.context.op("->>")(literal(question.attribute)).label("segment"))
+        columns.append(question.forms.attribute(table.context, plan.segment).label("segment"))
     query = select(*columns).where(table.client_key == question.client_key, table.experiment == plan.experiment)
     return query.where(table.exposed_at < plan.end).subquery("exposed")
 
 
 def _folded(question: Question) -> Sequence[ColumnElement[Any]]:
     """A user's numbers: events and value of each metric (null without such events), events of each type, late ones."""
+    events = question.forms.events
     columns: list[ColumnElement[Any]] = [
         func.sum(case((events.c.flags >= LATE, 1), else_=0)).label("late"),
         *(func.sum(_where((key,), literal(1, Integer), question)).label(f"type_{key}") for key in question.needed),
@@ -181,7 +197,7 @@ def _where(keys: tuple[int, ...], value: ColumnElement[Any], question: Question)
     """`value` for events of these types, null for others; no test where every event that was read is of these types."""
     if keys == question.needed:
         return value
-    return case((events.c.type_key.in_(keys), value)) if keys else cast(literal(None), Float(53))
+    return case((question.forms.events.c.type_key.in_(keys), value)) if keys else cast(literal(None), Float(53))
 
 
 def _cell_names(question: Question) -> list[str]:
@@ -192,8 +208,3 @@ def _cell_names(question: Question) -> list[str]:
         *(["period"] if plan.periods else []),
         *(["segment"] if plan.segment is not None else []),
     ]
-
-
-def _periods(periods: Sequence[Period]) -> Values:
-    columns = (column("period", Integer), column("starts", BigInteger), column("ends", BigInteger))
-    return values(*columns, name="periods").data([(i, period.start, period.end) for i, period in enumerate(periods)])

@@ -3,9 +3,11 @@
 from typing import Any
 
 import duckdb
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Select, literal
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
+
+from upshot.eventstore import sql
 
 DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
@@ -27,9 +29,13 @@ def quiet(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     return cursor.execute("SET enable_progress_bar = false")
 
 
-def pointer(attribute: str) -> str:
-    """A JSON pointer to an attribute: DuckDB would take a plain name that begins with $ or / for a path."""
-    return "/" + attribute.replace("~", "~0").replace("/", "~1")
+class DuckForms(sql.Forms):
+    """How DuckDB writes what engines write differently."""
+
+    def attribute(self, context: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+        """By JSON pointer: DuckDB would take a plain name that begins with $ or / for a path."""
+        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+        return context.op("->>")(literal(pointer))
 
 
 def compiled(query: Select[Any]) -> tuple[str, list[Any]]:
