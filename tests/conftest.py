@@ -15,6 +15,8 @@ from upshot.http.app import create_app
 from upshot.operations import Stores
 from upshot.settings import Settings
 
+pytest_plugins = ["tests.backends.fixtures"]
+
 for _name in [name for name in os.environ if name.startswith("UPSHOT_")]:
     del os.environ[_name]
 

@@ -6,17 +6,18 @@
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any
 
 from upshot.cli import main
-from upshot.control import dialects
+from upshot.database import sqlitefile
 from upshot.eventstore import Verdict
 from upshot.groupcommit import GroupCommit
 
 DELAY = 0.25
 
 _durably = GroupCommit.submit
-_engines = dialects.engines
+_engines = sqlitefile.engines
 _under_way: set[asyncio.Task[Any]] = set()
 
 
@@ -34,13 +35,13 @@ async def _early(group: GroupCommit[Any, Any], item: Any) -> Any:
     return [Verdict.ACCEPTED] * len(item)
 
 
-def _not_waiting(url: str, **_: Any) -> Any:
-    return _engines(url, synchronous="NORMAL")
+def _not_waiting(path: Path, **_: Any) -> Any:
+    return _engines(path, synchronous="NORMAL")
 
 
 if __name__ == "__main__":
     if os.environ["BREAK"] == "early":
         GroupCommit.submit = _early  # type: ignore[method-assign,assignment]
     else:
-        dialects.engines = _not_waiting
+        sqlitefile.engines = _not_waiting
     main()

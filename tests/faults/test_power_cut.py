@@ -24,9 +24,9 @@ from tests.faults.unsynced import KEEPS, Disk, creator
 from upshot import control, experiments
 from upshot.assignment import Assignment
 from upshot.clock import SystemClock
-from upshot.control import dialects
 from upshot.control.store import SqlStore
 from upshot.control.tables import assignments
+from upshot.database import Database
 from upshot.errors import Unavailable
 from upshot.events import Exposure
 from upshot.experiments import Draft
@@ -164,7 +164,8 @@ def _fresh(folder: Path, template: Path) -> Disk:
 def _store(disk: Disk, synchronous: str) -> SqlStore:
     """The product's store on a disk."""
     path = disk.folder / "control.db"
-    return SqlStore(*dialects.engines(f"sqlite:///{path}", synchronous=synchronous, async_creator=creator(disk, path)))
+    url = f"sqlite:///{path}"
+    return SqlStore(url, Database(url, "DATABASE_URL", synchronous=synchronous, async_creator=creator(disk, path)))
 
 
 async def _load_until_the_cut(
@@ -206,7 +207,7 @@ async def _sound(store: SqlStore, known: dict[str, int], elsewhere: EventsElsewh
     stored: dict[str, int] = {}
     waiting: set[str] = set()
     try:
-        async with store._writer.begin() as connection:
+        async with store._database.begin() as connection:
             sound = bool((await connection.exec_driver_sql("PRAGMA integrity_check")).scalar_one() == "ok")
             rows = await connection.execute(select(assignments.c.user_id, assignments.c.variant))
             stored = {row.user_id: row.variant for row in rows}

@@ -36,7 +36,7 @@ async def test_migrations_equal_the_metadata(tmp_path: Path) -> None:
         table.to_metadata(other)
     Table("extra", other, Column("id", Integer, primary_key=True))
 
-    assert revision == "0001"
+    assert revision == "0002"
     assert differences(path, metadata) == []
     assert differences(path, other) != []
 
@@ -58,7 +58,7 @@ async def test_of_several_starters_one_migrates(tmp_path: Path) -> None:
 
     revisions = await asyncio.gather(*(migrate.upgrade(url) for _ in range(5)))
 
-    assert revisions == ["0001"] * 5
+    assert revisions == ["0002"] * 5
 
 
 async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> No
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
 
-    with pytest.raises(ConfigurationError, match=r"9999.*0001"):
+    with pytest.raises(ConfigurationError, match=r"9999.*0002"):
         await migrate.upgrade(f"sqlite:///{path}")
 
 
@@ -96,7 +96,7 @@ def test_a_migration_that_is_killed_leaves_the_old_or_the_new_schema(tmp_path: P
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         connection.close()
         seen.add(len(tables & set(metadata.tables)))
-        assert asyncio.run(migrate.upgrade(f"sqlite:///{path}")) == "0001"
+        assert asyncio.run(migrate.upgrade(f"sqlite:///{path}")) == "0002"
         assert differences(path, metadata) == []
 
     assert seen <= {0, len(metadata.tables)}

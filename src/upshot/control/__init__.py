@@ -1,25 +1,23 @@
 """The control store: experiments, variants, phases, assignments, and the outbox of exposures.
 
-This page is the contract. A store is picked by the URL's scheme and loaded when it is used:
+This page is the contract. One backend serves SQLite, PostgreSQL, MySQL and MariaDB; it is loaded when it is used:
 
-    store = await connect("sqlite:///upshot-data/control.db")
+    store = await connect("postgresql://upshot@db/upshot", replica="postgresql://upshot@replica/upshot")
 
 Every method that touches a client's data takes the client first. Changes happen inside `transaction()`, one per operation;
 `assign` joins the transactions of concurrent callers into one commit and answers after it.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from upshot.assignment import Assignment
-from upshot.errors import ConfigurationError
 from upshot.events import Exposure
 from upshot.experiments import Experiment, Status
-
-_BACKENDS = {"sqlite": "upshot.control.store"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +83,25 @@ class ControlStore(Protocol):
         """A consistent view to read from."""
         ...
 
-    async def assign(self, client: str, assignments: Sequence[Assignment]) -> list[tuple[Assignment, bool]]:
+    def browsing(self) -> AbstractAsyncContextManager[ReadTransaction]:
+        """A consistent view that may be some moments old, of a replica where there is one: for lists and results."""
+        ...
+
+    async def assign(
+        self, client: str, assignments: Sequence[Assignment], patience: float | None = None
+    ) -> list[tuple[Assignment, bool]]:
         """Insert each assignment or, where the user has one, nothing; returns the stored one and whether it is new.
 
         Where an assignment says `exposed_at` and the stored one does not yet, that is stored, too. The exposure goes into the
         outbox in the same transaction. Durable on return.
 
         Raises:
-            Unavailable: too many writes are waiting; nothing was stored.
+            Unavailable: too many writes are waiting; or it took longer than `patience` seconds: it may be stored later.
         """
+        ...
+
+    async def lease(self, name: str, holder: str, now: datetime, seconds: float) -> bool:
+        """Take or keep the lease of a piece of scheduled work for so long; False while another holder has it."""
         ...
 
     async def outbox(self, limit: int) -> list[tuple[int, list[Exposure]]]:
@@ -113,15 +121,14 @@ class ControlStore(Protocol):
         ...
 
 
-async def connect(url: str) -> ControlStore:
-    """The control store at a URL, migrated to this version's schema.
+async def connect(url: str, replica: str | None = None) -> ControlStore:
+    """The control store at a URL, migrated to this version's schema; `replica` is where `browsing` reads.
+
+    A database server that is away does not keep the program from starting: the store says Unavailable until it is there.
 
     Raises:
         ConfigurationError: no backend serves the URL's scheme, or the store cannot be opened.
     """
-    scheme = url.partition(":")[0].partition("+")[0]
-    if scheme not in _BACKENDS:
-        raise ConfigurationError(f"DATABASE_URL: no control store for {scheme}://; there is: {', '.join(_BACKENDS)}")
-    open_store: Callable[[str], object] = importlib.import_module(_BACKENDS[scheme]).open_store
-    store: ControlStore = await open_store(url)  # type: ignore[misc]
+    module = importlib.import_module("upshot.control.store")  # loaded when it is used
+    store: ControlStore = await module.open_store(url, replica=replica)
     return store

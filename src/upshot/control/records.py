@@ -16,7 +16,8 @@ from upshot.variants import Variant
 def columns_of(experiment: Experiment) -> dict[str, Any]:
     """The row of an experiment, without its client and its parts."""
     columns = {name: getattr(experiment, name) for name in experiments.c.keys() if hasattr(experiment, name)}  # noqa: SIM118
-    return columns | {"targeting": targeting.dump(experiment.rule), "number": experiment.number or None}
+    del columns["number"]  # the database gives it
+    return columns | {"targeting": targeting.dump(experiment.rule)}
 
 
 def weights_of(phase: Phase) -> dict[str, int]:

@@ -1,23 +1,20 @@
-"""Every query of the control store, client first. One connection writes; concurrent assignments share one commit."""
+"""The control store on one SQL database: its transactions, its group commit of assignments, its outbox and its leases."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Select, delete, func, insert, or_, select, tuple_, update
-from sqlalchemy.engine import Row
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import delete, func, or_, select, update
 
 from upshot.assignment import Assignment
-from upshot.control import Page, dialects, migrate, records
-from upshot.control.tables import assignments, experiments, outbox, phases, variants
-from upshot.errors import ConfigurationError, Conflict, Unavailable
+from upshot.control import migrate
+from upshot.control.tables import leases, outbox
+from upshot.control.transaction import SqlTransaction
+from upshot.database import Database, insert_new
+from upshot.errors import Unavailable
 from upshot.events import Exposure
-from upshot.experiments import Experiment, Status
 from upshot.groupcommit import GroupCommit
 
 GROUP_ROWS = 500
@@ -28,171 +25,14 @@ _Answer = list[tuple[Assignment, bool]]
 _exposures = msgspec.json.Decoder(list[Exposure])
 
 
-class SqlTransaction:
-    """A transaction on one connection. It never commits: `SqlStore.transaction` does, once, at the end."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def experiment(self, client: str, reference: str) -> Experiment | None:
-        """The experiment with that id or key."""
-        query = select(experiments).where(
-            experiments.c.client_id == client,
-            or_(experiments.c.id == reference, experiments.c.key == reference),
-        )
-        found = await self._experiments(query.order_by(experiments.c.id != reference).limit(1))
-        return found[0] if found else None
-
-    async def experiments(
-        self,
-        client: str,
-        *,
-        status: Status | None = None,
-        search: str | None = None,
-        after: int | None = None,
-        limit: int = 50,
-    ) -> Page:
-        """A page of experiments, newest first."""
-        query = select(experiments).where(experiments.c.client_id == client)
-        if status is not None:
-            query = query.where(experiments.c.status == status)
-        if search:
-            columns = (experiments.c.name, experiments.c.key, experiments.c.description)
-            query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
-        if after is not None:
-            query = query.where(experiments.c.number < after)
-        found = await self._experiments(query.order_by(experiments.c.number.desc()).limit(limit + 1))
-        return Page(tuple(found[:limit]), found[limit - 1].number if len(found) > limit else None)
-
-    async def assignments(self, client: str, keys: Sequence[tuple[int, str]]) -> list[Assignment | None]:
-        """The stored assignment of each (experiment number, user id), or None."""
-        wanted = tuple_(assignments.c.experiment, assignments.c.user_id).in_(list(keys))
-        rows = await self._connection.execute(select(assignments).where(assignments.c.client_id == client, wanted))
-        found = {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
-        return [found.get(key) for key in keys]
-
-    async def add(self, client: str, experiment: Experiment) -> Experiment:
-        """Store a new experiment and number it."""
-        values = records.columns_of(experiment) | {"client_id": client}
-        number = (await self._unique(insert(experiments).values(values))).inserted_primary_key[0]
-        stored = replace(experiment, number=number)
-        await self._add_parts(client, stored)
-        return stored
-
-    async def save(self, client: str, experiment: Experiment) -> None:
-        """Store a changed experiment."""
-        number = experiment.number
-        await self._unique(
-            update(experiments)
-            .where(experiments.c.client_id == client, experiments.c.number == number)
-            .values(records.columns_of(experiment))
-        )
-        for table in (variants, phases):
-            await self._connection.execute(
-                delete(table).where(table.c.client_id == client, table.c.experiment == number)
-            )
-        await self._add_parts(client, experiment)
-
-    async def delete(self, client: str, experiment: Experiment) -> None:
-        """Remove an experiment; its variants and phases go with it."""
-        await self._connection.execute(
-            delete(experiments).where(experiments.c.client_id == client, experiments.c.number == experiment.number)
-        )
-
-    async def occupied(self, client: str, experiment: Experiment) -> frozenset[int]:
-        """The positions of the variants that have users."""
-        query = select(assignments.c.variant).distinct()
-        rows = await self._connection.execute(
-            query.where(assignments.c.client_id == client, assignments.c.experiment == experiment.number)
-        )
-        return frozenset(rows.scalars())
-
-    async def insert_or_nothing(self, asked: Sequence[tuple[str, Assignment]]) -> list[tuple[Assignment, bool]]:
-        """Store those of (client, assignment) whose user has none yet, with an outbox entry for the exposures."""
-        first: dict[tuple[int, str], tuple[str, Assignment]] = {}
-        for client, assignment in asked:
-            first.setdefault((assignment.experiment, assignment.user_id), (client, assignment))
-        rows = [
-            {"client_id": client} | {name: getattr(assignment, name) for name in Assignment.__slots__}
-            for client, assignment in first.values()
-        ]
-        added = await self._connection.execute(dialects.insert_or_nothing(), rows)
-        new = {(row.experiment, row.user_id) for row in added}
-        stored = {key: assignment for key, (_, assignment) in first.items() if key in new}
-        stored |= await self._read_back([key for key in first if key not in new])
-        exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, asked)
-        if exposed:
-            exposures = [records.exposure_of(first[key][0], stored[key]) for key in exposed]
-            await self._connection.execute(insert(outbox).values(exposures=msgspec.json.encode(exposures)))
-        answers = []
-        for _, assignment in asked:
-            key = (assignment.experiment, assignment.user_id)
-            answers.append((stored[key], key in new))
-            new.discard(key)  # who asks a second time in the same group gets what is stored
-        return answers
-
-    async def _expose(
-        self, stored: dict[tuple[int, str], Assignment], asked: Sequence[tuple[str, Assignment]]
-    ) -> list[tuple[int, str]]:
-        """Note the first exposure of users that were assigned without one; returns their keys."""
-        exposed = []
-        for _, assignment in asked:
-            key = (assignment.experiment, assignment.user_id)
-            if assignment.exposed_at is None or stored[key].exposed_at is not None:
-                continue
-            stored[key] = replace(stored[key], exposed_at=assignment.exposed_at)
-            exposed.append(key)
-            await self._connection.execute(
-                update(assignments)
-                .where(assignments.c.experiment == key[0], assignments.c.user_id == key[1])
-                .values(exposed_at=assignment.exposed_at)
-            )
-        return exposed
-
-    async def _read_back(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Assignment]:
-        if not keys:
-            return {}
-        wanted = tuple_(assignments.c.experiment, assignments.c.user_id).in_(list(keys))
-        rows = await self._connection.execute(select(assignments).where(wanted))
-        return {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
-
-    async def _experiments(self, query: Select[Any]) -> list[Experiment]:
-        rows = (await self._connection.execute(query)).all()
-        numbers = [row.number for row in rows]
-        arms = await self._parts(variants, numbers, variants.c.position)
-        stretches = await self._parts(phases, numbers, phases.c.number)
-        return [records.experiment_of(row, arms[row.number], stretches[row.number]) for row in rows]
-
-    async def _parts(self, table: Any, numbers: Sequence[int], order: Any) -> dict[int, list[Row[Any]]]:
-        found: dict[int, list[Row[Any]]] = {number: [] for number in numbers}
-        for row in await self._connection.execute(select(table).where(table.c.experiment.in_(numbers)).order_by(order)):
-            found[row.experiment].append(row)
-        return found
-
-    async def _add_parts(self, client: str, experiment: Experiment) -> None:
-        owner = {"experiment": experiment.number, "client_id": client}
-        arms = [owner | asdict(variant) for variant in experiment.variants]
-        await self._connection.execute(insert(variants), arms)
-        stretches = [
-            owner | {"number": phase.number, "started_at": phase.started_at, "weights": records.weights_of(phase)}
-            for phase in experiment.phases
-        ]
-        if stretches:
-            await self._connection.execute(insert(phases), stretches)
-
-    async def _unique(self, statement: Any) -> Any:
-        try:
-            return await self._connection.execute(statement)
-        except IntegrityError:
-            raise Conflict("Another experiment has this key.") from None
-
-
 class SqlStore:
-    """The control store on one SQL database."""
+    """The control store on one SQL database. It may come up after the program: until it is migrated, all raise Unavailable."""
 
-    def __init__(self, writer: AsyncEngine, readers: AsyncEngine) -> None:
-        self._writer = writer
-        self._readers = readers
+    def __init__(self, url: str, database: Database, *, migrated: bool = True) -> None:
+        self._url = url
+        self._database = database
+        self._migrated = migrated
+        self._migrating = asyncio.Lock()
         self._group: GroupCommit[_Asked, _Answer] = GroupCommit(
             self._assign_group,
             group_weight=GROUP_ROWS,
@@ -202,63 +42,107 @@ class SqlStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlTransaction]:
-        """A transaction on the writing connection; committed when the block ends well."""
-        async with _answering(), self._writer.begin() as connection:
-            yield SqlTransaction(connection)
+        """A transaction that may write; committed when the block ends well."""
+        await self._ready()
+        async with self._database.begin() as connection:
+            yield SqlTransaction(connection, writing=True)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[SqlTransaction]:
-        """A consistent view on a reading connection."""
-        async with _answering(), self._readers.connect() as connection:
+        """A consistent view of what is stored now."""
+        await self._ready()
+        async with self._database.read() as connection:
             yield SqlTransaction(connection)
 
-    async def assign(self, client: str, assignments: Sequence[Assignment]) -> list[tuple[Assignment, bool]]:
+    @asynccontextmanager
+    async def browsing(self) -> AsyncIterator[SqlTransaction]:
+        """A consistent view that may be some moments old: of the replica, where there is one."""
+        await self._ready()
+        async with self._database.read(replica=True) as connection:
+            yield SqlTransaction(connection)
+
+    async def assign(
+        self, client: str, assignments: Sequence[Assignment], patience: float | None = None
+    ) -> list[tuple[Assignment, bool]]:
         """Insert-or-nothing and read back, in one commit with whoever else waits."""
-        return await self._group.submit((client, assignments)) if assignments else []
+        if not assignments:
+            return []
+        try:
+            async with asyncio.timeout(patience):
+                return await self._group.submit((client, assignments))
+        except TimeoutError:
+            self._database.missed()
+            raise Unavailable("The database did not answer in time.", retry_after=1) from None
 
     async def _assign_group(self, group: Sequence[_Asked]) -> list[_Answer]:
         asked = [(client, assignment) for client, items in group for assignment in items]
-        async with self.transaction() as transaction:
-            answers = iter(await transaction.insert_or_nothing(asked))
+
+        async def stored() -> list[tuple[Assignment, bool]]:
+            async with self.transaction() as transaction:
+                return await transaction.insert_or_nothing(asked)
+
+        answers = iter(await self._database.retried(stored))
         return [[next(answers) for _ in items] for _, items in group]
 
     async def outbox(self, limit: int) -> list[tuple[int, list[Exposure]]]:
         """The oldest entries that have not been relayed."""
-        async with _answering(), self._readers.connect() as connection:
+        await self._ready()
+        async with self._database.read() as connection:
             rows = await connection.execute(select(outbox).order_by(outbox.c.entry).limit(limit))
             return [(row.entry, _exposures.decode(row.exposures)) for row in rows]
 
     async def relayed(self, entries: Sequence[int]) -> None:
         """Forget relayed entries."""
-        async with _answering(), self._writer.begin() as connection:
+        async with self._database.begin() as connection:
             await connection.execute(delete(outbox).where(outbox.c.entry.in_(list(entries))))
+
+    async def lease(self, name: str, holder: str, now: datetime, seconds: float) -> bool:
+        """Take or keep the lease of a piece of scheduled work, unless another holder has it."""
+        await self._ready()
+        until = now + timedelta(seconds=seconds)
+        ours_or_over = or_(leases.c.holder == holder, leases.c.expires_at <= now)
+        taken = update(leases).where(leases.c.name == name, ours_or_over).values(holder=holder, expires_at=until)
+
+        async def take() -> bool:
+            async with self._database.begin() as connection:
+                if (await connection.execute(taken)).rowcount:
+                    return True
+                first = {"name": name, "holder": holder, "expires_at": until}
+                return bool(await insert_new(connection, leases, [first]))
+
+        return await self._database.retried(take)
 
     async def ping(self) -> str:
         """Reads one row; raises when the store does not answer."""
-        async with _answering(), self._readers.connect() as connection:
+        await self._ready()
+        async with self._database.read() as connection:
             waiting = await connection.scalar(select(func.count()).select_from(outbox))
         return f"{waiting} exposure groups to relay" if waiting else "ok"
 
     async def close(self) -> None:
         """Finish the waiting groups, then close the connections."""
         await self._group.drain()
-        await self._readers.dispose()
-        await self._writer.dispose()
+        await self._database.dispose()
+
+    async def migrate(self) -> None:
+        """Bring the schema to this version, once; a database that was away when the program started is brought up later."""
+        async with self._migrating:
+            if not self._migrated:
+                await migrate.upgrade(self._url)
+                self._migrated = True
+
+    async def _ready(self) -> None:
+        if not self._migrated:
+            await self.migrate()
 
 
-async def open_store(url: str, *, synchronous: str = "FULL") -> SqlStore:
-    """The store at a URL, after its schema has been brought to this version."""
-    try:
-        await migrate.upgrade(url)
-    except DBAPIError as error:
-        raise ConfigurationError(f"DATABASE_URL: the database cannot be opened: {error.orig}") from error
-    return SqlStore(*dialects.engines(url, synchronous=synchronous))
+async def open_store(url: str, *, replica: str | None = None) -> SqlStore:
+    """The store at a URL, after its schema has been brought to this version; at once where a server is not up yet.
 
-
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    """Say in our own words that the database cannot serve now (locked, full, gone)."""
-    try:
-        yield
-    except (OperationalError, PoolTimeout) as error:
-        raise Unavailable("The control store cannot serve this now.", retry_after=1) from error
+    Raises:
+        ConfigurationError: the URL cannot be used, or the database refuses us or is of a newer version.
+    """
+    store = SqlStore(url, Database(url, "DATABASE_URL", replica=replica), migrated=False)
+    with suppress(Unavailable):
+        await store.migrate()
+    return store

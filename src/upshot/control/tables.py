@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )  # fmt: skip
+from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -34,10 +35,13 @@ metadata = MetaData(
 )
 
 
+PARTITIONS = 16  # of the assignments in PostgreSQL
+
+
 class Moment(TypeDecorator[datetime]):
     """An aware moment, kept in UTC with microseconds on every dialect."""
 
-    impl = DateTime(timezone=True)
+    impl = DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql")
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
@@ -52,7 +56,7 @@ class Moment(TypeDecorator[datetime]):
 class Document(TypeDecorator[Any]):
     """A JSON value, kept as text: no store reads into it, so none may reshape its numbers."""
 
-    impl = Text
+    impl = Text().with_variant(mysql.LONGTEXT(), "mysql")
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002
@@ -65,24 +69,32 @@ class Document(TypeDecorator[Any]):
 
 
 # SQLite gives ever-growing numbers only to a column declared INTEGER.
-_Number = BigInteger().with_variant(Integer(), "sqlite")
+Number = BigInteger().with_variant(Integer(), "sqlite")
+LongText = Text().with_variant(mysql.LONGTEXT(), "mysql")
+Bytes = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
+
+
+def exact(length: int) -> String:
+    """An identifier, compared code point by code point: MySQL's own collations would take `User` and `user` for one."""
+    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
+
 
 experiments = Table(
     "experiments", metadata,
-    Column("number", _Number, primary_key=True, autoincrement=True),
-    Column("client_id", String(120), nullable=False),
-    Column("id", String(36), nullable=False, unique=True),
-    Column("key", String(120), nullable=False),
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("client_id", exact(120), nullable=False),
+    Column("id", exact(36), nullable=False, unique=True),
+    Column("key", exact(120), nullable=False),
     Column("name", String(120), nullable=False),
-    Column("description", Text, nullable=False),
-    Column("hypothesis", Text, nullable=False),
+    Column("description", LongText, nullable=False),
+    Column("hypothesis", LongText, nullable=False),
     Column("status", String(20), nullable=False),
     Column("primary_metric", String(200)),
     Column("metrics", Document, nullable=False),
     Column("guardrails", Document, nullable=False),
     Column("targeting", Document, nullable=False),
     Column("traffic", Integer, nullable=False),
-    Column("salt", String(120), nullable=False),
+    Column("salt", exact(120), nullable=False),
     Column("started_at", Moment),
     Column("ended_at", Moment),
     Column("created_at", Moment, nullable=False),
@@ -96,11 +108,11 @@ experiments = Table(
 
 variants = Table(
     "variants", metadata,
-    Column("experiment", _Number, ForeignKey("experiments.number", ondelete="CASCADE"), primary_key=True),
+    Column("experiment", Number, ForeignKey("experiments.number", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("client_id", String(120), nullable=False),
-    Column("id", String(36), nullable=False, unique=True),
-    Column("name", String(120), nullable=False),
+    Column("client_id", exact(120), nullable=False),
+    Column("id", exact(36), nullable=False, unique=True),
+    Column("name", exact(120), nullable=False),
     Column("is_control", Boolean, nullable=False),
     Column("weight", BigInteger, nullable=False),
     Column("config", Document, nullable=False),
@@ -110,32 +122,41 @@ variants = Table(
 
 phases = Table(
     "phases", metadata,
-    Column("experiment", _Number, ForeignKey("experiments.number", ondelete="CASCADE"), primary_key=True),
+    Column("experiment", Number, ForeignKey("experiments.number", ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("client_id", String(120), nullable=False),
+    Column("client_id", exact(120), nullable=False),
     Column("started_at", Moment, nullable=False),
     Column("weights", Document, nullable=False),
 )  # fmt: skip
 
 assignments = Table(
     "assignments", metadata,
-    Column("experiment", _Number, ForeignKey("experiments.number"), primary_key=True, autoincrement=False),
-    Column("user_id", String(200), primary_key=True),
-    Column("client_id", String(120), nullable=False),
+    Column("experiment", Number, ForeignKey("experiments.number"), primary_key=True, autoincrement=False),
+    Column("user_id", exact(200), primary_key=True),
+    Column("client_id", exact(120), nullable=False),
     Column("variant", Integer, nullable=False),
     Column("phase", Integer, nullable=False),
     Column("assigned_at", Moment, nullable=False),
     Column("exposed_at", Moment),
-    Column("context", Text, nullable=False),
+    Column("context", LongText, nullable=False),
     sqlite_with_rowid=False,
+    postgresql_partition_by="HASH (user_id)",
 )  # fmt: skip
 
 # One entry holds the exposures of one committed group of assignments, as JSON.
 outbox = Table(
     "outbox", metadata,
-    Column("entry", _Number, primary_key=True, autoincrement=True),
-    Column("exposures", LargeBinary, nullable=False),
+    Column("entry", Number, primary_key=True, autoincrement=True),
+    Column("exposures", Bytes, nullable=False),
     sqlite_autoincrement=True,
+)  # fmt: skip
+
+# Who does scheduled work, and until when nobody else does.
+leases = Table(
+    "leases", metadata,
+    Column("name", exact(120), primary_key=True),
+    Column("holder", exact(36), nullable=False),
+    Column("expires_at", Moment, nullable=False),
 )  # fmt: skip
 
 Index("ix_experiments_client_id_number", experiments.c.client_id, experiments.c.number)

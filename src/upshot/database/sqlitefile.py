@@ -1,15 +1,13 @@
-"""What differs between the databases that can hold control data: how to connect, and how insert-or-nothing is written."""
+"""SQLite: one connection that writes and checkpoints, others that read."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table, event
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine import make_url
+from sqlalchemy import event
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from upshot.control.tables import assignments
 from upshot.errors import ConfigurationError
 
 # SQLite 3.7.0 to 3.51.2 can corrupt a WAL file when two connections write or checkpoint at the same instant
@@ -32,29 +30,27 @@ _WRITER = (
 _READER = (*_COMMON, "PRAGMA query_only=ON", "PRAGMA wal_autocheckpoint=0")
 
 
-def path_of(url: str) -> Path:
+def path_of(url: URL, setting: str) -> Path:
     """The file that a SQLite URL names; its folder is made when it is not there.
 
     Raises:
         ConfigurationError: the URL names no file, or the folder cannot be made.
     """
-    database = make_url(url).database
-    if not database or database == ":memory:":
-        raise ConfigurationError("DATABASE_URL: SQLite needs a file, such as sqlite:///upshot-data/control.db")
-    path = Path(database)
+    if not url.database or url.database == ":memory:":
+        raise ConfigurationError(f"{setting}: SQLite needs a file, such as sqlite:///upshot-data/control.db")
+    path = Path(url.database)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"DATABASE_URL: cannot make the folder {path.parent}: {error.strerror}") from error
+        raise ConfigurationError(f"{setting}: cannot make the folder {path.parent}: {error.strerror}") from error
     return path
 
 
-def engines(url: str, *, synchronous: str = "FULL", **driver: Any) -> tuple[AsyncEngine, AsyncEngine]:
+def engines(path: Path, *, synchronous: str = "FULL", **driver: Any) -> tuple[AsyncEngine, AsyncEngine]:
     """Two engines on one SQLite file: the single writing connection, and readers that never write nor checkpoint.
 
     `driver` goes to SQLAlchemy; the power-cut simulation connects through its own disk with it.
     """
-    path = path_of(url)
     # A pool of one is the queue in which writers wait for one another.
     writer = create_async_engine(
         f"sqlite+aiosqlite:///{path}",
@@ -83,8 +79,3 @@ def _prepare(engine: AsyncEngine, pragmas: Sequence[str], begin: str) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Any) -> None:
         connection.exec_driver_sql(begin)
-
-
-def insert_or_nothing(table: Table = assignments) -> Any:
-    """An INSERT that leaves rows that are already there as they are, and returns the keys that it added."""
-    return sqlite.insert(table).on_conflict_do_nothing().returning(*table.primary_key.columns)

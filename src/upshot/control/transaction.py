@@ -1,0 +1,182 @@
+"""Every query about experiments and assignments, client first, on every dialect."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import msgspec
+from sqlalchemy import Select, delete, insert, or_, select, update
+from sqlalchemy.engine import Row
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from upshot.assignment import Assignment
+from upshot.control import Page, records
+from upshot.control.tables import assignments, experiments, outbox, phases, variants
+from upshot.database import insert_new
+from upshot.database.inserting import among
+from upshot.errors import Conflict
+from upshot.experiments import Experiment, Status
+
+
+class SqlTransaction:
+    """A transaction on one connection. It never commits: `SqlStore.transaction` does, once, at the end.
+
+    One that may write locks the experiments that it reads, so that of two changes the second sees the first.
+    """
+
+    def __init__(self, connection: AsyncConnection, *, writing: bool = False) -> None:
+        self._connection = connection
+        self._writing = writing
+
+    async def experiment(self, client: str, reference: str) -> Experiment | None:
+        """The experiment with that id or key."""
+        query = select(experiments).where(
+            experiments.c.client_id == client,
+            or_(experiments.c.id == reference, experiments.c.key == reference),
+        )
+        if self._writing:
+            query = query.with_for_update()
+        found = await self._experiments(query.order_by(experiments.c.id != reference).limit(1))
+        return found[0] if found else None
+
+    async def experiments(
+        self,
+        client: str,
+        *,
+        status: Status | None = None,
+        search: str | None = None,
+        after: int | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """A page of experiments, newest first."""
+        query = select(experiments).where(experiments.c.client_id == client)
+        if status is not None:
+            query = query.where(experiments.c.status == status)
+        if search:
+            columns = (experiments.c.name, experiments.c.key, experiments.c.description)
+            query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
+        if after is not None:
+            query = query.where(experiments.c.number < after)
+        found = await self._experiments(query.order_by(experiments.c.number.desc()).limit(limit + 1))
+        return Page(tuple(found[:limit]), found[limit - 1].number if len(found) > limit else None)
+
+    async def assignments(self, client: str, keys: Sequence[tuple[int, str]]) -> list[Assignment | None]:
+        """The stored assignment of each (experiment number, user id), or None."""
+        wanted = assignments.c.client_id == client, among(assignments, keys)
+        rows = await self._connection.execute(select(assignments).where(*wanted))
+        found = {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
+        return [found.get(key) for key in keys]
+
+    async def add(self, client: str, experiment: Experiment) -> Experiment:
+        """Store a new experiment and number it."""
+        values = records.columns_of(experiment) | {"client_id": client}
+        number = (await self._unique(insert(experiments).values(values))).inserted_primary_key[0]
+        stored = replace(experiment, number=number)
+        await self._add_parts(client, stored)
+        return stored
+
+    async def save(self, client: str, experiment: Experiment) -> None:
+        """Store a changed experiment."""
+        number = experiment.number
+        await self._unique(
+            update(experiments)
+            .where(experiments.c.client_id == client, experiments.c.number == number)
+            .values(records.columns_of(experiment))
+        )
+        for table in (variants, phases):
+            await self._connection.execute(
+                delete(table).where(table.c.client_id == client, table.c.experiment == number)
+            )
+        await self._add_parts(client, experiment)
+
+    async def delete(self, client: str, experiment: Experiment) -> None:
+        """Remove an experiment; its variants and phases go with it."""
+        await self._connection.execute(
+            delete(experiments).where(experiments.c.client_id == client, experiments.c.number == experiment.number)
+        )
+
+    async def occupied(self, client: str, experiment: Experiment) -> frozenset[int]:
+        """The positions of the variants that have users."""
+        query = select(assignments.c.variant).distinct()
+        rows = await self._connection.execute(
+            query.where(assignments.c.client_id == client, assignments.c.experiment == experiment.number)
+        )
+        return frozenset(rows.scalars())
+
+    async def insert_or_nothing(self, asked: Sequence[tuple[str, Assignment]]) -> list[tuple[Assignment, bool]]:
+        """Store those of (client, assignment) whose user has none yet, with an outbox entry for the exposures."""
+        first: dict[tuple[int, str], tuple[str, Assignment]] = {}
+        for client, assignment in asked:
+            first.setdefault((assignment.experiment, assignment.user_id), (client, assignment))
+        rows = [
+            {"client_id": client} | {name: getattr(assignment, name) for name in Assignment.__slots__}
+            for client, assignment in first.values()
+        ]
+        new = await insert_new(self._connection, assignments, rows)
+        stored = {key: assignment for key, (_, assignment) in first.items() if key in new}
+        stored |= await self._read_back([key for key in first if key not in new])
+        exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, asked)
+        if exposed:
+            exposures = [records.exposure_of(first[key][0], stored[key]) for key in exposed]
+            await self._connection.execute(insert(outbox).values(exposures=msgspec.json.encode(exposures)))
+        answers = []
+        for _, assignment in asked:
+            key = (assignment.experiment, assignment.user_id)
+            answers.append((stored[key], key in new))
+            new.discard(key)  # who asks a second time in the same group gets what is stored
+        return answers
+
+    async def _expose(
+        self, stored: dict[tuple[int, str], Assignment], asked: Sequence[tuple[str, Assignment]]
+    ) -> list[tuple[int, str]]:
+        """Note the first exposure of users that were assigned without one; returns their keys."""
+        exposed = []
+        for _, assignment in asked:
+            key = (assignment.experiment, assignment.user_id)
+            if assignment.exposed_at is None or stored[key].exposed_at is not None:
+                continue
+            stored[key] = replace(stored[key], exposed_at=assignment.exposed_at)
+            exposed.append(key)
+            await self._connection.execute(
+                update(assignments)
+                .where(assignments.c.experiment == key[0], assignments.c.user_id == key[1])
+                .values(exposed_at=assignment.exposed_at)
+            )
+        return exposed
+
+    async def _read_back(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Assignment]:
+        if not keys:
+            return {}
+        rows = await self._connection.execute(select(assignments).where(among(assignments, keys)))
+        return {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
+
+    async def _experiments(self, query: Select[Any]) -> list[Experiment]:
+        rows = (await self._connection.execute(query)).all()
+        numbers = [row.number for row in rows]
+        arms = await self._parts(variants, numbers, variants.c.position)
+        stretches = await self._parts(phases, numbers, phases.c.number)
+        return [records.experiment_of(row, arms[row.number], stretches[row.number]) for row in rows]
+
+    async def _parts(self, table: Any, numbers: Sequence[int], order: Any) -> dict[int, list[Row[Any]]]:
+        found: dict[int, list[Row[Any]]] = {number: [] for number in numbers}
+        for row in await self._connection.execute(select(table).where(table.c.experiment.in_(numbers)).order_by(order)):
+            found[row.experiment].append(row)
+        return found
+
+    async def _add_parts(self, client: str, experiment: Experiment) -> None:
+        owner = {"experiment": experiment.number, "client_id": client}
+        arms = [owner | asdict(variant) for variant in experiment.variants]
+        await self._connection.execute(insert(variants), arms)
+        stretches = [
+            owner | {"number": phase.number, "started_at": phase.started_at, "weights": records.weights_of(phase)}
+            for phase in experiment.phases
+        ]
+        if stretches:
+            await self._connection.execute(insert(phases), stretches)
+
+    async def _unique(self, statement: Any) -> Any:
+        try:
+            return await self._connection.execute(statement)
+        except IntegrityError:
+            raise Conflict("Another experiment has this key.") from None

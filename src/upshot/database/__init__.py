@@ -1,0 +1,154 @@
+"""One SQL database as a store uses it: engines for every dialect, waits that end, and what a failure means.
+
+    database = Database("postgresql://user@host/name", "DATABASE_URL", replica="postgresql://user@replica/name")
+    async with database.begin() as connection: ...      # commits when the block ends well
+    async with database.read() as connection: ...       # a consistent view, never written
+
+Nothing here waits for ever: a connection is had within 3 seconds and a transaction ends within its deadline, or `Unavailable` is
+raised. After several failures in a row callers are turned away at once for two seconds (a circuit breaker), then tried again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from circuitbreaker import CircuitBreaker
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from upshot.database import servers, sqlitefile
+from upshot.database.inserting import insert_new
+from upshot.database.urls import SCHEMES, parsed
+from upshot.errors import ConfigurationError, Unavailable
+
+__all__ = ["SCHEMES", "SECONDS", "Database", "insert_new", "parsed"]
+
+SECONDS = 5.0
+FAILURES = 5
+OPEN_SECONDS = 2
+TRIES = 3
+
+Answer = TypeVar("Answer")
+
+
+class Database:
+    """Engines on one database, and on a replica that may be some moments behind.
+
+    Args:
+        url: `sqlite:///path`, `postgresql://…` or `mysql://…` (MySQL 8 or MariaDB).
+        setting: the setting that the URL came from, for messages.
+        replica: where `read(replica=True)` reads; the same database by default.
+        sqlite: what the SQLite engines take besides (see `sqlitefile.engines`).
+
+    Raises:
+        ConfigurationError: the URL cannot be used, or its driver is not installed.
+    """
+
+    def __init__(self, url: str, setting: str, *, replica: str | None = None, **sqlite: Any) -> None:
+        self.url = parsed(url, setting)
+        self.setting = setting
+        self.dialect = self.url.get_backend_name()
+        if self.dialect == "sqlite":
+            self._writer, self._readers = sqlitefile.engines(sqlitefile.path_of(self.url, setting), **sqlite)
+        else:
+            self._writer = self._readers = servers.engine(self.url, setting)
+        self._replica = self._readers
+        if replica:
+            self._replica = servers.engine(parsed(replica, "READ_DATABASE_URL"), "READ_DATABASE_URL")
+        self._breaker = CircuitBreaker(FAILURES, OPEN_SECONDS, expected_exception=_is_outage)
+
+    @property
+    def replicated(self) -> bool:
+        """Whether `read(replica=True)` reads somewhere else."""
+        return self._replica is not self._readers
+
+    @asynccontextmanager
+    async def begin(self, seconds: float = SECONDS) -> AsyncIterator[AsyncConnection]:
+        """A transaction that may write; committed when the block ends well.
+
+        Raises:
+            Unavailable: the database cannot serve this now; what was under way is rolled back, or its outcome is unknown.
+            ConfigurationError: it refuses our name, our password or the database.
+        """
+        async with self._transaction(self._writer, seconds, writing=True) as connection:
+            yield connection
+            await connection.commit()
+
+    @asynccontextmanager
+    async def read(self, seconds: float = SECONDS, *, replica: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A consistent view, on the replica where that is good enough. Raises as `begin` does."""
+        async with self._transaction(self._replica if replica else self._readers, seconds, writing=False) as connection:
+            yield connection
+
+    async def retried(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer of a whole transaction, begun again, at most three times, when it lost against another one."""
+        attempts = AsyncRetrying(
+            retry=retry_if_exception(_lost_against_another),
+            stop=stop_after_attempt(TRIES),
+            wait=wait_random_exponential(multiplier=0.02, max=0.2),
+            reraise=True,
+        )
+        return await attempts(work)
+
+    def missed(self) -> None:
+        """A caller gave up waiting: count it as a failure, so that those who come next need not wait as long."""
+        self._breaker.__exit__(PoolTimeout, PoolTimeout(), None)
+
+    async def dispose(self) -> None:
+        """Close every connection."""
+        for engine in (self._replica, self._readers, self._writer):
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def _transaction(
+        self, engine: AsyncEngine, seconds: float, *, writing: bool
+    ) -> AsyncIterator[AsyncConnection]:
+        if self._breaker.opened:
+            raise Unavailable("The database cannot be reached.", retry_after=OPEN_SECONDS)
+        try:
+            with self._breaker:
+                connection = await self._connected(engine, seconds, writing=writing)
+                try:
+                    with servers.deadline(await servers.handle(connection), seconds):
+                        yield connection
+                finally:
+                    await asyncio.shield(connection.close())
+        except (OperationalError, InterfaceError, InternalError, PoolTimeout, TimeoutError) as error:
+            if servers.code_of(error) in servers.REFUSED:
+                raise ConfigurationError(f"{self.setting}: the database refuses us: {_first_line(error)}") from error
+            raise Unavailable("The database cannot serve this now.", retry_after=1) from error
+
+    async def _connected(self, engine: AsyncEngine, seconds: float, *, writing: bool) -> AsyncConnection:
+        """A connection whose transaction has begun. One from the pool may have died meanwhile; then a new one is made."""
+        for last in (False, True):
+            async with asyncio.timeout(servers.CONNECT_SECONDS + servers.POOL_SECONDS):
+                connection = await engine.connect().start()
+            try:
+                with servers.deadline(await servers.handle(connection), servers.CONNECT_SECONDS):
+                    await servers.prepare(connection, self.dialect, seconds, writing=writing)
+            except BaseException as error:
+                await connection.close()
+                if last or not (isinstance(error, DBAPIError) and error.connection_invalidated):
+                    raise
+                continue
+            break
+        return connection
+
+
+def _is_outage(kind: type[BaseException], error: BaseException) -> bool:
+    """Whether an error says that the database is away, not that it dislikes a statement."""
+    if issubclass(kind, PoolTimeout | TimeoutError):
+        return True
+    gone = isinstance(error, DBAPIError) and (error.connection_invalidated or error.statement is None)
+    return gone and servers.code_of(error) not in servers.REFUSED
+
+
+def _lost_against_another(error: BaseException) -> bool:
+    return isinstance(error, Unavailable) and servers.code_of(error.__cause__) in servers.LOST
+
+
+def _first_line(error: BaseException) -> str:
+    return str(getattr(error, "orig", error)).partition("\n")[0]

@@ -1,0 +1,62 @@
+"""Insert-or-nothing: rows whose key is there stay as they are, and the caller learns which ones it added."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, insert, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+Key = tuple[Any, ...]
+
+
+async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> set[Key]:
+    """Insert the rows whose primary key is not there yet; returns the keys that this call added.
+
+    Two transactions that insert the same key at once: one adds it, the other waits and adds nothing. Rows are inserted in the
+    order of their keys, so that two such transactions never wait for each other.
+    """
+    if not rows:
+        return set()
+    names = [column.name for column in table.primary_key.columns]
+    ordered = sorted(rows, key=lambda row: [row[name] for name in names])
+    if connection.dialect.name == "mysql":
+        return await _one_by_one_where_it_matters(connection, table, names, ordered)
+    dialect = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
+    statement = dialect.insert(table).on_conflict_do_nothing().returning(*table.primary_key.columns)
+    return {tuple(row) for row in await connection.execute(statement, ordered)}
+
+
+async def _one_by_one_where_it_matters(
+    connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> set[Key]:
+    """MySQL tells how many rows it inserted, not which: what is there already is looked up first.
+
+    Only when another transaction inserts some of the rest at the same moment are they inserted singly.
+    """
+    keys = {tuple(row[name] for name in names): row for row in rows}
+    there = await connection.execute(select(*table.primary_key.columns).where(among(table, list(keys))))
+    for row in there:
+        keys.pop(tuple(row), None)
+    if not keys:
+        return set()
+    statement = insert(table).prefix_with("IGNORE")
+    async with connection.begin_nested() as savepoint:
+        if (await connection.execute(statement, list(keys.values()))).rowcount == len(keys):
+            return set(keys)
+        await savepoint.rollback()
+    return {key for key, row in keys.items() if (await connection.execute(statement, [row])).rowcount}
+
+
+def among(table: Table, keys: Sequence[Key]) -> ColumnElement[bool]:
+    """That a row's primary key is one of these. Grouped by the leading columns: every engine then uses the index."""
+    *leading, last = table.primary_key.columns
+    groups: dict[Key, list[Any]] = {}
+    for *head, tail in keys:
+        groups.setdefault(tuple(head), []).append(tail)
+    return or_(
+        *(
+            and_(*(column == value for column, value in zip(leading, head, strict=True)), last.in_(tails))
+            for head, tails in groups.items()
+        )
+    )

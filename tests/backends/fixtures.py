@@ -1,0 +1,58 @@
+"""Servers that many tests share, one of each per test process, and a summary of what ran on which version.
+
+A pytest plugin: the first conftest names it in `pytest_plugins`.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.backends.daemon import VERSIONS, server_folder
+from tests.backends.mariadb import USER as MARIADB_USER
+from tests.backends.mariadb import MariaDB, mariadb
+from tests.backends.postgresql import USER as POSTGRESQL_USER
+from tests.backends.postgresql import PostgreSQL, postgresql
+
+_MISSING = re.compile(r"(?:Skipped|Failed): (.+?): not installed, so not run; to have it: (.+)")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server; take a fresh database of it."""
+    with server_folder(POSTGRESQL_USER) as folder, postgresql(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDB]:
+    """A MariaDB server; take a fresh database of it."""
+    with server_folder(MARIADB_USER) as folder, mariadb(folder) as server:
+        yield server
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist hands what it ran to the one that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["servers"] = VERSIONS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take what a process of pytest-xdist ran."""
+    VERSIONS.update(getattr(node, "workeroutput", {}).get("servers", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which servers ran, and shout which did not."""
+    reports = [report for kind in ("skipped", "failed", "error") for report in terminalreporter.stats.get(kind, [])]
+    reasons = [report.longrepr[2] if report.skipped else str(report.longrepr) for report in reports]
+    missing = {found[1]: found[2] for reason in reasons for found in _MISSING.finditer(reason)}
+    if not VERSIONS and not missing:
+        return
+    terminalreporter.section("servers")
+    for server, version in sorted(VERSIONS.items()):
+        terminalreporter.line(f"{server} {version}")
+    for server, how in sorted(missing.items()):
+        terminalreporter.line(f"NOT RUN: {server} is not installed; to have it: {how}", red=True, bold=True)
