@@ -1,9 +1,11 @@
 """Every event store answers what the plain reference answers, whatever is repeated, shuffled, late or sent at once."""
 
 import asyncio
+import itertools
 import json
+import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,40 @@ BOUGHT = Metric("bought", Kind.CONVERSION, ("buy",))
 SPENT = Metric("spent", Kind.SUM, ("buy", "refund"))
 SEEN = Metric("seen", Kind.COUNT, ("view",))
 ANY = Metric("any", Kind.COUNT, ())
+Fresh = Callable[[], str]
 PERIODS = tuple(Period(START + n * 10 * HOUR, START + (n + 1) * 10 * HOUR) for n in range(10))
 
 
-@pytest.fixture(params=["duckdb:///{path}/events.db"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventStore]:
+FILES = {
+    "duckdb": "duckdb:///{folder}/events.db",
+    "sqlite": "sqlite:///{folder}/events.db",
+    "chdb": "chdb:///{folder}/events",
+}
+SERVERS = {
+    "postgresql": "postgresql_server",
+    "mariadb": "mariadb_server",
+    "clickhouse": "clickhouse_server",
+}
+
+
+@pytest.fixture(params=[*FILES, *SERVERS])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
+    """For each backend, a function that answers the URL of a new, empty store."""
+    numbers = itertools.count()
+
+    def url() -> str:
+        if request.param in FILES:
+            return FILES[request.param].format(folder=tmp_path / str(next(numbers)))
+        server = request.getfixturevalue(SERVERS[request.param])
+        return str(server.database(f"events_{os.getpid()}_{next(numbers)}"))
+
+    return url
+
+
+@pytest.fixture
+async def store(fresh: Fresh) -> AsyncIterator[EventStore]:
     """One store of each backend."""
-    opened = await eventstore.connect(request.param.format(path=tmp_path))
+    opened = await eventstore.connect(fresh())
     yield opened
     await opened.close()
 
@@ -153,11 +182,11 @@ async def test_wrong_rules_are_told_from_the_right_one(store: EventStore) -> Non
     assert not same(found, reference.aggregate("one", plan, world.exposures, again, world.contexts))
 
 
-async def test_the_order_of_arrival_does_not_matter(tmp_path: Path) -> None:
+async def test_the_order_of_arrival_does_not_matter(fresh: Fresh) -> None:
     """Three orders, three groupings: the same aggregates."""
     world, found = World(4), []
     for order in range(3):
-        opened = await eventstore.connect(f"duckdb:///{tmp_path / str(order)}/events.db")
+        opened = await eventstore.connect(fresh())
         await world.fill(opened, order)
         found.append(await opened.aggregate("one", PLANS["several metrics"]))
         await opened.close()
@@ -186,10 +215,10 @@ async def test_one_of_many_simultaneous_copies_is_taken(store: EventStore) -> No
     assert sorted(verdict for [verdict] in verdicts) == [Verdict.ACCEPTED] + [Verdict.DUPLICATE] * 99
 
 
-async def test_what_was_appended_is_there_after_reopening(tmp_path: Path) -> None:
+async def test_what_was_appended_is_there_after_reopening(fresh: Fresh) -> None:
     """Events, exposures and the memory of their identities survive."""
     world = World(5, events=300)
-    url = f"duckdb:///{tmp_path}/events.db"
+    url = fresh()
     first = await eventstore.connect(url)
     await world.fill(first, order=5)
     before = await first.aggregate("one", PLANS["several metrics"])
@@ -224,8 +253,9 @@ async def test_rows_hold_every_exposed_user_with_its_numbers(store: EventStore) 
 
 @pytest.mark.parametrize("name", ["$", "$.a", "$[0]", "/a", "a/b", "a~1b", "~", "0", "a.b", '"', "'", "é", "#", "*"])
 async def test_an_attribute_may_be_called_anything(store: EventStore, name: str) -> None:
-    """No name is taken for a path into the context."""
-    await store.expose([Exposure("one", 1, "u", 0, 1, START, json.dumps({name: "yes", "a": {"b": "no"}}))])
+    """No name is taken for a path into the context, which is JSON in UTF-8."""
+    context = json.dumps({name: "yes", "a": {"b": "no"}}, ensure_ascii=False)
+    await store.expose([Exposure("one", 1, "u", 0, 1, START, context)])
 
     found = await store.aggregate("one", AggregationPlan(1, (BOUGHT,), None, END, (), name))
 

@@ -75,7 +75,33 @@ def _prepare(engine: AsyncEngine, pragmas: Sequence[str], begin: str) -> None:
         for pragma in pragmas:
             cursor.execute(pragma)
         cursor.close()
+        if begin == "BEGIN":
+            connection.run_async(_with_variance)
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Any) -> None:
         connection.exec_driver_sql(begin)
+
+
+class _Variance:
+    """The population variance, which SQLite lacks, by Welford's recurrence."""
+
+    def __init__(self) -> None:
+        self._moments = (0, 0.0, 0.0)
+
+    def step(self, value: float | None) -> None:
+        """Take one value."""
+        if value is not None:
+            number, mean, squares = self._moments
+            number, delta = number + 1, value - mean
+            mean += delta / number
+            self._moments = (number, mean, squares + delta * (value - mean))
+
+    def finalize(self) -> float | None:
+        """The variance of what was taken; none of nothing."""
+        number, _, squares = self._moments
+        return squares / number if number else None
+
+
+async def _with_variance(driver: Any) -> None:
+    await driver._execute(driver._conn.create_aggregate, "var_pop", 1, _Variance)  # noqa: SLF001 - it has no public way

@@ -17,7 +17,14 @@ from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import ConfigurationError
 from upshot.events import Event, Exposure
 
-_BACKENDS = {"duckdb": "upshot.eventstore.embedded"}
+_BACKENDS = {
+    "duckdb": "upshot.eventstore.embedded",
+    "clickhouse": "upshot.eventstore.clickhouse.server",
+    "clickhouses": "upshot.eventstore.clickhouse.server",
+    "chdb": "upshot.eventstore.clickhouse.inprocess",
+    **dict.fromkeys(("sqlite", "postgresql", "postgres", "mysql", "mariadb"), "upshot.eventstore.relational"),
+}
+EXTRAS = {"clickhouse": "clickhouse", "clickhouses": "clickhouse", "chdb": "chdb"}
 
 
 class Verdict(IntEnum):
@@ -81,11 +88,16 @@ async def connect(url: str) -> EventStore:
     """The event store at a URL.
 
     Raises:
-        ConfigurationError: no backend serves the URL's scheme, or the store cannot be opened.
+        ConfigurationError: no backend serves the URL's scheme, its driver is not installed, or the store cannot be opened.
     """
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme not in _BACKENDS:
         raise ConfigurationError(f"EVENTS_URL: no event store for {scheme}://; there is: {', '.join(_BACKENDS)}")
-    open_store: Callable[[str], Any] = importlib.import_module(_BACKENDS[scheme]).open_store
+    try:
+        open_store: Callable[[str], Any] = importlib.import_module(_BACKENDS[scheme]).open_store
+    except ModuleNotFoundError as error:
+        if scheme not in EXTRAS:
+            raise
+        raise ConfigurationError(f"EVENTS_URL: {scheme}:// needs: pip install 'upshot[{EXTRAS[scheme]}]'") from error
     store: EventStore = await open_store(url)
     return store

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from upshot.events import Event, Exposure
 from upshot.eventstore.keys import Keys, integers
@@ -14,19 +13,17 @@ KeysOf = Callable[[str], Keys]
 
 
 def of_events(
-    places: NDArray[np.int64],
     owned: Sequence[tuple[str, Event]],
     ids: Sequence[bytes],
     type_keys: Sequence[int],
     keys_of: KeysOf,
 ) -> Columns:
-    """The columns of (client, event) pairs with their sequence numbers, identities and type keys."""
+    """The columns of (client, event) pairs with their identities and type keys."""
     split = integers(ids)
     event_id, user_id, _, occurred_at, received_at, value, properties, experiment_id, flags, mark = zip(
         *(event for _, event in owned), strict=True
     )
     return {
-        "seq": places,
         "type_key": np.array(type_keys, np.int32),
         "user_key": integers(keys_of(client).user(event.user_id) for client, event in owned)[:, 0],
         "occurred_at": np.array(occurred_at, np.int64),
@@ -44,16 +41,14 @@ def of_events(
 
 
 def of_exposures(
-    places: NDArray[np.int64],
     exposures: Sequence[Exposure],
     ids: Sequence[bytes],
     client_keys: Sequence[int],
     keys_of: KeysOf,
 ) -> Columns:
-    """The columns of exposures with their sequence numbers, identities and client keys."""
+    """The columns of exposures with their identities and client keys."""
     split = integers(ids)
     return {
-        "seq": places,
         "client_key": np.array(client_keys, np.int32),
         "experiment": np.array([exposure.experiment for exposure in exposures], np.int64),
         "user_key": integers(keys_of(exposure.client).user(exposure.user_id) for exposure in exposures)[:, 0],

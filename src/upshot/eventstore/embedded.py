@@ -135,15 +135,15 @@ class EmbeddedStore:
     def _insert_events(self, owned: Sequence[tuple[str, Event]], ids: Sequence[bytes]) -> None:
         if owned:
             type_keys = [self._dictionary.type_key(client, event.event_type) for client, event in owned]
-            self._insert(tables.events, columns.of_events(self._take(len(owned)), owned, ids, type_keys, self._keys_of))
+            self._insert(tables.events, columns.of_events(owned, ids, type_keys, self._keys_of))
 
     def _insert_exposures(self, exposures: Sequence[Exposure], ids: Sequence[bytes]) -> None:
         if exposures:
             clients = [self._dictionary.client_key(exposure.client) for exposure in exposures]
-            places = self._take(len(exposures))
-            self._insert(tables.exposures, columns.of_exposures(places, exposures, ids, clients, self._keys_of))
+            self._insert(tables.exposures, columns.of_exposures(exposures, ids, clients, self._keys_of))
 
     def _insert(self, table: Table, values: columns.Columns) -> None:
+        values = {"seq": self._take(len(values["id_low"])), **values}
         self._connection.register("fresh", values)
         names = ", ".join(values)
         try:

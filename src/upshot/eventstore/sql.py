@@ -13,7 +13,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     ColumnElement,
-    Float,
+    Double,
     FromClause,
     Integer,
     Select,
@@ -185,11 +185,11 @@ def _folded(question: Question) -> Sequence[ColumnElement[Any]]:
         keys = question.keys_of(metric)
         columns.append(func.sum(_where(keys, literal(1, Integer), question)).label(f"events_{index}"))
         if metric.kind is Kind.SUM:
-            amount = func.coalesce(events.c.value, cast(literal(0), Float(53)))
+            amount = func.coalesce(events.c.value, cast(literal(0), Double()))
             columns.append(func.sum(_where(keys, amount, question)).label(f"value_{index}"))
         elif metric.kind is Kind.COUNT:
             count = func.sum(_where(keys, literal(1, Integer), question))
-            columns.append(cast(count, Float(53)).label(f"value_{index}"))
+            columns.append(cast(count, Double()).label(f"value_{index}"))
     return columns
 
 
@@ -197,7 +197,7 @@ def _where(keys: tuple[int, ...], value: ColumnElement[Any], question: Question)
     """`value` for events of these types, null for others; no test where every event that was read is of these types."""
     if keys == question.needed:
         return value
-    return case((question.forms.events.c.type_key.in_(keys), value)) if keys else cast(literal(None), Float(53))
+    return case((question.forms.events.c.type_key.in_(keys), value)) if keys else cast(literal(None), Double())
 
 
 def _cell_names(question: Question) -> list[str]:

@@ -1,0 +1,68 @@
+"""Changing a schema: a connection without an event loop, held by one process at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import DBAPIError
+
+from upshot.database import sqlitefile
+from upshot.database.servers import CONNECT_SECONDS, REFUSED, code_of
+from upshot.database.urls import blocking
+from upshot.errors import ConfigurationError, Unavailable
+
+_LOCK = 8_720_184_511  # any number that nobody else locks
+_WAIT_SECONDS = 30
+
+
+@contextmanager
+def changing(url: URL, setting: str) -> Iterator[Connection]:
+    """A transaction in which a schema may be changed: of several starters one changes it, the others wait and see.
+
+    MySQL commits every DDL statement by itself: there the changes must be such that they can be begun again.
+
+    Raises:
+        ConfigurationError: the database cannot be opened, or refuses us.
+        Unavailable: its server does not answer.
+    """
+    engine = _engine(url, setting)
+    try:
+        with engine.begin() as connection, _alone(connection):
+            yield connection
+    except DBAPIError as error:
+        reason = str(error.orig).partition("\n")[0]
+        if url.get_backend_name() == "sqlite" or code_of(error) in REFUSED:
+            raise ConfigurationError(f"{setting}: the database cannot be opened: {reason}") from error
+        raise Unavailable(f"The database cannot be reached: {reason}", retry_after=1) from error
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Hold the lock for the transaction. SQLite's transaction holds the write lock already."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    elif connection.dialect.name == "mysql":
+        connection.execute(text(f"SELECT GET_LOCK('upshot-{_LOCK}', {_WAIT_SECONDS})"))
+    yield
+    if connection.dialect.name == "mysql":
+        connection.execute(text(f"SELECT RELEASE_LOCK('upshot-{_LOCK}')"))
+
+
+def _engine(url: URL, setting: str) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(blocking(url), connect_args={"connect_timeout": CONNECT_SECONDS})
+    sqlitefile.path_of(url, setting)
+    engine = create_engine(blocking(url), connect_args={"timeout": _WAIT_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: object, _record: object) -> None:
+        connection.isolation_level = None  # type: ignore[attr-defined]
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

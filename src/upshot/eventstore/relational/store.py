@@ -1,0 +1,206 @@
+"""Events and exposures in PostgreSQL, MySQL, MariaDB or SQLite: the plain choice of one database for everything.
+
+Several processes may append to one database. Identities are claimed in the transaction that appends, so that of two who bring
+the same event at the same moment one waits for the other and finds a duplicate.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from upshot.aggregation import Aggregates, AggregationPlan
+from upshot.database import Database
+from upshot.errors import TimedOut, Unavailable
+from upshot.events import Event, Exposure
+from upshot.eventstore import EventTypeSummary, Verdict, columns, sql
+from upshot.eventstore.aggregates import read_aggregates
+from upshot.eventstore.keys import Keys
+from upshot.eventstore.relational import appending, schema, segments, tables
+from upshot.eventstore.relational.dictionary import Dictionary
+from upshot.eventstore.relational.forms import FORMS
+from upshot.groupcommit import GroupCommit
+
+GROUP_ROWS = 10_000
+WAITING_ROWS = 100_000
+READ_SECONDS = 30.0
+EXPORT_SECONDS = 3_600.0
+EXPORT_BATCH = 10_000
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    """One caller's events, or exposures."""
+
+    client: str
+    events: Sequence[Event] = ()
+    exposures: Sequence[Exposure] = ()
+
+    def __len__(self) -> int:
+        return len(self.events) + len(self.exposures)
+
+
+class RelationalStore:
+    """The event store on one SQL database. It may come up after the program: until then all raise Unavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._dictionary = Dictionary(database)
+        self._keys: dict[str, Keys] = {}
+        self._made = False
+        self._making = asyncio.Lock()
+        self._group: GroupCommit[_Append, list[Verdict]] = GroupCommit(
+            self._commit, group_weight=GROUP_ROWS, waiting_weight=WAITING_ROWS, weigh=len
+        )
+
+    # Writing
+
+    async def append(self, client: str, events: Sequence[Event]) -> list[Verdict]:
+        """Store the events that are new, in one commit with whoever else waits."""
+        return await self._group.submit(_Append(client, events=events)) if events else []
+
+    async def expose(self, exposures: Sequence[Exposure]) -> int:
+        """Store the exposures that are new."""
+        if not exposures:
+            return 0
+        verdicts = await self._group.submit(_Append("", exposures=exposures))
+        return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
+
+    async def _commit(self, group: Sequence[_Append]) -> Sequence[list[Verdict]]:
+        await self.make()
+        events = [(item.client, event) for item in group for event in item.events]
+        exposures = [exposure for item in group for exposure in item.exposures]
+        types = await self._dictionary.type_keys({(client, event.event_type) for client, event in events})
+        clients = await self._dictionary.client_keys({exposure.client for exposure in exposures})
+
+        async def stored() -> list[Verdict]:
+            async with self._database.begin() as connection:
+                return await self._store(connection, events, exposures, types, clients)
+
+        verdicts = iter(await self._database.retried(stored))
+        each = [[next(verdicts) for _ in item.events] for item in group]
+        return [found + [next(verdicts) for _ in item.exposures] for found, item in zip(each, group, strict=True)]
+
+    async def _store(
+        self,
+        connection: AsyncConnection,
+        events: Sequence[tuple[str, Event]],
+        exposures: Sequence[Exposure],
+        types: dict[tuple[str, str], int],
+        clients: dict[str, int],
+    ) -> list[Verdict]:
+        """Claim identities, add what is new, count what came again. Verdicts of the events, then of the exposures."""
+        event_ids = [self._keys_of(client).event(event.event_id) for client, event in events]
+        exposure_ids = [self._keys_of(e.client).exposure(e.experiment, e.user_id) for e in exposures]
+        marks = [event.fingerprint for _, event in events] + [0] * len(exposures)
+        verdicts = await appending.judge(connection, event_ids + exposure_ids, marks)
+        type_keys = [types[client, event.event_type] for client, event in events]
+        fresh = [n for n, verdict in enumerate(verdicts) if verdict is Verdict.ACCEPTED]
+        if new := [n for n in fresh if n < len(events)]:
+            taken, ids, keys = [events[n] for n in new], [event_ids[n] for n in new], [type_keys[n] for n in new]
+            await appending.add_rows(connection, tables.events, columns.of_events(taken, ids, keys, self._keys_of))
+        if new := [n - len(events) for n in fresh if n >= len(events)]:
+            shown, ids = [exposures[n] for n in new], [exposure_ids[n] for n in new]
+            owners = [clients[exposure.client] for exposure in shown]
+            await appending.add_rows(
+                connection, tables.exposures, columns.of_exposures(shown, ids, owners, self._keys_of)
+            )
+        await appending.count_repeats(connection, type_keys, verdicts[: len(events)])
+        return verdicts
+
+    # Reading
+
+    async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:
+        """What the plan asks for, read from one snapshot, of the replica where there is one."""
+        question = await self._question(client, plan)
+
+        def answer(connection: Connection) -> Aggregates:
+            return read_aggregates(question, lambda query: [dict(row) for row in connection.execute(query).mappings()])
+
+        return await self._read(answer)
+
+    async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
+        """For each context attribute of the exposed users, its `most` commonest values."""
+        await self.make()
+        owner = await self._dictionary.known_client(client)
+        return await self._read(lambda connection: segments.values(connection, owner, experiment, most))
+
+    async def event_types(self, client: str) -> list[EventTypeSummary]:
+        """The event types seen, commonest first."""
+        await self.make()
+        events, types = tables.events.c, tables.event_types.c
+        number = func.count().label("number")
+        query = (
+            select(types.name, number, func.min(events.occurred_at), func.max(events.occurred_at))
+            .join_from(tables.events, tables.event_types, events.type_key == types.type_key)
+            .where(types.client_key == await self._dictionary.known_client(client))
+            .group_by(types.name)
+            .order_by(number.desc(), types.name)
+        )
+        return await self._read(lambda connection: [EventTypeSummary(*row) for row in connection.execute(query)])
+
+    async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """One row per exposed user, in batches, read while they are sent."""
+        query: Select[Any] = sql.rows(await self._question(client, plan))
+        streamed = query.execution_options(yield_per=EXPORT_BATCH)
+        async with (
+            self._database.read(EXPORT_SECONDS, replica=True) as connection,
+            connection.stream(streamed) as found,
+        ):
+            async for batch in found.partitions():
+                yield [tuple(row) for row in batch]
+
+    async def ping(self) -> str:
+        """Reads one row; raises when the store does not answer."""
+        await self.make()
+        async with self._database.read() as connection:
+            await connection.execute(select(tables.schema.c.version))
+        return "ok"
+
+    async def close(self) -> None:
+        """Finish the waiting groups, then close the connections."""
+        await self._group.drain()
+        await self._database.dispose()
+
+    async def make(self) -> None:
+        """Make the tables, once; a database that was away when the program started gets them later."""
+        async with self._making:
+            if not self._made:
+                await asyncio.to_thread(schema.make, self._database.url)
+                self._made = True
+
+    async def _read(self, work: Callable[[Connection], Answer]) -> Answer:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            async with self._database.read(READ_SECONDS, replica=True) as connection:
+                return await connection.run_sync(work)
+        except Unavailable:
+            if loop.time() - begun < READ_SECONDS:
+                raise
+            raise TimedOut(f"The result took longer than {READ_SECONDS:.0f} seconds.") from None
+
+    async def _question(self, client: str, plan: AggregationPlan) -> sql.Question:
+        await self.make()
+        known = await self._dictionary.known_types(client, plan.event_types)
+        owner = await self._dictionary.known_client(client)
+        return sql.Question(plan, owner, known, FORMS[self._database.dialect])
+
+    def _keys_of(self, client: str) -> Keys:
+        if client not in self._keys:
+            self._keys[client] = Keys(client)
+        return self._keys[client]
+
+
+async def open_store(url: str, replica: str | None = None) -> RelationalStore:
+    """The store at a URL; at once where a server is not up yet."""
+    store = RelationalStore(Database(url, "EVENTS_URL", replica=replica))
+    with suppress(Unavailable):
+        await store.make()
+    return store
