@@ -11,7 +11,7 @@ from tests.servers import RunningServer
 
 from upshot import settings
 from upshot.experiments import Draft, Experiment
-from upshot.http.app import open_stores
+from upshot.backends import open_stores
 from upshot.operations import Stores, experiments
 from upshot.variants import VariantDraft
 

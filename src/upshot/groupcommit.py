@@ -42,11 +42,12 @@ class GroupCommit(Generic[Item, Result]):
         self._weight = 0
         self._task: asyncio.Task[None] | None = None
 
-    async def submit(self, item: Item) -> Result:
+    async def submit(self, item: Item, patience: float | None = None) -> Result:
         """The result of `item` once the group that holds it is durable.
 
         Raises:
-            Unavailable: too much is waiting already; nothing was stored.
+            Unavailable: too much is waiting already and nothing was stored; or it took longer than `patience` seconds, and
+                the item may still be stored.
         """
         weight = self._weigh(item)
         if self._waiting and self._weight + weight > self._waiting_weight:
@@ -56,7 +57,11 @@ class GroupCommit(Generic[Item, Result]):
         self._weight += weight
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        return await future
+        try:
+            async with asyncio.timeout(patience):
+                return await future
+        except TimeoutError:
+            raise Unavailable("The store did not answer in time.", retry_after=1) from None
 
     async def drain(self) -> None:
         """Wait until everything that was submitted is durable."""

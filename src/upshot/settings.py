@@ -37,7 +37,37 @@ class Settings(BaseSettings):
         validation_alias=_plain("DATABASE_URL"),
         description="Control store; a SQLite file in the data folder by default.",
     )
+    read_database_url: str | None = Field(
+        None,
+        validation_alias=_plain("READ_DATABASE_URL"),
+        description="A replica of the control store's database: lists and results read it, assignments never do.",
+    )
     events_url: str | None = Field(None, description="Event store; a DuckDB file in the data folder by default.")
+    queue_url: str | None = Field(
+        None,
+        validation_alias=_plain("QUEUE_URL"),
+        description="Queue in front of the event store: amqp://, redis://, kafka:// or sqs://; `upshot worker` empties it.",
+    )
+    spool_bytes: int = Field(
+        0,
+        ge=0,
+        description="How much a local spool may hold while queue or event store are away; 0 answers 503 instead.",
+    )
+    retention_days: int | None = Field(
+        None, ge=1, description="How long events are kept, in days; for ever by default. Assignments and results stay."
+    )
+    export_dir: Path | None = Field(
+        None, description="Folder into which user-level rows of every running experiment are written once a day."
+    )
+    export_format: str = Field(
+        "csv", pattern="^(csv|ndjson|parquet)$", description="Format of the files in the export folder."
+    )
+    scheduler: str = Field(
+        "worker", pattern="^(worker|celery)$", description="Who does the scheduled work: our own processes, or Celery."
+    )
+    celery_broker_url: str | None = Field(
+        None, description="Broker of `celery -A upshot.celeryapp`: amqp:// or redis://."
+    )
     cache_url: str = Field("memory://", description="Cache of experiments and assignments.")
     valid_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
@@ -88,6 +118,18 @@ class Settings(BaseSettings):
         return self.events_url or f"duckdb:///{self.data_dir.absolute() / 'events.db'}"
 
     @property
+    def event_replica_url(self) -> str | None:
+        """Where results are read, when events are kept in the database that has a replica."""
+        same = self.events_url is not None and self.events_url == self.database_url
+        return self.read_database_url if same else None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether a store is a file that only one process may open."""
+        schemes = {url.partition(":")[0] for url in (self.control_store_url, self.event_store_url)}
+        return bool(schemes & {"sqlite", "duckdb", "chdb"})
+
+    @property
     def clients(self) -> dict[str, str]:
         """Which client each configured token stands for."""
         tokens = {token.get_secret_value(): "default" for token in self.valid_tokens}
@@ -98,7 +140,8 @@ class Settings(BaseSettings):
         shown = {name: str(getattr(self, name)) for name in type(self).model_fields}
         shown["database_url"] = _without_password(self.control_store_url)
         shown["events_url"] = _without_password(self.event_store_url)
-        shown["cache_url"] = _without_password(self.cache_url)
+        for name in ("cache_url", "read_database_url", "queue_url", "celery_broker_url"):
+            shown[name] = _without_password(getattr(self, name) or "None")
         shown["valid_tokens"] = f"{len(self.valid_tokens)} configured"
         shown["token_client_id_map"] = ", ".join(
             sorted(f"***:{client}" for client in self.token_client_id_map.values())

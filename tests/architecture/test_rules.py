@@ -25,6 +25,7 @@ SHELL = {
     "export.py",
     "tabular.py",
     "groupcommit.py",
+    "singleflight.py",
     "clock.py",
     "__main__.py",
 }
@@ -90,7 +91,7 @@ def test_only_the_stores_commit() -> None:
         if re.search(r"\.commit\(|\"COMMIT\"|\.begin\(", text)
     }
 
-    assert committing <= {"control", "eventstore", "upshot"}
+    assert committing <= {"control", "database", "eventstore", "relational", "upshot"}
     assert [p.name for p in CORE if re.search(r"\.commit\(|\"COMMIT\"", p.read_text(encoding="utf-8"))] == ["export.py"]
 
 
@@ -99,7 +100,8 @@ def test_only_the_stores_commit() -> None:
 )
 def test_the_client_comes_first_in_every_store_method(contract: type) -> None:
     """Positionally; what has none speaks of all clients at once (the relay) or of nobody's data."""
-    nobodys = {"ping", "close", "transaction", "reading", "outbox", "relayed", "expose"}
+    nobodys = {"ping", "close", "transaction", "reading", "browsing", "outbox", "relayed", "expose"}
+    nobodys |= {"lease", "running", "refresh", "maintain"}
     methods = {
         name: method for name, method in inspect.getmembers(contract, inspect.isfunction) if not name.startswith("_")
     }

@@ -1,48 +1,124 @@
-"""Migrations make exactly the tables that the code works with, once, whoever starts first and whenever it is killed."""
+"""Migrations make exactly the tables that the code works with, once, whoever starts first and whenever it is killed.
+
+SQLite, PostgreSQL and MariaDB; the latter commits every statement that changes a schema, so that a migration which was broken
+off there is run again.
+"""
 
 import asyncio
-import sqlite3
+import itertools
+import random
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import Column, Integer, MetaData, Table, create_engine
+from sqlalchemy import Column, Integer, MetaData, Table, event, text
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
+from tests.contract.databases import NAMES, Fresh, fresh
+from tests.migration.databases import (
+    HEAD,
+    BrokenOff,
+    Rows,
+    connected,
+    described,
+    differences,
+    partitions,
+    previous_release,
+    watched,
+)
 
 from upshot import control
 from upshot.control import migrate
-from upshot.control.tables import metadata
-from upshot.errors import ConfigurationError
+from upshot.control.tables import PARTITIONS, metadata
+from upshot.database import parsed, schema
+from upshot.errors import ConfigurationError, Unavailable
+
+__all__ = ["fresh"]
+
+TRANSACTIONAL = ("sqlite", "postgresql")
+KILLS = 20
+SCRIPT = (
+    "import asyncio, sys; from upshot.control import migrate; import upshot.database.servers, alembic.command; "
+    "print('go', flush=True); sys.stdin.readline(); print(asyncio.run(migrate.upgrade(sys.argv[1])), flush=True)"
+)
+
+Schema = dict[str, dict[str, str]]
 
 
-def differences(path: Path, expected: MetaData) -> list[object]:
-    """What Alembic would still change to make the database equal to `expected`."""
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
-        found = list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), expected))
-    engine.dispose()
-    return found
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    """A database system."""
+    return str(request.param)
 
 
-async def test_migrations_equal_the_metadata(tmp_path: Path) -> None:
-    """From empty to head: no table, column or constraint differs; a further table would be noticed."""
-    path = tmp_path / "control.db"
-    revision = await migrate.upgrade(f"sqlite:///{path}")
+@pytest.fixture
+def url(name: str, fresh: Fresh) -> str:
+    """An empty database."""
+    return fresh(name)
+
+
+@pytest.fixture
+def target(name: str, fresh: Fresh) -> Schema:
+    """The schema that the code works with."""
+    made = fresh(name)
+    with connected(made) as connection:
+        metadata.create_all(connection)
+    return described(made)
+
+
+async def test_migrations_equal_the_metadata(url: str, name: str, target: Schema) -> None:
+    """From empty to head: no table, column, constraint or collation differs; a further table would be noticed."""
+    revision = await migrate.upgrade(url)
     other = MetaData()
     for table in metadata.tables.values():
         table.to_metadata(other)
     Table("extra", other, Column("id", Integer, primary_key=True))
 
-    assert revision == "0002"
-    assert differences(path, metadata) == []
-    assert differences(path, other) != []
+    assert revision == HEAD
+    assert differences(url) == []
+    assert described(url) == target
+    assert differences(url, other) != []
+    assert len(partitions(url)) == (PARTITIONS if name == "postgresql" else 0)
 
 
-async def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
-    """Starting again on a migrated database is harmless."""
+@pytest.mark.parametrize("users", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
+async def test_the_previous_release_is_upgraded_with_all_its_rows(url: str, target: Schema, users: int) -> None:
+    """Every row is there as it was, and the schema is the same as a new database's; a changed row would be noticed."""
+    rows = previous_release(url, users)
+    assert described(url) != target
+
+    assert await migrate.upgrade(url) == HEAD
+
+    assert rows.counts["assignments"] == users
+    assert rows.summed(url) == rows.checksum
+    assert described(url) == target
+    assert differences(url) == []
+    with connected(url) as connection:
+        connection.execute(text("UPDATE assignments SET phase = 2 WHERE user_id = 'User-7-ü'"))
+    assert rows.summed(url) != rows.checksum
+
+
+async def test_a_second_run_changes_nothing(url: str) -> None:
+    """Starting again on a migrated database is harmless; the first run is seen to change it."""
+    with watched() as first:
+        await migrate.upgrade(url)
+    before = described(url)
+
+    with watched() as second:
+        await migrate.upgrade(url)
+
+    assert len(first) > len(metadata.tables)
+    assert second == []
+    assert described(url) == before
+
+
+async def test_a_second_run_does_not_touch_the_file(tmp_path: Path) -> None:
+    """SQLite's file is the same to the last byte."""
     url = f"sqlite:///{tmp_path / 'control.db'}"
     await migrate.upgrade(url)
     before = (tmp_path / "control.db").read_bytes()
@@ -52,54 +128,200 @@ async def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "control.db").read_bytes() == before
 
 
-async def test_of_several_starters_one_migrates(tmp_path: Path) -> None:
+async def test_of_several_threads_one_migrates(url: str, target: Schema) -> None:
     """The others wait and find it done."""
-    url = f"sqlite:///{tmp_path / 'control.db'}"
+    with watched() as statements:
+        revisions = await asyncio.gather(*(migrate.upgrade(url) for _ in range(5)))
 
-    revisions = await asyncio.gather(*(migrate.upgrade(url) for _ in range(5)))
+    assert revisions == [HEAD] * 5
+    assert sum("CREATE TABLE" in statement and "leases" in statement for statement in statements) == 1
+    assert described(url) == target
 
-    assert revisions == ["0002"] * 5
+
+async def test_the_others_wait_until_it_is_committed(url: str) -> None:
+    """However long the commit takes, nobody begins in between."""
+
+    def slowly(_connection: object) -> None:
+        time.sleep(0.5)
+
+    event.listen(Engine, "commit", slowly)
+    try:
+        with watched() as statements:
+            assert await asyncio.gather(*(migrate.upgrade(url) for _ in range(2))) == [HEAD] * 2
+    finally:
+        event.remove(Engine, "commit", slowly)
+    assert sum("CREATE TABLE" in statement and "leases" in statement for statement in statements) == 1
 
 
-async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+def test_of_several_processes_one_migrates(url: str, target: Schema) -> None:
+    """The others wait and find it done."""
+    processes = [starting(url) for _ in range(4)]
+    for process in processes:
+        go(process)
+    answers = [process.communicate(timeout=60)[0].strip() for process in processes]
+
+    assert answers == [HEAD] * 4
+    assert described(url) == target
+    assert differences(url) == []
+
+
+async def test_several_databases_are_migrated_at_once(name: str, fresh: Fresh) -> None:
+    """In one process, each gets its own schema."""
+    urls = [fresh(name) for _ in range(4)]
+
+    assert await asyncio.gather(*map(migrate.upgrade, urls)) == [HEAD] * 4
+    assert [differences(url) for url in urls] == [[]] * 4
+
+
+async def test_whoever_migrates_for_too_long_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program says so, and leaves the schema alone."""
+    monkeypatch.setattr(schema, "_WAIT_SECONDS", 1)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with schema.changing(parsed(url, "DATABASE_URL"), "DATABASE_URL"):
+            held.set()
+            done.wait(30)
+
+    holding = asyncio.create_task(asyncio.to_thread(hold))
+    await asyncio.to_thread(held.wait)
+    try:
+        with watched() as statements, pytest.raises((Unavailable, ConfigurationError), match=r"lock|another process"):
+            await migrate.upgrade(url)
+    finally:
+        done.set()
+        await holding
+    assert statements == []
+    assert await migrate.upgrade(url) == HEAD
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(url: str) -> None:
     """The program names both versions and does not start."""
-    path = tmp_path / "control.db"
-    await migrate.upgrade(f"sqlite:///{path}")
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+    await migrate.upgrade(url)
+    with connected(url) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    before = described(url)
 
-    with pytest.raises(ConfigurationError, match=r"9999.*0002"):
-        await migrate.upgrade(f"sqlite:///{path}")
+    with watched() as statements, pytest.raises(ConfigurationError, match=rf"9999.*{HEAD}"):
+        await migrate.upgrade(url)
+
+    assert statements == []
+    assert described(url) == before
+
+
+async def broken_off_everywhere(name: str, fresh: Fresh, target: Schema) -> list[str]:
+    """Break a migration off after each statement that changes something, and run it again: what is wrong then."""
+    faults: list[str] = []
+    for last in itertools.count(1):
+        url = fresh(name)
+        with watched(last):
+            try:
+                await migrate.upgrade(url)
+            except BrokenOff:
+                pass
+            else:
+                return faults
+        if name in TRANSACTIONAL and described(url) not in ({}, target):
+            faults.append(f"after {last}: neither the old schema nor the new one")
+        try:
+            await migrate.upgrade(url)
+        except (Unavailable, ConfigurationError, DBAPIError) as error:
+            faults.append(f"after {last}: {error}")
+        else:
+            faults += [f"after {last}: {found}" for found in differences(url)]
+            if described(url) != target:
+                faults.append(f"after {last}: another schema")
+    raise AssertionError
+
+
+async def test_a_migration_that_is_broken_off_anywhere_is_completed(name: str, fresh: Fresh, target: Schema) -> None:
+    """After whichever statement; where the database has transactions for it, it is as if nothing had begun."""
+    assert await broken_off_everywhere(name, fresh, target) == []
+
+
+BROKEN = {
+    "sqlite": ('    op.create_table(\n        "variants"', '    op.execute("COMMIT")\n    op.execute("BEGIN")\n'),
+    "postgresql": ('    op.create_table(\n        "variants"', '    op.execute("COMMIT")\n    op.execute("BEGIN")\n'),
+    "mariadb": ("        if_not_exists=True,\n", ""),
+}
+
+
+async def test_a_step_that_cannot_be_run_again_is_noticed(
+    name: str, fresh: Fresh, target: Schema, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that commits in between, or on MariaDB does not look whether its table is there."""
+    scripts = tmp_path / "migrations"
+    shutil.copytree(migrate._SCRIPTS, scripts)
+    step = next(scripts.glob("versions/0001_*.py"))
+    sound = step.read_text(encoding="utf-8")
+    place, instead = BROKEN[name]
+    broken = sound.replace(place, instead + place if instead else "", 1)
+    assert broken != sound
+    step.write_text(broken, encoding="utf-8")
+    monkeypatch.setattr(migrate, "_SCRIPTS", scripts)
+
+    assert await broken_off_everywhere(name, fresh, target) != []
+
+
+def starting(url: str) -> subprocess.Popen[str]:
+    """A process that will migrate when it is told to."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "go\n"
+    return process
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    """Have it migrate."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def migrated_within(url: str, seconds: float | None) -> float:
+    """How long a process took to migrate; it was killed after so many seconds."""
+    process = starting(url)
+    begin = time.monotonic()
+    go(process)
+    try:
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    return time.monotonic() - begin
 
 
 @pytest.mark.slow
-def test_a_migration_that_is_killed_leaves_the_old_or_the_new_schema(tmp_path: Path) -> None:
-    """Killed at twenty different moments, the database has no table or all, and the next run completes it."""
-    script = (
-        "import asyncio, sys; from upshot.control import migrate; "
-        "print('go', flush=True); asyncio.run(migrate.upgrade(sys.argv[1]))"
-    )
-    seen = set()
-    for attempt in range(20):
-        path = tmp_path / f"{attempt}.db"
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, f"sqlite:///{path}"], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(attempt * 0.01)
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        with sqlite3.connect(path) as connection:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        connection.close()
-        seen.add(len(tables & set(metadata.tables)))
-        assert asyncio.run(migrate.upgrade(f"sqlite:///{path}")) == "0002"
-        assert differences(path, metadata) == []
-
-    assert seen <= {0, len(metadata.tables)}
+def test_a_migration_that_is_killed_is_completed_by_the_next(name: str, fresh: Fresh, target: Schema) -> None:
+    """At twenty different moments, from empty and from the previous release: kill −9, then the next run; no row is harmed."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201
+    moments = random.Random(seed)
+    starts: list[Callable[[str], Rows | None]] = [lambda _: None, lambda url: previous_release(url, 200)]
+    durations: list[float] = []
+    for start in starts:
+        url = fresh(name)
+        start(url)
+        durations.append(migrated_within(url, None))
+    cut = 0
+    for attempt in range(KILLS):
+        start, seconds = starts[attempt % 2], durations[attempt % 2]
+        url = fresh(name)
+        rows = start(url)
+        old = described(url)
+        migrated_within(url, seconds * (attempt + moments.random()) / KILLS)
+        found = described(url)
+        cut += found != target
+        if name in TRANSACTIONAL:
+            assert found in (old, target)
+        assert asyncio.run(migrate.upgrade(url)) == HEAD
+        assert differences(url) == []
+        assert described(url) == target
+        assert rows is None or rows.summed(url) == rows.checksum
+    print(f"{name}: {cut} of {KILLS} kills came before the end")  # noqa: T201
+    assert cut > KILLS // 4
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ import uvloop
 from rich.console import Console
 
 from upshot import __version__, settings
-from upshot.cli import demonstration, doctor, importing, server, tables
+from upshot.cli import demonstration, doctor, importing, server, tables, working
 from upshot.cli.connection import connected, request
+from upshot.cli.deadletters import deadletters
 from upshot.control import migrate as migration
 from upshot.errors import ConfigurationError, UpshotError
+from upshot.eventstore import clickhouse
 from upshot.settings import Settings
 
 _data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the embedded stores.")
@@ -50,6 +52,21 @@ def migrate(data_dir: Path | None) -> None:
     chosen = settings.load(data_dir=data_dir)
     revision = asyncio.run(migration.upgrade(chosen.control_store_url))
     click.echo(f"the control database is at schema {revision}")
+
+
+@commands.command()
+@_data_dir
+def worker(data_dir: Path | None) -> None:
+    """Empty the queue into the event store and do the scheduled work, until Ctrl-C."""
+    uvloop.run(working.run(settings.load(data_dir=data_dir)))
+
+
+@commands.command()
+@click.option("--database", default="default", show_default=True, help="Name of the ClickHouse database.")
+@click.option("--cluster", help="Name of the cluster; without it, the tables of one server.")
+def ddl(database: str, cluster: str | None) -> None:
+    """Print the statements that make ClickHouse's tables, to review or to run by hand."""
+    click.echo(";\n\n".join(clickhouse.ddl(database, cluster)) + ";")
 
 
 @commands.command()
@@ -124,6 +141,9 @@ def examine(data_dir: Path | None) -> None:
     """Check what the server needs: settings, folder, databases, disk, clock, assets."""
     if not doctor.run(settings.load(data_dir=data_dir)):
         sys.exit(1)
+
+
+commands.add_command(deadletters)
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from importlib.resources import files
 
 import click
 
+from upshot.backends import open_stores
 from upshot.cli import server
 from upshot.errors import UpshotError
-from upshot.http.app import open_stores
 from upshot.settings import Settings
 
 FREE_SHARE = 0.05
@@ -50,9 +50,10 @@ def _stores(settings: Settings) -> str:
 
 
 async def _opened(settings: Settings) -> str:
-    stores = await open_stores(settings)
+    stores = await open_stores(settings, spooling=False)
     try:
-        return f"control: {await stores.control.ping()}, events: {await stores.events.ping()}"
+        queue = f", queue: {await stores.queue.ping()}" if stores.queue else ""
+        return f"control: {await stores.control.ping()}, events: {await stores.events.ping()}{queue}"
     finally:
         await stores.close()
 

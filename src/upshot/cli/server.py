@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -33,7 +33,10 @@ async def serve(settings: Settings) -> None:
     folder = _folder(settings)
     fresh = not settings.clients and not (folder / TOKEN_FILE).exists()
     tokens = clients(settings)
-    with _alone(folder), listening(settings) as (listener, address):
+    with (
+        alone(settings) if settings.embedded or settings.spool_bytes else nullcontext(),
+        listening(settings) as (listener, address),
+    ):
 
         def announce() -> None:
             (folder / ADDRESS_FILE).write_text(address)
@@ -140,8 +143,9 @@ def listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(settings: Settings) -> Iterator[None]:
     """Hold the data folder: embedded stores have one process at a time."""
+    folder = _folder(settings)
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

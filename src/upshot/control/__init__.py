@@ -104,6 +104,10 @@ class ControlStore(Protocol):
         """Take or keep the lease of a piece of scheduled work for so long; False while another holder has it."""
         ...
 
+    async def running(self) -> list[tuple[str, Experiment]]:
+        """The running experiments of all clients, with their clients: for work that is done for everyone."""
+        ...
+
     async def outbox(self, limit: int) -> list[tuple[int, list[Exposure]]]:
         """The oldest entries that have not been relayed: (entry, exposures)."""
         ...

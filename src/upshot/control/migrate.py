@@ -1,6 +1,7 @@
 """Bring a control database to this version's schema, with Alembic, in one transaction where the database has such."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +15,9 @@ from upshot.database.schema import changing
 from upshot.errors import ConfigurationError
 
 _SCRIPTS = Path(__file__).parent / "migrations"
+_alembic = (
+    threading.Lock()
+)  # what a step works on is a global of Alembic: of two threads one would change the other's database
 
 
 async def upgrade(url: str) -> str:
@@ -36,7 +40,8 @@ def _upgrade(url: URL) -> str:
         if revision != head:
             _check_known(revision, scripts)
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            with _alembic:
+                command.upgrade(config, "head")
         return head
 
 

@@ -10,11 +10,12 @@ from sqlalchemy import delete, func, or_, select, update
 
 from upshot.assignment import Assignment
 from upshot.control import migrate
-from upshot.control.tables import leases, outbox
+from upshot.control.tables import experiments, leases, outbox
 from upshot.control.transaction import SqlTransaction
 from upshot.database import Database, insert_new
 from upshot.errors import Unavailable
 from upshot.events import Exposure
+from upshot.experiments import Experiment, Status
 from upshot.groupcommit import GroupCommit
 
 GROUP_ROWS = 500
@@ -67,12 +68,7 @@ class SqlStore:
         """Insert-or-nothing and read back, in one commit with whoever else waits."""
         if not assignments:
             return []
-        try:
-            async with asyncio.timeout(patience):
-                return await self._group.submit((client, assignments))
-        except TimeoutError:
-            self._database.missed()
-            raise Unavailable("The database did not answer in time.", retry_after=1) from None
+        return await self._group.submit((client, assignments), patience)
 
     async def _assign_group(self, group: Sequence[_Asked]) -> list[_Answer]:
         asked = [(client, assignment) for client, items in group for assignment in items]
@@ -83,6 +79,15 @@ class SqlStore:
 
         answers = iter(await self._database.retried(stored))
         return [[next(answers) for _ in items] for _, items in group]
+
+    async def running(self) -> list[tuple[str, Experiment]]:
+        """The running experiments of all clients, with their clients."""
+        async with self._database.read(replica=True) as connection:
+            query = select(experiments.c.client_id, experiments.c.id).where(experiments.c.status == Status.RUNNING)
+            owned = (await connection.execute(query.order_by(experiments.c.number))).all()
+            transaction = SqlTransaction(connection)
+            found = [(client, await transaction.experiment(client, reference)) for client, reference in owned]
+        return [(client, experiment) for client, experiment in found if experiment is not None]
 
     async def outbox(self, limit: int) -> list[tuple[int, list[Exposure]]]:
         """The oldest entries that have not been relayed."""

@@ -93,10 +93,6 @@ class Database:
         )
         return await attempts(work)
 
-    def missed(self) -> None:
-        """A caller gave up waiting: count it as a failure, so that those who come next need not wait as long."""
-        self._breaker.__exit__(PoolTimeout, PoolTimeout(), None)
-
     async def dispose(self) -> None:
         """Close every connection."""
         for engine in (self._replica, self._readers, self._writer):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, NullPool, create_engine, event, text
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -28,7 +28,8 @@ def changing(url: URL, setting: str) -> Iterator[Connection]:
     """
     engine = _engine(url, setting)
     try:
-        with engine.begin() as connection, _alone(connection):
+        with engine.begin() as connection:
+            _lock(connection)
             yield connection
     except DBAPIError as error:
         reason = str(error.orig).partition("\n")[0]
@@ -39,21 +40,21 @@ def changing(url: URL, setting: str) -> Iterator[Connection]:
         engine.dispose()
 
 
-@contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """Hold the lock for the transaction. SQLite's transaction holds the write lock already."""
+def _lock(connection: Connection) -> None:
+    """Lock others out until the commit (PostgreSQL) or the end of the connection after it (MySQL: before its last commit
+    another starter would see the old revision). SQLite's transaction holds the write lock already."""
     if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     elif connection.dialect.name == "mysql":
-        connection.execute(text(f"SELECT GET_LOCK('upshot-{_LOCK}', {_WAIT_SECONDS})"))
-    yield
-    if connection.dialect.name == "mysql":
-        connection.execute(text(f"SELECT RELEASE_LOCK('upshot-{_LOCK}')"))
+        connection.execute(text(f"SET SESSION lock_wait_timeout = {_WAIT_SECONDS}"))
+        if not connection.scalar(text(f"SELECT GET_LOCK('upshot-{_LOCK}', {_WAIT_SECONDS})")):
+            raise Unavailable("Another process is changing the database's schema.", retry_after=1)
 
 
 def _engine(url: URL, setting: str) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(blocking(url), connect_args={"connect_timeout": CONNECT_SECONDS})
+        return create_engine(blocking(url), poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS})
     sqlitefile.path_of(url, setting)
     engine = create_engine(blocking(url), connect_args={"timeout": _WAIT_SECONDS})
 

@@ -10,6 +10,7 @@ changes nothing, however often and however late it comes. Every read takes the c
 
 import importlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -75,6 +76,14 @@ class EventStore(Protocol):
         """One row per exposed user, in batches: user id, variant, phase, exposed at (µs), context, then each metric's value."""
         ...
 
+    async def refresh(self, now: datetime) -> int:
+        """Roll up the hours and days that are over and that something was appended to since; how many. Safe to run twice."""
+        ...
+
+    async def maintain(self, now: datetime, keep_from: datetime | None) -> list[str]:
+        """Make partitions ahead of time; drop events from before `keep_from`, in whole partitions. What was done, in words."""
+        ...
+
     async def ping(self) -> str:
         """The state of the store in a word or two; raises when it does not answer."""
         ...
@@ -84,8 +93,8 @@ class EventStore(Protocol):
         ...
 
 
-async def connect(url: str) -> EventStore:
-    """The event store at a URL.
+async def connect(url: str, replica: str | None = None) -> EventStore:
+    """The event store at a URL; `replica` is a copy of a relational one, some moments old, that results are read from.
 
     Raises:
         ConfigurationError: no backend serves the URL's scheme, its driver is not installed, or the store cannot be opened.
@@ -94,10 +103,10 @@ async def connect(url: str) -> EventStore:
     if scheme not in _BACKENDS:
         raise ConfigurationError(f"EVENTS_URL: no event store for {scheme}://; there is: {', '.join(_BACKENDS)}")
     try:
-        open_store: Callable[[str], Any] = importlib.import_module(_BACKENDS[scheme]).open_store
+        open_store: Callable[..., Any] = importlib.import_module(_BACKENDS[scheme]).open_store
     except ModuleNotFoundError as error:
         if scheme not in EXTRAS:
             raise
         raise ConfigurationError(f"EVENTS_URL: {scheme}:// needs: pip install 'upshot[{EXTRAS[scheme]}]'") from error
-    store: EventStore = await open_store(url)
+    store: EventStore = await (open_store(url, replica) if replica else open_store(url))
     return store

@@ -1,6 +1,5 @@
 """The application: what opens at the start, what closes at the end, and in which order a request passes through."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -10,14 +9,12 @@ from fastapi import Depends, FastAPI, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.staticfiles import StaticFiles
 
-from upshot import __version__, cache, control, eventstore, worker
-from upshot.clock import SystemClock
-from upshot.errors import ConfigurationError
+from upshot import __version__, worker
+from upshot.backends import open_stores
 from upshot.http import assignments, events, experiments, health, imports, openapi, problems, results
 from upshot.http.access import Tokens
 from upshot.http.envelope import Envelope
 from upshot.http.stores import check_target
-from upshot.operations import Stores
 from upshot.settings import Settings
 
 _DESCRIPTION = "Create experiments, give users lasting variants, record events, and read results that can be trusted."
@@ -32,13 +29,12 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stores = await open_stores(settings)
         app.state.stores = stores
-        relaying = asyncio.create_task(worker.relay_exposures(stores))
         try:
-            yield
+            async with worker.beside_requests(stores, settings):
+                yield
+                app.state.stopping = True
         finally:
             app.state.stopping = True
-            relaying.cancel()
-            await asyncio.gather(relaying, return_exceptions=True)
             await stores.close()
 
     app = FastAPI(
@@ -53,17 +49,6 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     openapi.install(app)
     _install_pages(app)
     return Envelope(assignments.AssignmentLane(app, app.state), app, _PAGES)
-
-
-async def open_stores(settings: Settings) -> Stores:
-    """Open the backends that the settings name."""
-    control_store = await control.connect(settings.control_store_url)
-    try:
-        copies = cache.connect(settings.cache_url)
-        return Stores(control_store, await eventstore.connect(settings.event_store_url), copies, SystemClock())
-    except ConfigurationError:
-        await control_store.close()
-        raise
 
 
 def _install_pages(app: FastAPI) -> None:

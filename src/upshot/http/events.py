@@ -171,7 +171,7 @@ def decode_item(raw: bytes) -> DecodedEvent | Rejection:
 
 
 def answer(found: Ingested) -> Response:
-    """201 when something was stored, 200 when all was known already, 422 when all was refused."""
+    """201 when something was stored, 202 when it is on its way, 200 when all was known already, 422 when all was refused."""
     rejected = [rejection(index, refused) for index, refused in found.rejected]
     if not found.accepted and not found.duplicates and rejected:
         faults = [Fault(f"/{part['index']}{part['pointer']}", part["code"], part["message"]) for part in rejected[:100]]
@@ -182,7 +182,7 @@ def answer(found: Ingested) -> Response:
         "conflicts": found.conflicts,
         "rejected": rejected,
     }
-    status = 201 if found.accepted else 200
+    status = 202 if found.queued else 201 if found.accepted else 200
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 

@@ -15,7 +15,7 @@ from upshot.http.stores import StoresOf
 
 router = APIRouter(tags=["health"])
 
-PING_SECONDS = 2.0
+PING_SECONDS = 1.5
 
 
 @router.get("/livez", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -28,7 +28,14 @@ async def live() -> Response:
 @router.get("/readyz", response_model=HealthOut, responses={503: {"model": HealthOut}})
 async def ready(stores: StoresOf, response: Response, request: Request) -> HealthOut:
     """The state of each backend; 503 when one cannot serve, or the server is stopping."""
-    states = {"control": await _state(stores.control), "events": await _state(stores.events)}
+    parts: dict[str, Any] = {"control": stores.control, "events": stores.events}
+    if stores.queue is not None:
+        parts["queue"] = stores.queue
+    states = dict(zip(parts, await asyncio.gather(*map(_state, parts.values())), strict=True))
+    if stores.pending:
+        states["pending"] = f"{len(stores.pending)} assignments wait to be stored"
+    if stores.spool is not None and stores.spool.waiting:
+        states["spool"] = f"{stores.spool.waiting} bytes of events wait to be handed on"
     well = not any(state.startswith("unavailable") for state in states.values()) and not request.app.state.stopping
     response.status_code = 200 if well else 503
     return HealthOut(status="ok" if well else "degraded", version=__version__, backends=states)
@@ -41,8 +48,14 @@ async def figures(_client: Client) -> Response:
 
 
 async def _state(store: Any) -> str:
+    # Not cancelled when it takes too long: a driver may wait for its server even to cancel.
+    task = asyncio.ensure_future(store.ping())
+    await asyncio.wait({task}, timeout=PING_SECONDS)
+    if not task.done():
+        task.add_done_callback(lambda done: done.exception())
+        return "unavailable: no answer"
     try:
-        state: str = await asyncio.wait_for(store.ping(), PING_SECONDS)
-    except (UpshotError, TimeoutError) as error:
-        return f"unavailable: {str(error) or 'no answer'}"
+        state: str = task.result()
+    except UpshotError as error:
+        return f"unavailable: {error}"
     return state

@@ -3,38 +3,57 @@
     experiments   create, read, search, change, move (start … archive), delete
     assignments   assign one user, many users, one user everywhere; import assignments made elsewhere
     events        ingest, list the types seen, import past events
+    deliveries    store what a queue delivers
     results       report, export
     relay         hand exposures from the control store to the event store
+    pending       store what was answered while the database was away
+    schedule      what is done regularly: partitions, rollups, retention, exports to files
 
 Each operation loads, decides with the pure core, and stores in one transaction of its own; the client comes first. None of
 them knows about the web or about a database.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from upshot.cache import Cache
 from upshot.clock import Clock
 from upshot.control import ControlStore
+from upshot.errors import Unavailable
+from upshot.eventqueue import EventQueue
+from upshot.eventqueue.spool import Spool
 from upshot.eventstore import EventStore
+from upshot.operations.pending import Pending
 from upshot.operations.relay import Relay
+from upshot.singleflight import SingleFlight
 
 
 @dataclass(frozen=True)
 class Stores:
-    """What operations work with."""
+    """What operations work with. With a queue, events go there first; a spool takes them while that is away."""
 
     control: ControlStore
     events: EventStore
     cache: Cache
     clock: Clock
+    queue: EventQueue | None = None
+    spool: Spool | None = None
     relay: Relay = field(init=False)
+    pending: Pending = field(default_factory=Pending)
+    reading: SingleFlight = field(default_factory=SingleFlight)
 
     def __post_init__(self) -> None:
         """One relay for this process: two would do each other's work."""
         object.__setattr__(self, "relay", Relay(self.control, self.events))
 
     async def close(self) -> None:
-        """Relay what waits, then let go of the stores."""
-        await self.relay.run()
+        """Store and relay what waits, where that can be done now, then let go of the stores."""
+        with suppress(Unavailable):
+            await self.pending.store(self.control)
+            await self.relay.run()
         await self.control.close()
         await self.events.close()
+        if self.queue is not None:
+            await self.queue.close()
+        if self.spool is not None:
+            await self.spool.close()

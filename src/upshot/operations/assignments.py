@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from upshot import identifiers
-from upshot.assignment import ASSIGNED, Assignment, decide
-from upshot.errors import Conflict, Fault, Invalid
+from upshot.assignment import ASSIGNED, Assignment, Decision, decide
+from upshot.errors import Conflict, Fault, Invalid, Unavailable
 from upshot.events import Rejection
 from upshot.experiments import Experiment, Status
 from upshot.operations import Stores
@@ -23,6 +23,7 @@ from upshot.variants import Variant
 KIND = "assignment"
 MANY = 1_000
 PAGE = 200
+PATIENCE = 1.0  # seconds that an assignment waits for the database before it is answered without
 CONTEXT_ATTRIBUTES = 50
 CONTEXT_LENGTH = 1_000
 
@@ -62,13 +63,13 @@ class Imported:
 
 
 async def assign(stores: Stores, client: str, reference: str, user_id: str, context: Context) -> Assigned:
-    """The variant of one user in one experiment; reading it is an exposure. Durable on return.
+    """The variant of one user in one experiment; reading it is an exposure. Durable on return, if it says `persisted`.
 
     Raises:
         NotFound: there is no such experiment.
         Invalid: the user id or the context breaks its rules.
     """
-    experiment = await experiment_operations.read(stores, client, reference)
+    experiment = await experiment_operations.known(stores, client, reference)
     cached: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
     if cached is not None and cached.exposed_at is not None:
         return _assigned(experiment, cached, is_new=False)
@@ -82,7 +83,7 @@ async def assign_many(
     """The variants of many users in one experiment, ahead of time: no exposure. At most 1,000 users."""
     if len(users) > MANY:
         raise Invalid.of(Fault("/users", "too_many", f"at most {MANY} users at once"))
-    experiment = await experiment_operations.read(stores, client, reference)
+    experiment = await experiment_operations.known(stores, client, reference)
     _check(users)
     return await _assign(stores, client, experiment, users, exposed=False)
 
@@ -156,10 +157,15 @@ async def _assign(
         for (user_id, context), decision in zip(users, decided, strict=True)
         if decision.variant
     ]  # fmt: skip
-    stored = {kept.user_id: (kept, is_new) for kept, is_new in await stores.control.assign(client, proposals)}
-    others = [user_id for (user_id, _), decision in zip(users, decided, strict=True) if not decision.variant]
-    if others and experiment.phases:
-        stored |= await _stored(stores, client, experiment, others, now if exposed else None)
+    try:
+        stored = {
+            kept.user_id: (kept, is_new) for kept, is_new in await stores.control.assign(client, proposals, PATIENCE)
+        }
+        others = [user_id for (user_id, _), decision in zip(users, decided, strict=True) if not decision.variant]
+        if others and experiment.phases:
+            stored |= await _stored(stores, client, experiment, others, now if exposed else None)
+    except Unavailable:
+        return [await _unstored(stores, client, experiment, *answer) for answer in _decided(users, decided, proposals)]
     answers = []
     for (user_id, _), decision in zip(users, decided, strict=True):
         if user_id not in stored:
@@ -171,6 +177,31 @@ async def _assign(
     if exposed:
         stores.relay.wake()
     return answers
+
+
+def _decided(
+    users: Sequence[tuple[str, Context]], decided: Sequence[Decision], proposals: Sequence[Assignment]
+) -> list[tuple[str, Decision, Assignment | None]]:
+    """Each user with the decision and the assignment that it proposes."""
+    proposed = {assignment.user_id: assignment for assignment in proposals}
+    return [(user_id, decision, proposed.get(user_id)) for (user_id, _), decision in zip(users, decided, strict=True)]
+
+
+async def _unstored(
+    stores: Stores,
+    client: str,
+    experiment: Experiment,
+    user_id: str,
+    decision: Decision,
+    proposal: Assignment | None,
+) -> Assigned:
+    """While the database is away: what this process remembers of the user, else what the hash says, to be stored later."""
+    kept: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
+    if kept is not None:
+        return _assigned(experiment, kept, is_new=False)
+    if proposal is None:
+        return Assigned(experiment, user_id, None, None, decision.reason, is_new=False, persisted=False)
+    return replace(_assigned(experiment, stores.pending.add(client, proposal), is_new=True), persisted=False)
 
 
 async def _stored(

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from upshot import events
-from upshot.errors import NotFound
+from upshot.errors import NotFound, Unavailable
 from upshot.events import Event, RawEvent, Rejection
 from upshot.eventstore import EventTypeSummary, Verdict
 from upshot.operations import Stores
@@ -24,6 +24,7 @@ class Ingested:
     duplicates: int
     conflicts: int
     rejected: list[tuple[int, Rejection]]
+    queued: bool = False  # they are durable elsewhere and on their way: which are duplicates is not known yet
 
 
 async def ingest(
@@ -36,7 +37,7 @@ async def ingest(
     imported: bool = False,
     first: int = 0,
 ) -> Ingested:
-    """Store the events of a batch that are valid and new. Durable on return.
+    """Store the events of a batch that are valid and new, or hand them to the queue. Durable on return.
 
     Args:
         stores: where to.
@@ -63,9 +64,39 @@ async def ingest(
             good.append(found)
         else:
             rejected.append((place, found))
-    verdicts = await stores.events.append(client, good)
+    verdicts = await _take(stores, client, good, direct=imported)
+    if verdicts is None:
+        return Ingested(len(good), 0, 0, rejected, queued=True)
     accepted = verdicts.count(Verdict.ACCEPTED)
     return Ingested(accepted, len(verdicts) - accepted, verdicts.count(Verdict.CONFLICT), rejected)
+
+
+async def drain(stores: Stores) -> int:
+    """Hand what waits in the spool to where events go; returns how many events that were.
+
+    Raises:
+        Unavailable: it is still away; what was not handed on waits.
+    """
+    if stores.spool is None or not stores.spool.waiting:
+        return 0
+
+    async def publish(client: str, taken: list[Event]) -> None:
+        await (stores.queue.publish(client, taken) if stores.queue else stores.events.append(client, taken))
+
+    return await stores.spool.drain(publish)
+
+
+async def _take(stores: Stores, client: str, good: list[Event], *, direct: bool) -> list[Verdict] | None:
+    """Make events durable: in the store, which says what was new; else in the queue or the spool. Past events need no queue."""
+    try:
+        if stores.queue is None or direct or not good:
+            return await stores.events.append(client, good)
+        await stores.queue.publish(client, good)
+    except Unavailable:
+        if stores.spool is None or direct:
+            raise
+        await stores.spool.append(client, good)
+    return None
 
 
 async def types_seen(stores: Stores, client: str) -> list[EventTypeSummary]:
@@ -75,6 +106,6 @@ async def types_seen(stores: Stores, client: str) -> list[EventTypeSummary]:
 
 async def _experiment_id(stores: Stores, client: str, reference: str) -> str | None:
     try:
-        return (await experiment_operations.read(stores, client, reference)).id
+        return (await experiment_operations.known(stores, client, reference)).id
     except NotFound:
         return None

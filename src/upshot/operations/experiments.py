@@ -2,16 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from upshot import experiments, metrics
 from upshot.control import Page, Transaction
-from upshot.errors import Conflict, NotFound
+from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
 from upshot.operations import Stores
 
 KIND = "experiment"
+FRESH = timedelta(seconds=1)
+PATIENCE = 1.0
+
+
+class Held(NamedTuple):
+    """An experiment in the cache, and when it was read."""
+
+    experiment: Experiment
+    read_at: datetime
 
 
 async def create(stores: Stores, client: str, draft: Draft) -> Experiment:
@@ -25,24 +34,47 @@ async def create(stores: Stores, client: str, draft: Draft) -> Experiment:
 
 
 async def read(stores: Stores, client: str, reference: str) -> Experiment:
-    """The experiment with that id or key; from the cache where possible.
+    """The experiment with that id or key; at most a second old, so that every process sees a change soon.
 
     Raises:
         NotFound: there is none, or it is another client's.
     """
-    cached: Experiment | None = await stores.cache.get(client, KIND, reference)
-    if cached is not None:
-        return cached
+    held: Held | None = await stores.cache.get(client, KIND, reference)
+    if held is not None and stores.clock.now() - held.read_at < FRESH:
+        return held.experiment
     async with stores.control.reading() as transaction:
         experiment = _found(await transaction.experiment(client, reference))
     return await _remember(stores, client, experiment, reference)
+
+
+async def known(stores: Stores, client: str, reference: str) -> Experiment:
+    """As `read`; but while the database does not answer, the experiment as it was last seen here, however old."""
+    held: Held | None = await stores.cache.get(client, KIND, reference)
+    if held is None:
+        return await read(stores, client, reference)
+    if stores.clock.now() - held.read_at < FRESH:
+        return held.experiment
+    try:
+        found: Experiment = await stores.reading.share(
+            (client, reference), lambda: read(stores, client, reference), PATIENCE
+        )
+    except Unavailable:
+        return held.experiment
+    return found
+
+
+async def browse(stores: Stores, client: str, reference: str) -> Experiment:
+    """As `read`, from the replica where there is one; from the primary what the replica does not have yet."""
+    async with stores.control.browsing() as transaction:
+        experiment = await transaction.experiment(client, reference)
+    return experiment or await read(stores, client, reference)
 
 
 async def search(
     stores: Stores, client: str, *, status: Status | None, search: str | None, after: int | None, limit: int
 ) -> Page:
     """A page of experiments, newest first."""
-    async with stores.control.reading() as transaction:
+    async with stores.control.browsing() as transaction:
         return await transaction.experiments(client, status=status, search=search, after=after, limit=limit)
 
 
@@ -105,10 +137,10 @@ async def _with_free_key(transaction: Transaction, client: str, experiment: Expe
 async def _remember(stores: Stores, client: str, experiment: Experiment, *references: str) -> Experiment:
     """Keep the newest version in the cache, whoever read it last; returns that one."""
     for reference in references or (experiment.id, experiment.key):
-        cached: Experiment | None = await stores.cache.get(client, KIND, reference)
-        if cached is not None and cached.id == experiment.id and cached.version > experiment.version:
-            experiment = cached
-        await stores.cache.put(client, KIND, reference, experiment)
+        held: Held | None = await stores.cache.get(client, KIND, reference)
+        if held is not None and held.experiment.id == experiment.id and held.experiment.version > experiment.version:
+            experiment = held.experiment
+        await stores.cache.put(client, KIND, reference, Held(experiment, stores.clock.now()))
     return experiment
 
 

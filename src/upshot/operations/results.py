@@ -46,7 +46,7 @@ async def report(stores: Stores, client: str, reference: str, asked: Asked) -> R
         TimedOut: the event store took too long.
     """
     await stores.relay.run()
-    experiment = await experiment_operations.read(stores, client, reference)
+    experiment = await experiment_operations.browse(stores, client, reference)
     chosen, guardrails = _metrics(experiment, asked)
     now = stores.clock.now()
     plan = _plan(experiment, chosen, asked, now)
@@ -63,7 +63,7 @@ async def export(
 ) -> tuple[list[str], AsyncIterator[list[tuple[Any, ...]]]]:
     """Column names, and one row per exposed user in batches: who, which variant, since when, and every metric's number."""
     await stores.relay.run()
-    experiment = await experiment_operations.read(stores, client, reference)
+    experiment = await experiment_operations.browse(stores, client, reference)
     chosen, _ = _metrics(experiment, asked)
     plan = _plan(experiment, chosen, asked, stores.clock.now())
     names = {variant.position: variant.name for variant in experiment.variants}

@@ -27,6 +27,7 @@ from upshot.groupcommit import GroupCommit
 
 GROUP_ROWS = 10_000
 WAITING_ROWS = 100_000
+PATIENCE = 5.5
 READ_SECONDS = 30.0
 EXPORT_SECONDS = 3_600.0
 EXPORT_BATCH = 10_000
@@ -63,7 +64,7 @@ class RelationalStore:
 
     async def append(self, client: str, events: Sequence[Event]) -> list[Verdict]:
         """Store the events that are new, in one commit with whoever else waits."""
-        return await self._group.submit(_Append(client, events=events)) if events else []
+        return await self._group.submit(_Append(client, events=events), PATIENCE) if events else []
 
     async def expose(self, exposures: Sequence[Exposure]) -> int:
         """Store the exposures that are new."""

@@ -48,7 +48,9 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
         if_not_exists=True,
     )
-    op.create_index("ix_experiments_client_id_number", "experiments", ["client_id", "number"])
+    # MySQL itself, other than MariaDB, knows no CREATE INDEX IF NOT EXISTS.
+    if not sa.inspect(op.get_bind()).has_index("experiments", "ix_experiments_client_id_number"):
+        op.create_index("ix_experiments_client_id_number", "experiments", ["client_id", "number"])
     op.create_table(
         "variants",
         sa.Column("experiment", Number, nullable=False),

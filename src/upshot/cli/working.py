@@ -1,0 +1,42 @@
+"""`upshot worker`: empty the queue, do the scheduled work, and leave in order when told to."""
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack, nullcontext
+
+import click
+
+from upshot import worker
+from upshot.backends import open_stores
+from upshot.cli import server
+from upshot.operations.deliveries import Stored
+from upshot.settings import Settings
+
+GRACE_SECONDS = 10.0
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; what is in hand is finished first, within ten seconds."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    with server.alone(settings) if settings.embedded else nullcontext():
+        async with AsyncExitStack() as exits:
+            stores = await open_stores(settings, spooling=False)
+            exits.push_async_callback(stores.close)
+            tasks = []
+            if settings.scheduler == "worker":
+                tasks.append(asyncio.create_task(worker.scheduled(stores, worker.policy_of(settings))))
+            click.echo(f"Upshot works on {'the queue and ' if stores.queue else ''}what is scheduled; Ctrl-C ends it")
+            consuming = asyncio.create_task(worker.consume(stores, stores.queue, stopping)) if stores.queue else None
+            await stopping.wait()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            total = await asyncio.wait_for(consuming, GRACE_SECONDS) if consuming else Stored()
+            click.echo(
+                f"{total.accepted} events stored, {total.duplicates} known already, {total.buried} messages buried"
+            )

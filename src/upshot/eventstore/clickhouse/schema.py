@@ -1,0 +1,150 @@
+"""The tables in ClickHouse: on one server, or on every server of a cluster with a distributed table in front of each.
+
+A cluster needs the macros {shard} and {replica}, Keeper, and internal_replication in its definition.
+
+The types of keys are wider than in tables.py, because keys are hashes here: processes that start at once agree without asking.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DEDUPLICATED_BLOCKS = 1_000  # how many inserts a table remembers by their tokens
+
+# The version of a row: ClickHouse keeps the highest of several, so the clock is negated and the first one counts.
+# The server sets it, so that several processes share a clock.
+_VERSION = "Int64 DEFAULT -toUnixTimestamp64Nano(now64(9))"
+
+
+@dataclass(frozen=True, slots=True)
+class ClickHouseTable:
+    """One table: the columns that are inserted, and how the engine lays it out."""
+
+    name: str
+    columns: Mapping[str, str]
+    order: str
+    sharding: str
+    version: str = "seq"
+    partition: str = "tuple()"
+    engine: str = "ReplacingMergeTree"
+    settings: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def _engine_columns(self) -> str:
+        versioned = {**self.columns, "seq": _VERSION} if self.version == "seq" else self.columns
+        return ",\n".join(f"  {name} {kind}" for name, kind in versioned.items())
+
+    def _storage(self, *, replicated: bool) -> str:
+        place = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}', " if replicated else ""
+        window = "replicated_deduplication_window" if replicated else "non_replicated_deduplication_window"
+        settings = {
+            window: DEDUPLICATED_BLOCKS,
+            "fsync_after_insert": 1,
+            "fsync_part_directory": 1,
+            "min_compressed_bytes_to_fsync_after_merge": 1,
+            **self.settings,
+        }
+        return (
+            f"ENGINE = {'Replicated' if replicated else ''}{self.engine}({place}{self.version})\n"
+            f"PARTITION BY {self.partition}\nORDER BY ({self.order})\n"
+            f"SETTINGS {', '.join(f'{name} = {value}' for name, value in settings.items())}"
+        )
+
+    def alone(self, database: str) -> str:
+        """The statement that makes it on one server."""
+        head = f"CREATE TABLE IF NOT EXISTS `{database}`.{self.name}"
+        return f"{head} (\n{self._engine_columns}\n)\n{self._storage(replicated=False)}"
+
+    def sharded(self, database: str, cluster: str) -> list[str]:
+        """The statements that make it on a cluster: replicated tables that hold the rows, one in front that spreads them."""
+        local, everywhere = f"`{database}`.{self.name}_local", f"ON CLUSTER `{cluster}`"
+        front = f"Distributed(`{cluster}`, `{database}`, {self.name}_local, {self.sharding})"
+        return [
+            f"CREATE TABLE IF NOT EXISTS {local} {everywhere} (\n{self._engine_columns}\n)\n{self._storage(replicated=True)}",
+            f"CREATE TABLE IF NOT EXISTS `{database}`.{self.name} {everywhere} AS {local}\nENGINE = {front}",
+        ]
+
+
+CLIENTS = ClickHouseTable(
+    "clients",
+    {"client_key": "Int64", "client": "String"},
+    order="client_key, client",
+    sharding="intHash64(client_key)",
+)
+
+EVENT_TYPES = ClickHouseTable(
+    "event_types",
+    {"type_key": "Int64", "client_key": "Int64", "name": "String"},
+    order="client_key, type_key, name",
+    sharding="intHash64(type_key)",
+)
+
+EVENTS = ClickHouseTable(
+    "events",
+    {
+        "type_key": "Int64",
+        "user_key": "Int64",
+        "occurred_at": "Int64",
+        "received_at": "Int64",
+        "value": "Nullable(Float64)",
+        "flags": "Int16",
+        "id_high": "Int64",
+        "id_low": "Int64",
+        "fingerprint": "Int64",
+        "user_id": "String",
+        "event_id": "String",
+        "experiment_id": "Nullable(String)",
+        "properties": "String",
+    },
+    order="type_key, user_key, id_high, id_low",
+    sharding="intHash64(user_key)",
+    partition="toYYYYMM(fromUnixTimestamp64Micro(occurred_at, 'UTC'))",
+)
+
+# Sharded like the events, so that a shard joins what it holds. Not partitioned: a user's exposures are to meet in one part.
+EXPOSURES = ClickHouseTable(
+    "exposures",
+    {
+        "client_key": "Int64",
+        "experiment": "Int64",
+        "user_key": "Int64",
+        "variant": "Int16",
+        "phase": "Int16",
+        "exposed_at": "Int64",
+        "id_high": "Int64",
+        "id_low": "Int64",
+        "user_id": "String",
+        "context": "String",
+    },
+    order="client_key, experiment, user_key, id_high, id_low",
+    sharding="intHash64(user_key)",
+)
+
+# Looked up at every append, by hashes that lie anywhere: a granule is what one look-up reads.
+IDENTITIES = ClickHouseTable(
+    "identities",
+    {"id_high": "Int64", "id_low": "Int64", "fingerprint": "Int64"},
+    order="id_high, id_low",
+    sharding="intHash64(id_high)",
+    settings={"index_granularity": 256},
+)
+
+REPEATS = ClickHouseTable(
+    "repeats",
+    {"type_key": "Int64", "duplicates": "Int64", "conflicts": "Int64"},
+    order="type_key",
+    sharding="intHash64(type_key)",
+    version="(duplicates, conflicts)",
+    engine="SummingMergeTree",
+)
+
+TABLES = (CLIENTS, EVENT_TYPES, EVENTS, EXPOSURES, IDENTITIES, REPEATS)
+
+
+def ddl(database: str, cluster: str | None = None) -> list[str]:
+    """The statements that make the tables: in a database of one server, or on all servers of a cluster."""
+    if cluster is None:
+        return [table.alone(database) for table in TABLES]
+    return [
+        f"CREATE DATABASE IF NOT EXISTS `{database}` ON CLUSTER `{cluster}`",
+        *(statement for table in TABLES for statement in table.sharded(database, cluster)),
+    ]

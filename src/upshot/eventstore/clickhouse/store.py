@@ -1,0 +1,155 @@
+"""The event store over a connection to ClickHouse."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Select
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from upshot.aggregation import Aggregates, AggregationPlan
+from upshot.errors import Unavailable
+from upshot.events import Event, Exposure
+from upshot.eventstore import EventTypeSummary, Verdict, aggregates, sql
+from upshot.eventstore.clickhouse import dialect, schema
+from upshot.eventstore.clickhouse.appending import Append, Group
+from upshot.eventstore.clickhouse.connection import Connection
+from upshot.eventstore.clickhouse.dictionary import Dictionary, client_key
+from upshot.eventstore.clickhouse.once import Once
+from upshot.eventstore.keys import Keys, identities, integers
+from upshot.groupcommit import GroupCommit
+
+GROUP_ROWS = 20_000
+WAITING_ROWS = 100_000
+APPEND_SECONDS = 5
+PING_SECONDS = 5
+
+
+class ClickHouseStore:
+    """Events and exposures in one database of ClickHouse."""
+
+    def __init__(self, connection: Connection, database: str, cluster: str | None = None) -> None:
+        self._connection = connection
+        self._database, self._cluster = database, cluster
+        self._dictionary = Dictionary(connection)
+        self._keys: dict[str, Keys] = {}
+        self.prepare = Once(self._make_tables)
+        self._group: GroupCommit[Append, list[Verdict]] = GroupCommit(
+            self._commit, group_weight=GROUP_ROWS, waiting_weight=WAITING_ROWS, weigh=len
+        )
+
+    async def _make_tables(self) -> None:
+        """Make the tables that are missing; who may not make tables has them made beforehand (`ddl`)."""
+        names = ", ".join(f"'{table.name}'" for table in schema.TABLES)
+        query = f"SELECT count() FROM system.tables WHERE database = currentDatabase() AND name IN ({names})"  # noqa: S608 - our own
+        [[there]] = await self._connection.query(query)
+        if there < len(schema.TABLES):
+            for statement in schema.ddl(self._database, self._cluster):
+                await self._connection.command(statement)
+
+    # Writing
+
+    async def append(self, client: str, events: Sequence[Event]) -> list[Verdict]:
+        """Store the events that are new, in one insert with whoever else waits.
+
+        Raises:
+            Unavailable: too much is waiting, or the server did not acknowledge in time. Then the events may or may not be
+                stored; sent again they count once.
+        """
+        return await self._group.submit(Append(client, events=events)) if events else []
+
+    async def expose(self, exposures: Sequence[Exposure]) -> int:
+        """Store the exposures that are new."""
+        if not exposures:
+            return 0
+        verdicts = await self._group.submit(Append("", exposures=exposures))
+        return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
+
+    async def _commit(self, appends: Sequence[Append]) -> Sequence[list[Verdict]]:
+        try:
+            async with asyncio.timeout(APPEND_SECONDS):
+                await self.prepare()
+                return await self._write(appends)
+        except TimeoutError as error:
+            raise Unavailable("The event store did not acknowledge in time.", retry_after=1) from error
+
+    async def _write(self, appends: Sequence[Append]) -> list[list[Verdict]]:
+        """Look up what is known, then insert what is not; the work on many rows is done beside the event loop."""
+        group = await asyncio.to_thread(Group, appends, self._keys_of)
+        verdicts = await asyncio.to_thread(group.judge, await self._fingerprints(group.ids))
+        await self._dictionary.register(group.clients, group.types)
+        for block in await asyncio.to_thread(group.blocks, verdicts):
+            await self._connection.insert(block)
+        return group.answers(verdicts)
+
+    async def _fingerprints(self, ids: Sequence[bytes]) -> dict[bytes, int]:
+        """The fingerprints of what is stored under these identities; half an identity is enough to find it by."""
+        statement = dialect.IDENTITIES.format(high=integers(ids)[:, 0].tolist())
+        found = np.array(await self._connection.query(statement, dialect.LOOKING_UP), np.int64).reshape(-1, 3)
+        return dict(zip(identities(found[:, 0], found[:, 1]), found[:, 2].tolist(), strict=True))
+
+    # Reading
+
+    async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:
+        """What the plan asks for."""
+        question = await self._question(client, plan)
+        return await greenlet_spawn(aggregates.read_aggregates, question, lambda query: await_only(self._fetch(query)))
+
+    async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
+        """For each context attribute of the exposed users, its `most` commonest values."""
+        await self.prepare()
+        query = dialect.SEGMENT_VALUES.format(client=client_key(client), experiment=experiment, most=most)
+        found: dict[str, list[str]] = {}
+        for name, value in await self._connection.query(query):
+            found.setdefault(name, []).append(value)
+        return found
+
+    async def event_types(self, client: str) -> list[EventTypeSummary]:
+        """The event types seen, commonest first."""
+        await self.prepare()
+        names = {key: name for name, key in (await self._dictionary.types_of(client)).items()}
+        if not names:
+            return []
+        query = f"""
+            SELECT type_key, count(), min(occurred_at), max(occurred_at)
+            FROM events WHERE type_key IN ({", ".join(map(str, names))}) GROUP BY type_key"""  # noqa: S608 - numbers
+        found = [EventTypeSummary(names[key], *rest) for key, *rest in await self._connection.query(query)]
+        return sorted(found, key=lambda summary: (-summary.events, summary.event_type))
+
+    async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """One row per exposed user, in batches, read while they are sent."""
+        statement = dialect.compiled(sql.rows(await self._question(client, plan)))
+        async for batch in self._connection.stream(statement):
+            yield [tuple(row) for row in batch]
+
+    async def ping(self) -> str:
+        """Reads one row; raises when the server does not answer."""
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self._connection.query("SELECT 1")
+        except TimeoutError as error:
+            raise Unavailable("The event store does not answer.", retry_after=1) from error
+        return "ok"
+
+    async def close(self) -> None:
+        """Finish the waiting groups, then let go of the server."""
+        await self._group.drain()
+        await self._connection.close()
+
+    async def _fetch(self, query: Select[Any]) -> aggregates.Rows:
+        names = query.selected_columns.keys()
+        rows = await self._connection.query(dialect.compiled(query))
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    async def _question(self, client: str, plan: AggregationPlan) -> sql.Question:
+        await self.prepare()
+        wanted = plan.event_types
+        types = await self._dictionary.types_of(client)
+        known = {name: key for name, key in types.items() if wanted is None or name in wanted}
+        return sql.Question(plan, client_key(client), known, dialect.ClickHouseForms())
+
+    def _keys_of(self, client: str) -> Keys:
+        if client not in self._keys:
+            self._keys[client] = Keys(client)
+        return self._keys[client]

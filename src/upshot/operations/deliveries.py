@@ -1,0 +1,86 @@
+"""Store what a queue delivers: many messages in one append, each acknowledged after its events are durable.
+
+What cannot be read, or what the event store refuses when it is tried alone, goes to the dead letters with the reason. A store
+that is away refuses nothing: the caller tries again, and the messages stay where they are.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from upshot.errors import TimedOut, Unavailable
+from upshot.eventqueue import Delivery, EventQueue
+from upshot.eventqueue.messages import Poison, decode
+from upshot.events import Event
+from upshot.eventstore import Verdict
+from upshot.operations import Stores
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of some deliveries: events that were new, events that were known, messages that were buried."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    buried: int = 0
+
+    def __add__(self, other: "Stored") -> "Stored":
+        return Stored(self.accepted + other.accepted, self.duplicates + other.duplicates, self.buried + other.buried)
+
+
+async def store(stores: Stores, queue: EventQueue, deliveries: Sequence[Delivery]) -> Stored:
+    """Append the events of deliveries and acknowledge them.
+
+    Raises:
+        Unavailable, TimedOut: the event store or the broker is away; what was not acknowledged can be given again.
+    """
+    readable: list[tuple[Delivery, str, list[Event]]] = []
+    buried = 0
+    for delivery in deliveries:
+        try:
+            readable.append((delivery, *decode(delivery.body)))
+        except Poison as poison:
+            await queue.bury(delivery, str(poison))
+            buried += 1
+    if not readable:
+        return Stored(buried=buried)
+    try:
+        found = await _append(stores, readable)
+    except (Unavailable, TimedOut):
+        raise
+    except Exception:
+        log.exception("a batch of events was refused; its messages are tried one by one")
+        return Stored(buried=buried) + await _one_by_one(stores, queue, readable)
+    await queue.acknowledge([delivery for delivery, _, _ in readable])
+    return Stored(buried=buried) + found
+
+
+async def _append(stores: Stores, readable: Sequence[tuple[Delivery, str, list[Event]]]) -> Stored:
+    owned: dict[str, list[Event]] = {}
+    for _, client, events in readable:
+        owned.setdefault(client, []).extend(events)
+    found = Stored()
+    for client, events in owned.items():
+        verdicts = await stores.events.append(client, events)
+        accepted = verdicts.count(Verdict.ACCEPTED)
+        found += Stored(accepted, len(verdicts) - accepted)
+    return found
+
+
+async def _one_by_one(
+    stores: Stores, queue: EventQueue, readable: Sequence[tuple[Delivery, str, list[Event]]]
+) -> Stored:
+    found = Stored()
+    for item in readable:
+        try:
+            found += await _append(stores, [item])
+        except (Unavailable, TimedOut):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, it would be the same again
+            await queue.bury(item[0], f"refused by the event store: {type(error).__name__}")
+            found += Stored(buried=1)
+        else:
+            await queue.acknowledge([item[0]])
+    return found

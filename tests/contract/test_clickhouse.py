@@ -1,0 +1,350 @@
+"""What is particular to ClickHouse: several inserts without a transaction, several processes, a server that comes and goes."""
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import reference
+from tests.backends import free_port
+from tests.backends.clickhouse import ClickHouse, clickhouse
+from tests.backends.daemon import server_folder
+from tests.contract.test_eventstore import ANY, BOUGHT, END, PLANS, SPENT, START, World, same
+
+from upshot import eventstore
+from upshot.aggregation import AggregationPlan
+from upshot.errors import ConfigurationError, TimedOut, Unavailable, UpshotError
+from upshot.events import Event, Exposure
+from upshot.eventstore import Verdict
+from upshot.eventstore.clickhouse import dialect, schema
+from upshot.eventstore.clickhouse.blocks import Block
+from upshot.eventstore.clickhouse.dictionary import client_key, type_key
+from upshot.eventstore.clickhouse.store import ClickHouseStore
+
+SNAPSHOT = Path(__file__).parent / "snapshots" / "clickhouse_cluster.sql"
+PLAN = AggregationPlan(1, (BOUGHT, SPENT), None, END)
+SEEN = Exposure("one", 1, "u", 0, 1, START, "{}")
+BUY = Event("id", "u", "buy", START, START, 1.0, "{}", None, 0, 7)
+_numbers = itertools.count()
+
+Open = Callable[[str], Any]
+
+
+@pytest.fixture
+def url(clickhouse_server: ClickHouse) -> str:
+    """A fresh database."""
+    return clickhouse_server.database(f"particular_{os.getpid()}_{next(_numbers)}")
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Open]:
+    """A function that opens a store, as another process would; all are closed at the end."""
+    stores: list[ClickHouseStore] = []
+
+    async def open_one(url: str) -> ClickHouseStore:
+        store: Any = await eventstore.connect(url)
+        stores.append(store)
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+def private() -> Iterator[ClickHouse]:
+    """A server that this test may kill."""
+    with server_folder() as folder, clickhouse(folder) as server:
+        yield server
+
+
+def failing(store: ClickHouseStore, monkeypatch: pytest.MonkeyPatch, table: schema.ClickHouseTable) -> None:
+    """Have the store crash before it inserts into a table."""
+    insert = store._connection.insert
+
+    async def crash(block: Block) -> None:
+        if block.table is table:
+            raise RuntimeError("crash")
+        await insert(block)
+
+    monkeypatch.setattr(store._connection, "insert", crash)
+
+
+async def stored(store: ClickHouseStore, table: str = "events") -> int:
+    """How many rows there are, repetitions included."""
+    [[rows]] = await store._connection.query(f"SELECT count() FROM {table}", {"final": 0})  # noqa: S608
+    return int(rows)
+
+
+async def total(store: ClickHouseStore) -> tuple[int, float]:
+    """Events and value that count."""
+    found = await store.aggregate("one", PLAN)
+    spent = [value for (_, key), value in found.measured.items() if key == SPENT.key]
+    return sum(value.events for value in spent), sum(value.total for value in spent)
+
+
+def test_the_tables_of_a_cluster_are_as_written_down(clickhouse_server: ClickHouse) -> None:
+    """The statements equal the snapshot, and the engine can read each of them."""
+    statements = schema.ddl("upshot", "shards")
+
+    assert ";\n\n".join(statements) + ";\n" == SNAPSHOT.read_text(encoding="utf-8")
+    for statement in statements:
+        quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
+        assert "ON CLUSTER" in clickhouse_server.ask(f"SELECT formatQuery('{quoted}')")
+
+
+async def test_two_processes_that_append_the_same_events_at_once_count_them_once(url: str, opened: Open) -> None:
+    """Both have looked, and found nothing, before either inserts."""
+    world, stores, both = World(7, events=400), [await opened(url), await opened(url)], asyncio.Barrier(2)
+    for store in stores:
+        store._fingerprints = _together(store._fingerprints, both)
+
+    await asyncio.gather(*(store.expose(world.exposures) for store in stores))
+    for client in ("one", "two"):
+        events = [event for owner, event in world.events if owner == client]
+        verdicts = await asyncio.gather(*(store.append(client, events[cut:]) for cut, store in enumerate(stores)))
+        assert all(verdict is Verdict.ACCEPTED for each in verdicts for verdict in each)
+
+    assert await stored(stores[0]) == 2 * len(world.events) - 2
+    for plan in PLANS.values():
+        expected = reference.aggregate("one", plan, world.exposures, world.events, world.contexts)
+        assert same(await stores[1].aggregate("one", plan), expected)
+
+
+def _together(look_up: Callable[[Any], Any], both: asyncio.Barrier) -> Callable[[Any], Any]:
+    async def wait_for_the_other(ids: Any) -> Any:
+        found = await look_up(ids)
+        await both.wait()
+        return found
+
+    return wait_for_the_other
+
+
+@pytest.mark.parametrize("table", [schema.EXPOSURES, schema.IDENTITIES, schema.REPEATS], ids=lambda table: table.name)
+async def test_a_crash_between_the_inserts_and_a_retry_count_once(
+    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch, table: schema.ClickHouseTable
+) -> None:
+    """Wherever the crash falls, and however the retry is cut."""
+    world, crashing = World(8, events=300), await opened(url)
+    failing(crashing, monkeypatch, table)
+    sent = {client: [e for c, e in world.sent if c == client] for client in ("one", "two")}
+    found = await asyncio.gather(
+        *(crashing.append(client, events) for client, events in sent.items()),
+        crashing.expose(world.exposures),
+        return_exceptions=True,
+    )
+    assert any(isinstance(result, RuntimeError) for result in found)
+
+    retrying = await opened(url)
+    await world.fill(retrying, order=8)
+
+    for name, plan in PLANS.items():
+        expected = reference.aggregate("one", plan, world.exposures, world.events, world.contexts)
+        assert same(await retrying.aggregate("one", plan), expected), name
+
+
+async def test_reading_without_deduplication_is_noticed(
+    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison catches a store that reads what is there."""
+    world, crashing, retrying = World(9, events=200), await opened(url), await opened(url)
+    failing(crashing, monkeypatch, schema.IDENTITIES)
+    with pytest.raises(RuntimeError):
+        await crashing.append("one", [e for c, e in world.events if c == "one"])
+    await world.fill(retrying, order=9)
+    plan = PLANS["several metrics"]
+    expected = reference.aggregate("one", plan, world.exposures, world.events, world.contexts)
+
+    assert same(await retrying.aggregate("one", plan), expected)
+    monkeypatch.setitem(dialect.READING, "final", 0)
+    assert not same(await retrying.aggregate("one", plan), expected)
+
+
+async def test_the_same_rows_again_are_known_by_their_token(
+    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry after a crash, in another order, stores nothing a second time."""
+    events = [BUY._replace(event_id=f"id-{n}", fingerprint=n) for n in range(5)]
+    crashing, retrying = await opened(url), await opened(url)
+    failing(crashing, monkeypatch, schema.IDENTITIES)
+    with pytest.raises(RuntimeError):
+        await crashing.append("one", events)
+
+    assert await retrying.append("one", events[::-1]) == [Verdict.ACCEPTED] * 5
+    assert await stored(retrying) == 5
+
+
+async def test_other_contents_under_the_same_ids_are_not_taken_for_the_same_rows(
+    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They reach the table; what was stored first counts."""
+    crashing, retrying = await opened(url), await opened(url)
+    await retrying.expose([SEEN])
+    failing(crashing, monkeypatch, schema.IDENTITIES)
+    with pytest.raises(RuntimeError):
+        await crashing.append("one", [BUY])
+
+    await retrying.append("one", [BUY._replace(value=99.0, fingerprint=8)])
+
+    assert await stored(retrying) == 2
+    assert await total(retrying) == (1, 1.0)
+
+
+async def test_an_event_that_is_dated_to_its_receipt_counts_once_over_the_end_of_a_month(
+    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its retry lies in another partition."""
+    crashing, retrying = await opened(url), await opened(url)
+    await retrying.expose([SEEN])
+    failing(crashing, monkeypatch, schema.IDENTITIES)
+    with pytest.raises(RuntimeError):
+        await crashing.append("one", [BUY])
+    month = 31 * 24 * 3_600_000_000
+
+    await retrying.append("one", [BUY._replace(event_id="other"), BUY._replace(occurred_at=START + month)])
+
+    found = await retrying.aggregate("one", AggregationPlan(1, (ANY,), None, END + 2 * month))
+    assert [value.events for value in found.measured.values()] == [2]
+    assert await stored(retrying) == 3
+
+
+async def test_a_killed_server_is_unavailable_and_comes_back(private: ClickHouse, opened: Open) -> None:
+    """What was acknowledged is there, through the same store."""
+    store = await opened(private.url)
+    await store.expose([SEEN])
+    await store.append("one", [BUY])
+    private.kill()
+
+    for asking in (store.append("one", [BUY]), store.aggregate("one", PLAN), store.ping(), store.event_types("one")):
+        with pytest.raises(Unavailable) as raised:
+            await asking
+        assert raised.value.retry_after == 1
+    private.start()
+
+    assert await store.ping() == "ok"
+    assert await total(store) == (1, 1.0)
+    assert await store.append("one", [BUY, BUY._replace(event_id="new")]) == [Verdict.DUPLICATE, Verdict.ACCEPTED]
+
+
+async def test_many_who_wait_for_a_server_that_is_away_fail_together(opened: Open) -> None:
+    """Nobody waits for another one's attempt to end before the own begins."""
+    url = f"clickhouse://127.0.0.1:{free_port()}/default"
+    store, attempts = await opened(url), itertools.count()
+    connect = store._connection._client._work
+
+    async def slow() -> Any:
+        next(attempts)
+        await asyncio.sleep(0.2)
+        return await connect()
+
+    store._connection._client._work = slow
+    found = await asyncio.gather(*(store.event_types("one") for _ in range(100)), return_exceptions=True)
+
+    assert all(isinstance(result, Unavailable) for result in found)
+    assert next(attempts) == 1
+
+
+@pytest.mark.slow
+async def test_a_server_that_hangs_keeps_nobody_waiting(private: ClickHouse, opened: Open) -> None:
+    """An append gives up after five seconds; once the server goes on, the retry counts once."""
+    store = await opened(private.url)
+    await store.expose([SEEN])
+    private.pause()
+    try:
+        async with asyncio.timeout(8):
+            with pytest.raises(Unavailable):
+                await store.append("one", [BUY])
+    finally:
+        private.resume()
+
+    await store.append("one", [BUY])
+    assert await total(store) == (1, 1.0)
+
+
+async def test_a_server_may_come_after_the_program(private: ClickHouse, opened: Open) -> None:
+    """Opening does not wait for it."""
+    private.kill()
+    store = await opened(private.url)
+    with pytest.raises(Unavailable):
+        await store.append("one", [BUY])
+    private.start()
+
+    assert await store.append("one", [BUY]) == [Verdict.ACCEPTED]
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(url: str, opened: Open) -> None:
+    """The server stops by itself."""
+    store = await opened(url)
+
+    with pytest.raises(TimedOut):
+        await store._connection.query("SELECT max(number) FROM numbers(1000000000000)", {"max_execution_time": 1})
+
+
+def test_keys_are_equal_in_every_process() -> None:
+    """Nothing of this process goes into them."""
+    program = "from upshot.eventstore.clickhouse.dictionary import *; print(client_key('é'), type_key('é', 'buy'))"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
+
+    assert printed.split() == [str(client_key("é")), str(type_key("é", "buy"))]
+
+
+async def test_two_processes_that_meet_the_same_new_names_store_them_once(url: str, opened: Open) -> None:
+    """At once, and the store is the same for both."""
+    stores = [await opened(url), await opened(url)]
+
+    await asyncio.gather(*(store.append("one", [BUY._replace(event_id=str(n))]) for n, store in enumerate(stores)))
+
+    for store in stores:
+        assert [(seen.event_type, seen.events) for seen in await store.event_types("one")] == [("buy", 2)]
+
+
+async def test_a_name_whose_key_is_taken_is_refused(url: str, opened: Open) -> None:
+    """Two names never count as one."""
+    store = await opened(url)
+    await store._connection.command(
+        f"INSERT INTO event_types (type_key, client_key, name) VALUES ({type_key('one', 'buy')}, 1, 'another')"  # noqa: S608
+    )
+
+    with pytest.raises(UpshotError, match="share one key"):
+        await store.append("one", [BUY])
+    assert await stored(store) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("default@", "default:wrong@"), "refuses"),
+        (("/default", "/absent"), "refuses"),
+        (("/default", "/default?sharded=1"), "sharded"),
+        (("/default", "/default?cluster=a'b"), "plain names"),
+        (("/default", "/a`b"), "plain names"),
+        (("default@127.0.0.1", ""), "host"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+async def test_a_url_that_cannot_be_used_stops_the_program(
+    clickhouse_server: ClickHouse, change: tuple[str, str], complaint: str
+) -> None:
+    """The message says why."""
+    with pytest.raises(ConfigurationError, match=complaint):
+        await eventstore.connect(clickhouse_server.url.replace(*change))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "module", "driver"),
+    [("clickhouse", "server", "clickhouse_connect"), ("chdb", "inprocess", "chdb")],
+)
+async def test_a_missing_driver_is_named(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, driver: str
+) -> None:
+    """With the command that installs it."""
+    monkeypatch.delitem(sys.modules, f"upshot.eventstore.clickhouse.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, driver, None)
+
+    with pytest.raises(ConfigurationError, match=rf"pip install 'upshot\[{scheme}\]'"):
+        await eventstore.connect(f"{scheme}://127.0.0.1:{free_port()}/x")
