@@ -96,7 +96,8 @@ async def consume(stores: Stores, queue: EventQueue, stopping: asyncio.Event) ->
             continue
         found = await _patiently(lambda: deliveries.store(stores, queue, taken), stopping)  # noqa: B023 - awaited here
         if found is None:
-            await queue.release(taken)
+            with suppress(Unavailable):
+                await queue.release(taken)
             continue
         total += found
         for verdict in ("accepted", "duplicates", "buried"):

@@ -67,15 +67,15 @@ class EventQueue(Protocol):
         ...
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Their events are stored; the broker forgets them."""
+        """Their events are stored; the broker forgets them. Raises Unavailable when it cannot be told: they come again."""
         ...
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """They are not stored; the broker hands them out again, to whomever."""
+        """They are not stored; the broker hands them out again, to whomever, and counts an attempt. Raises Unavailable."""
         ...
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Put it to the dead letters, durably, and only then let the broker forget it."""
+        """Put it to the dead letters, durably, and only then let the broker forget it. Raises Unavailable."""
         ...
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:

@@ -34,7 +34,7 @@ async def store(stores: Stores, queue: EventQueue, deliveries: Sequence[Delivery
     """Append the events of deliveries and acknowledge them.
 
     Raises:
-        Unavailable, TimedOut: the event store or the broker is away; what was not acknowledged can be given again.
+        Unavailable, TimedOut: the event store is away; the same deliveries can be given again.
     """
     readable: list[tuple[Delivery, str, list[Event]]] = []
     buried = 0
@@ -42,8 +42,7 @@ async def store(stores: Stores, queue: EventQueue, deliveries: Sequence[Delivery
         try:
             readable.append((delivery, *decode(delivery.body)))
         except Poison as poison:
-            await queue.bury(delivery, str(poison))
-            buried += 1
+            buried += await _bury(queue, delivery, str(poison))
     if not readable:
         return Stored(buried=buried)
     try:
@@ -53,8 +52,26 @@ async def store(stores: Stores, queue: EventQueue, deliveries: Sequence[Delivery
     except Exception:
         log.exception("a batch of events was refused; its messages are tried one by one")
         return Stored(buried=buried) + await _one_by_one(stores, queue, readable)
-    await queue.acknowledge([delivery for delivery, _, _ in readable])
+    await _acknowledge(queue, [delivery for delivery, _, _ in readable])
     return Stored(buried=buried) + found
+
+
+async def _acknowledge(queue: EventQueue, deliveries: Sequence[Delivery]) -> None:
+    """Tell the broker; where that fails it will deliver them again, and their events are duplicates then."""
+    try:
+        await queue.acknowledge(deliveries)
+    except Unavailable as error:
+        log.warning("%d messages are stored and not acknowledged; they will come again: %s", len(deliveries), error)
+
+
+async def _bury(queue: EventQueue, delivery: Delivery, reason: str) -> int:
+    """Put a message to the dead letters; returns how many came there: none while the broker is away, it comes again then."""
+    try:
+        await queue.bury(delivery, reason)
+    except Unavailable as error:
+        log.warning("a message could not be buried (%s); it will come again: %s", reason, error)
+        return 0
+    return 1
 
 
 async def _append(stores: Stores, readable: Sequence[tuple[Delivery, str, list[Event]]]) -> Stored:
@@ -79,8 +96,8 @@ async def _one_by_one(
         except (Unavailable, TimedOut):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, it would be the same again
-            await queue.bury(item[0], f"refused by the event store: {type(error).__name__}")
-            found += Stored(buried=1)
+            buried = await _bury(queue, item[0], f"refused by the event store: {type(error).__name__}")
+            found += Stored(buried=buried)
         else:
-            await queue.acknowledge([item[0]])
+            await _acknowledge(queue, [item[0]])
     return found
