@@ -17,7 +17,7 @@ from benchmarks.application import CLIENT, Application, opened
 from benchmarks.dataset import TYPES
 from benchmarks.measure import Measured, Sample
 from benchmarks.report import Row, Table, at_most
-from upshot.eventstore.identities import Identities
+from upshot.eventstore.embedded.identities import Identities
 from upshot.operations import results
 from upshot.operations.results import Asked
 

@@ -120,8 +120,12 @@ async def _patiently(work: Callable[[], Awaitable[Answer]], stopping: asyncio.Ev
         sleep=lambda seconds: _sleep(seconds, stopping),
         before_sleep=before_sleep_log(log, logging.WARNING),
     )
+
+    async def attempt() -> Answer:  # a coroutine function: what a lambda returns would not be awaited
+        return await work()
+
     try:
-        return await attempts(work)
+        return await attempts(attempt)
     except RetryError:
         return None
 

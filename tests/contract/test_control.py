@@ -3,8 +3,8 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -90,8 +90,7 @@ async def test_a_key_is_taken_once_per_client(store: ControlStore) -> None:
     await added(store)
     await added(store, client="two", key="first-of-two")
     with pytest.raises(Conflict):
-        async with store.transaction() as transaction:
-            await transaction.add("one", replace(drafted("other"), key="first"))
+        await added(store)
 
     async with store.reading() as view:
         assert [e.key for e in (await view.experiments("one")).experiments] == ["first"]
@@ -142,9 +141,7 @@ async def test_of_simultaneous_first_requests_one_wins_in_every_process(opened: 
         users = [f"u{n}" for n in range(60)]
         chance.shuffle(users)
         parts = [users[n : n + 20] for n in range(0, 60, 20)]
-        asked = (
-            store.assign("one", [given(experiment, user, chance.randrange(2)) for user in part]) for part in parts
-        )
+        asked = (store.assign("one", [given(experiment, user, chance.randrange(2)) for user in part]) for part in parts)
         return [answer for part in await asyncio.gather(*asked) for answer in part]
 
     answers = [answer for part in await asyncio.gather(*(ask(store) for store in stores * 3)) for answer in part]
@@ -178,10 +175,14 @@ async def test_an_exposure_is_noted_once_and_leaves_through_the_outbox(store: Co
 async def test_a_transaction_that_fails_leaves_nothing(store: ControlStore) -> None:
     """All or none."""
     experiment = await added(store)
-    with pytest.raises(RuntimeError):
+
+    async def fail() -> None:
         async with store.transaction() as transaction:
             await transaction.save("one", replace(experiment, name="changed"))
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
 
     async with store.reading() as view:
         assert await view.experiment("one", experiment.id) == experiment

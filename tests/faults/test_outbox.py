@@ -15,7 +15,7 @@ from upshot.aggregation import AggregationPlan
 from upshot.clock import FixedClock
 from upshot.events import Event, Exposure
 from upshot.eventstore import EventStore, Verdict
-from upshot.eventstore.identities import Identities
+from upshot.eventstore.embedded.identities import Identities
 from upshot.experiments import Draft
 from upshot.metrics import Kind, Metric
 from upshot.operations import Stores, assignments, experiments, results

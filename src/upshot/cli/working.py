@@ -32,6 +32,10 @@ async def run(settings: Settings) -> None:
                 tasks.append(asyncio.create_task(worker.scheduled(stores, worker.policy_of(settings))))
             click.echo(f"Upshot works on {'the queue and ' if stores.queue else ''}what is scheduled; Ctrl-C ends it")
             consuming = asyncio.create_task(worker.consume(stores, stores.queue, stopping)) if stores.queue else None
+            if consuming:
+                consuming.add_done_callback(
+                    lambda _: stopping.set()
+                )  # one that failed ends the process, with its error
             await stopping.wait()
             for task in tasks:
                 task.cancel()

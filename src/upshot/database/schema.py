@@ -41,8 +41,9 @@ def changing(url: URL, setting: str) -> Iterator[Connection]:
 
 
 def _lock(connection: Connection) -> None:
-    """Lock others out until the commit (PostgreSQL) or the end of the connection after it (MySQL: before its last commit
-    another starter would see the old revision). SQLite's transaction holds the write lock already."""
+    """Lock others out until the end: of the transaction in PostgreSQL, of the connection in MySQL, where whoever came before the
+    last commit would see the old revision. SQLite's transaction holds the write lock already.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

@@ -76,7 +76,7 @@ class EventStore(Protocol):
         """One row per exposed user, in batches: user id, variant, phase, exposed at (µs), context, then each metric's value."""
         ...
 
-    async def refresh(self, now: datetime) -> int:
+    async def refresh(self) -> int:
         """Roll up the hours and days that are over and that something was appended to since; how many. Safe to run twice."""
         ...
 

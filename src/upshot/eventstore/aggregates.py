@@ -1,24 +1,22 @@
 """From the rows of the aggregation queries to `Aggregates`; the same for every SQL engine."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 
 from upshot.aggregation import Aggregates, Cell, Measured
-from upshot.eventstore import sql
+from upshot.eventstore import rollups, sql
+from upshot.eventstore.rollups import Fetch
 from upshot.eventstore.tables import repeats
 from upshot.metrics import Kind
 from upshot.statistics.moments import Moments
-
-Rows = Sequence[Mapping[str, Any]]
-Fetch = Callable[[Select[Any]], Rows]
 
 
 def read_aggregates(question: sql.Question, fetch: Fetch) -> Aggregates:
     """Ask the questions of a plan, through `fetch`, and put the answers together."""
     exposed = fetch(sql.exposed(question))
-    found = fetch(sql.moments(question)) if question.needed else []
+    found = rollups.moments(question, fetch) if question.needed else []
     names = {key: name for name, key in question.type_keys.items()}
     measured: dict[tuple[Cell, str], Measured] = {}
     counts: dict[tuple[Cell, str], int] = {}

@@ -39,6 +39,9 @@ class Forms:
 
     events: FromClause = tables.events
     exposures: FromClause = tables.exposures
+    event_types: FromClause = tables.event_types
+    marks: FromClause = tables.marks
+    rollups: FromClause = tables.rollups
 
     def periods(self, periods: Sequence[Period]) -> FromClause:
         """A table of the periods: period (index), starts, ends (µs)."""

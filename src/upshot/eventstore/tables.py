@@ -62,3 +62,33 @@ repeats = Table(
     Column("duplicates", BigInteger, nullable=False),
     Column("conflicts", BigInteger, nullable=False),
 )  # fmt: skip
+
+# Periods that were touched since they were rolled up, and what was rolled up (rollups.py).
+marks = Table(
+    "marks", metadata,
+    Column("mark", BigInteger, nullable=False),
+    Column("client_key", Integer, nullable=False),
+    Column("type_key", Integer, nullable=False),
+    Column("experiment", BigInteger, nullable=False),
+    Column("grain", BigInteger, nullable=False),
+    Column("starts", BigInteger, nullable=False),
+)  # fmt: skip
+
+rollups = Table(
+    "rollups", metadata,
+    Column("client_key", Integer, nullable=False),
+    Column("experiment", BigInteger, nullable=False),
+    Column("type_key", Integer, nullable=False),
+    Column("grain", BigInteger, nullable=False),
+    Column("starts", BigInteger, nullable=False),
+    Column("variant", SmallInteger, nullable=False),
+    Column("phase", SmallInteger, nullable=False),
+    Column("users", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("late", BigInteger, nullable=False),
+    Column("total", Float(53), nullable=False),
+    Column("mean", Float(53), nullable=False),
+    Column("variance", Float(53), nullable=False),
+    Column("count_mean", Float(53), nullable=False),
+    Column("count_variance", Float(53), nullable=False),
+)  # fmt: skip

@@ -8,12 +8,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from upshot.errors import TimedOut, Unavailable
+from upshot.errors import ConfigurationError, TimedOut, Unavailable
 from upshot.eventqueue import Delivery, EventQueue
 from upshot.eventqueue.messages import Poison, decode
 from upshot.events import Event
 from upshot.eventstore import Verdict
 from upshot.operations import Stores
+
+_NO_REFUSAL = (Unavailable, TimedOut, ConfigurationError)  # they say nothing of the message
+_Readable = tuple[Delivery, str, list[Event]]  # with its client and its events
 
 log = logging.getLogger(__name__)
 
@@ -31,29 +34,30 @@ class Stored:
 
 
 async def store(stores: Stores, queue: EventQueue, deliveries: Sequence[Delivery]) -> Stored:
-    """Append the events of deliveries and acknowledge them.
+    """Append the events of deliveries, then acknowledge them and bury what cannot be stored.
 
     Raises:
-        Unavailable, TimedOut: the event store is away; the same deliveries can be given again.
+        Unavailable, TimedOut, ConfigurationError: the event store is away, or refuses us; the broker was told nothing, so that the
+            same deliveries can be given again.
     """
-    readable: list[tuple[Delivery, str, list[Event]]] = []
-    buried = 0
+    readable: list[_Readable] = []
+    hopeless: list[tuple[Delivery, str]] = []
     for delivery in deliveries:
         try:
             readable.append((delivery, *decode(delivery.body)))
         except Poison as poison:
-            buried += await _bury(queue, delivery, str(poison))
-    if not readable:
-        return Stored(buried=buried)
+            hopeless.append((delivery, str(poison)))
     try:
         found = await _append(stores, readable)
-    except (Unavailable, TimedOut):
+    except _NO_REFUSAL:
         raise
     except Exception:
         log.exception("a batch of events was refused; its messages are tried one by one")
-        return Stored(buried=buried) + await _one_by_one(stores, queue, readable)
-    await _acknowledge(queue, [delivery for delivery, _, _ in readable])
-    return Stored(buried=buried) + found
+        found, readable, refused = await _one_by_one(stores, readable)
+        hopeless += refused
+    if readable:
+        await _acknowledge(queue, [delivery for delivery, _, _ in readable])
+    return found + Stored(buried=sum([await _bury(queue, *each) for each in hopeless]))
 
 
 async def _acknowledge(queue: EventQueue, deliveries: Sequence[Delivery]) -> None:
@@ -74,7 +78,7 @@ async def _bury(queue: EventQueue, delivery: Delivery, reason: str) -> int:
     return 1
 
 
-async def _append(stores: Stores, readable: Sequence[tuple[Delivery, str, list[Event]]]) -> Stored:
+async def _append(stores: Stores, readable: Sequence[_Readable]) -> Stored:
     owned: dict[str, list[Event]] = {}
     for _, client, events in readable:
         owned.setdefault(client, []).extend(events)
@@ -87,17 +91,17 @@ async def _append(stores: Stores, readable: Sequence[tuple[Delivery, str, list[E
 
 
 async def _one_by_one(
-    stores: Stores, queue: EventQueue, readable: Sequence[tuple[Delivery, str, list[Event]]]
-) -> Stored:
-    found = Stored()
+    stores: Stores, readable: Sequence[_Readable]
+) -> tuple[Stored, list[_Readable], list[tuple[Delivery, str]]]:
+    """What was stored in all, of which messages, and which were refused, with the reason."""
+    found, stored, refused = Stored(), [], []
     for item in readable:
         try:
             found += await _append(stores, [item])
-        except (Unavailable, TimedOut):
+        except _NO_REFUSAL:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, it would be the same again
-            buried = await _bury(queue, item[0], f"refused by the event store: {type(error).__name__}")
-            found += Stored(buried=buried)
+            refused.append((item[0], f"refused by the event store: {type(error).__name__}"))
         else:
-            await _acknowledge(queue, [item[0]])
-    return found
+            stored.append(item)
+    return found, stored, refused

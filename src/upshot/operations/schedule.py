@@ -42,7 +42,7 @@ async def relay(stores: Stores, _policy: Policy) -> str:
 
 async def rollups(stores: Stores, _policy: Policy) -> str:
     """Bring hourly and daily rollups up to what was appended."""
-    return f"{await stores.events.refresh(stores.clock.now())} periods rolled up"
+    return f"{await stores.events.refresh()} periods rolled up"
 
 
 async def partitions(stores: Stores, policy: Policy) -> str:

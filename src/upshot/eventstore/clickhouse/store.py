@@ -11,7 +11,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import Unavailable
 from upshot.events import Event, Exposure
-from upshot.eventstore import EventTypeSummary, Verdict, aggregates, sql
+from upshot.eventstore import EventTypeSummary, Verdict, aggregates, rollups, sql
 from upshot.eventstore.clickhouse import dialect, schema
 from upshot.eventstore.clickhouse.appending import Append, Group
 from upshot.eventstore.clickhouse.connection import Connection
@@ -137,7 +137,7 @@ class ClickHouseStore:
         await self._group.drain()
         await self._connection.close()
 
-    async def _fetch(self, query: Select[Any]) -> aggregates.Rows:
+    async def _fetch(self, query: Select[Any]) -> rollups.Rows:
         names = query.selected_columns.keys()
         rows = await self._connection.query(dialect.compiled(query))
         return [dict(zip(names, row, strict=True)) for row in rows]

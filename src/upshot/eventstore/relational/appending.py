@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Table, insert, select, text
+from sqlalchemy import Connection, Table, delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.database import insert_new
@@ -13,6 +13,9 @@ from upshot.eventstore import Verdict
 from upshot.eventstore.columns import Columns
 from upshot.eventstore.keys import integers
 from upshot.eventstore.relational import tables
+from upshot.eventstore.rollups import Recounted
+
+_ROLLING_UP = 8_720_184_512  # any number that nobody else locks
 
 # One array per column: a statement of two thousand parameters would spend its time on them.
 _NEW_IDENTITIES = text(
@@ -86,3 +89,32 @@ async def count_repeats(connection: AsyncConnection, type_keys: Sequence[int], v
     if found:
         rows = [{"type_key": key, "duplicates": counts[0], "conflicts": counts[1]} for key, counts in found.items()]
         await connection.execute(insert(tables.repeats), rows)
+
+
+def replace(connection: Connection, recounted: Sequence[Recounted], taken: Sequence[int]) -> None:
+    """Put rolled-up periods in the place of what was kept of them, and remove the marks that asked for it."""
+    kept, marks = tables.rollups, tables.marks
+    for part in recounted:
+        connection.execute(
+            delete(kept).where(
+                kept.c.client_key == part.client_key,
+                kept.c.experiment == part.experiment,
+                kept.c.type_key == part.type_key,
+                kept.c.grain == part.grain,
+                kept.c.starts.in_(part.starts),
+            )
+        )
+        if part.rows:
+            connection.execute(insert(kept), part.rows)
+    for start in range(0, len(taken), 1_000):
+        connection.execute(delete(marks).where(marks.c.mark.in_(taken[start : start + 1_000])))
+
+
+async def alone(connection: AsyncConnection) -> bool:
+    """Whether this transaction is the one that rolls up. SQLite has one writer anyway; the lock goes with the transaction."""
+    if connection.dialect.name == "sqlite":
+        return True
+    if connection.dialect.name == "postgresql":
+        return bool(await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _ROLLING_UP}))
+    row = select(tables.schema.c.version).with_for_update(skip_locked=True)
+    return await connection.scalar(row) is not None

@@ -17,6 +17,9 @@ class PostgreSQLForms(sql.Forms):
 
     events = tables.events
     exposures = tables.exposures
+    event_types = tables.event_types
+    marks = tables.marks
+    rollups = tables.rollups
 
 
 class MySQLForms(PostgreSQLForms):

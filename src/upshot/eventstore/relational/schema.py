@@ -1,6 +1,8 @@
 """Make the tables of a relational event store, once, whoever starts first."""
 
-from sqlalchemy import Connection, insert, inspect, select
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, inspect, select
 from sqlalchemy.engine import URL
 
 from upshot.database.schema import changing
@@ -33,6 +35,23 @@ def make(url: URL) -> None:
             for index in table.indexes:  # where a run was killed after the table
                 index.create(connection, checkfirst=True)
         connection.execute(insert(tables.schema), {"version": VERSION})
+
+
+def maintain(url: URL, now: datetime, keep_from: int | None) -> list[str]:
+    """Make partitions ahead where there are partitions; drop events from before a moment (µs), and the marks of that time."""
+    done = []
+    with changing(url, "EVENTS_URL") as connection:
+        partitioned = connection.dialect.name == "postgresql"
+        if partitioned:
+            done += [f"{name} made" for name in partitions.make_ahead(connection, now)]
+        if keep_from is not None and partitioned:
+            done += [f"{name} dropped" for name in partitions.drop_before(connection, keep_from)]
+        elif keep_from is not None:
+            gone = connection.execute(delete(tables.events).where(tables.events.c.occurred_at < keep_from)).rowcount
+            done += [f"{gone} events dropped"] if gone else []
+        if keep_from is not None:
+            connection.execute(delete(tables.marks).where(tables.marks.c.starts < keep_from))
+    return done
 
 
 def _version(connection: Connection) -> int | None:

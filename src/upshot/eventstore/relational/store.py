@@ -8,27 +8,30 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.database import Database
 from upshot.errors import TimedOut, Unavailable
-from upshot.events import Event, Exposure
-from upshot.eventstore import EventTypeSummary, Verdict, columns, sql
+from upshot.events import Event, Exposure, micros
+from upshot.eventstore import EventTypeSummary, Verdict, columns, rollups, sql
 from upshot.eventstore.aggregates import read_aggregates
 from upshot.eventstore.keys import Keys
 from upshot.eventstore.relational import appending, schema, segments, tables
 from upshot.eventstore.relational.dictionary import Dictionary
 from upshot.eventstore.relational.forms import FORMS
+from upshot.eventstore.rollups import Mark, Marker
 from upshot.groupcommit import GroupCommit
 
 GROUP_ROWS = 10_000
 WAITING_ROWS = 100_000
 PATIENCE = 5.5
 READ_SECONDS = 30.0
+REFRESH_SECONDS = 300.0
 EXPORT_SECONDS = 3_600.0
 EXPORT_BATCH = 10_000
 
@@ -54,6 +57,7 @@ class RelationalStore:
         self._database = database
         self._dictionary = Dictionary(database)
         self._keys: dict[str, Keys] = {}
+        self._marker = Marker()
         self._made = False
         self._making = asyncio.Lock()
         self._group: GroupCommit[_Append, list[Verdict]] = GroupCommit(
@@ -78,13 +82,15 @@ class RelationalStore:
         events = [(item.client, event) for item in group for event in item.events]
         exposures = [exposure for item in group for exposure in item.exposures]
         types = await self._dictionary.type_keys({(client, event.event_type) for client, event in events})
-        clients = await self._dictionary.client_keys({exposure.client for exposure in exposures})
+        clients = await self._dictionary.client_keys({e.client for e in exposures} | {client for client, _ in events})
 
-        async def stored() -> list[Verdict]:
+        async def stored() -> tuple[list[Verdict], list[Mark]]:
             async with self._database.begin() as connection:
                 return await self._store(connection, events, exposures, types, clients)
 
-        verdicts = iter(await self._database.retried(stored))
+        judged, left = await self._database.retried(stored)
+        self._marker.committed(left)
+        verdicts = iter(judged)
         each = [[next(verdicts) for _ in item.events] for item in group]
         return [found + [next(verdicts) for _ in item.exposures] for found, item in zip(each, group, strict=True)]
 
@@ -95,7 +101,7 @@ class RelationalStore:
         exposures: Sequence[Exposure],
         types: dict[tuple[str, str], int],
         clients: dict[str, int],
-    ) -> list[Verdict]:
+    ) -> tuple[list[Verdict], list[Mark]]:
         """Claim identities, add what is new, count what came again. Verdicts of the events, then of the exposures."""
         event_ids = [self._keys_of(client).event(event.event_id) for client, event in events]
         exposure_ids = [self._keys_of(e.client).exposure(e.experiment, e.user_id) for e in exposures]
@@ -103,17 +109,45 @@ class RelationalStore:
         verdicts = await appending.judge(connection, event_ids + exposure_ids, marks)
         type_keys = [types[client, event.event_type] for client, event in events]
         fresh = [n for n, verdict in enumerate(verdicts) if verdict is Verdict.ACCEPTED]
+        touched: list[tuple[int, int, int]] = []
+        exposed: list[tuple[int, int, int]] = []
         if new := [n for n in fresh if n < len(events)]:
             taken, ids, keys = [events[n] for n in new], [event_ids[n] for n in new], [type_keys[n] for n in new]
+            touched = [(clients[c], key, event.occurred_at) for (c, event), key in zip(taken, keys, strict=True)]
             await appending.add_rows(connection, tables.events, columns.of_events(taken, ids, keys, self._keys_of))
         if new := [n - len(events) for n in fresh if n >= len(events)]:
             shown, ids = [exposures[n] for n in new], [exposure_ids[n] for n in new]
             owners = [clients[exposure.client] for exposure in shown]
+            exposed = [(owner, e.experiment, e.exposed_at) for owner, e in zip(owners, shown, strict=True)]
             await appending.add_rows(
                 connection, tables.exposures, columns.of_exposures(shown, ids, owners, self._keys_of)
             )
         await appending.count_repeats(connection, type_keys, verdicts[: len(events)])
-        return verdicts
+        left = self._marker.marks(touched, exposed)
+        if left:
+            await connection.execute(insert(tables.marks), [mark._asdict() for mark in left])
+        return verdicts, left
+
+    async def refresh(self) -> int:
+        """Roll up what is over, in one transaction; while another process does that, nothing."""
+        await self.make()
+        forms = FORMS[self._database.dialect]
+
+        def rolled(connection: Connection) -> int:
+            fetch = _fetching(connection)
+            taken = rollups.due(fetch(select(tables.marks)))
+            recounted = list(rollups.recount(taken, forms, fetch))
+            appending.replace(connection, recounted, [mark["mark"] for mark in taken])
+            return sum(len(part.starts) for part in recounted)
+
+        async with self._database.begin(REFRESH_SECONDS) as connection:
+            return await connection.run_sync(rolled) if await appending.alone(connection) else 0
+
+    async def maintain(self, now: datetime, keep_from: datetime | None) -> list[str]:
+        """Make the partitions of the coming months; drop what is older than the operator keeps it."""
+        await self.make()
+        moment = None if keep_from is None else micros(keep_from)
+        return await asyncio.to_thread(schema.maintain, self._database.url, now, moment)
 
     # Reading
 
@@ -122,7 +156,7 @@ class RelationalStore:
         question = await self._question(client, plan)
 
         def answer(connection: Connection) -> Aggregates:
-            return read_aggregates(question, lambda query: [dict(row) for row in connection.execute(query).mappings()])
+            return read_aggregates(question, _fetching(connection))
 
         return await self._read(answer)
 
@@ -197,6 +231,10 @@ class RelationalStore:
         if client not in self._keys:
             self._keys[client] = Keys(client)
         return self._keys[client]
+
+
+def _fetching(connection: Connection) -> rollups.Fetch:
+    return lambda query: [dict(row) for row in connection.execute(query).mappings()]
 
 
 async def open_store(url: str, replica: str | None = None) -> RelationalStore:

@@ -56,6 +56,12 @@ identities = Table(
 events = Table("events", metadata, *_columns(tables.events), postgresql_partition_by="RANGE (occurred_at)")
 exposures = Table("exposures", metadata, *_columns(tables.exposures))
 repeats = Table("repeats", metadata, *_columns(tables.repeats))
+marks = Table(
+    "marks", metadata,
+    Column("mark", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    *(column for column in _columns(tables.marks) if column.name != "mark"),
+)  # fmt: skip
+rollups = Table("rollups", metadata, *_columns(tables.rollups))
 schema = Table("eventstore_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
 
 # All that an aggregation reads of events, in the order in which it asks.
@@ -63,3 +69,8 @@ Index(
     "ix_events_aggregation", events.c.type_key, events.c.user_key, events.c.occurred_at, events.c.value, events.c.flags
 )
 Index("ix_exposures_experiment", exposures.c.client_key, exposures.c.experiment, exposures.c.user_key)
+Index("ix_marks_period", marks.c.client_key, marks.c.grain, marks.c.starts)
+Index(
+    "ix_rollups_period",
+    rollups.c.client_key, rollups.c.experiment, rollups.c.grain, rollups.c.type_key, rollups.c.starts,
+)  # fmt: skip

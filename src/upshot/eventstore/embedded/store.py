@@ -1,0 +1,190 @@
+"""DuckDB in this process: one thread that writes, a few that read beside the event loop. Concurrent appends share one commit."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+from sqlalchemy.schema import CreateTable
+
+from upshot.aggregation import Aggregates, AggregationPlan
+from upshot.errors import ConfigurationError, TimedOut, Unavailable
+from upshot.events import Event, Exposure, micros
+from upshot.eventstore import EventTypeSummary, Verdict, rollups, sql, tables
+from upshot.eventstore.aggregates import read_aggregates
+from upshot.eventstore.embedded import duck
+from upshot.eventstore.embedded.dictionary import last_sequence
+from upshot.eventstore.embedded.identities import Identities
+from upshot.eventstore.embedded.writing import Append, Writer, outstanding
+from upshot.groupcommit import GroupCommit
+
+GROUP_ROWS = 20_000
+WAITING_ROWS = 100_000
+READ_SECONDS = 30.0
+REFRESH_SECONDS = 600.0
+EXPORT_BATCH = 10_000
+
+
+Answer = TypeVar("Answer")
+
+
+class EmbeddedStore:
+    """Events and exposures in one DuckDB file with an index of identities beside it."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, writer: Writer, identities: Identities) -> None:
+        self._connection = connection
+        self._written = writer
+        self._identities = identities
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="upshot-events-write")
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="upshot-events-read")
+        self._refreshing = asyncio.Lock()
+        self._group: GroupCommit[Append, list[Verdict]] = GroupCommit(
+            self._commit, group_weight=GROUP_ROWS, waiting_weight=WAITING_ROWS, weigh=len
+        )
+
+    # Writing
+
+    async def append(self, client: str, events: Sequence[Event]) -> list[Verdict]:
+        """Store the events that are new, in one commit with whoever else waits."""
+        return await self._group.submit(Append(client, events=events)) if events else []
+
+    async def expose(self, exposures: Sequence[Exposure]) -> int:
+        """Store the exposures that are new."""
+        if not exposures:
+            return 0
+        verdicts = await self._group.submit(Append("", exposures=exposures))
+        return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
+
+    async def _commit(self, group: Sequence[Append]) -> Sequence[list[Verdict]]:
+        return await self._write(self._written.append, group)
+
+    async def refresh(self) -> int:
+        """Roll up what is over. It is counted on a reading thread; only the replacement waits for the writing one."""
+
+        def counted(cursor: duckdb.DuckDBPyConnection) -> tuple[list[rollups.Recounted], list[int]]:
+            taken = rollups.due(outstanding(cursor))
+            fetch = partial(duck.fetch, cursor)
+            return list(rollups.recount(taken, duck.DuckForms(), fetch)), [mark["mark"] for mark in taken]
+
+        async with self._refreshing:
+            recounted, taken = await self._read(counted, REFRESH_SECONDS)
+            if taken:
+                await self._write(self._written.replace, recounted, taken)
+        return sum(len(part.starts) for part in recounted)
+
+    async def maintain(self, now: datetime, keep_from: datetime | None) -> list[str]:  # noqa: ARG002 - nothing is made ahead
+        """Drop events that are older than the operator keeps them."""
+        if keep_from is None:
+            return []
+        dropped = await self._write(self._written.drop_before, micros(keep_from))
+        return [f"{dropped} events dropped"] if dropped else []
+
+    async def _write(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work, *arguments)
+
+    # Reading
+
+    async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:
+        """What the plan asks for, read from one snapshot."""
+        question = self._question(client, plan)
+        return await self._read(lambda cursor: read_aggregates(question, lambda query: duck.fetch(cursor, query)))
+
+    async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
+        """For each context attribute of the exposed users, its `most` commonest values."""
+        parameters = [self._written.dictionary.known_client(client), experiment, most]
+        found: dict[str, list[str]] = {}
+        for name, value in await self._read(lambda cursor: cursor.execute(duck.SEGMENT_VALUES, parameters).fetchall()):
+            found.setdefault(name, []).append(value)
+        return found
+
+    async def event_types(self, client: str) -> list[EventTypeSummary]:
+        """The event types seen, commonest first."""
+        query = """
+            SELECT name, count(*) AS n, min(occurred_at), max(occurred_at)
+            FROM events JOIN event_types USING (type_key) WHERE client_key = $1
+            GROUP BY name ORDER BY n DESC, name"""
+        parameters = [self._written.dictionary.known_client(client)]
+        rows = await self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
+        return [EventTypeSummary(*row) for row in rows]
+
+    async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """One row per exposed user, in batches, read while they are sent."""
+        statement, parameters = duck.compiled(sql.rows(self._question(client, plan)))
+        loop, cursor = asyncio.get_running_loop(), duck.quiet(self._connection.cursor())
+        try:
+            await loop.run_in_executor(self._readers, cursor.execute, statement, parameters)
+            while batch := await loop.run_in_executor(self._readers, cursor.fetchmany, EXPORT_BATCH):
+                yield batch
+        finally:
+            cursor.close()
+
+    async def ping(self) -> str:
+        """Reads one row; raises when the store does not answer."""
+        await self._read(lambda cursor: cursor.execute("SELECT 1").fetchall())
+        return "ok"
+
+    async def close(self) -> None:
+        """Finish the waiting groups, then close the file."""
+        await self._group.drain()
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._connection.close)
+        self._identities.close()
+        self._writer.shutdown()
+        self._readers.shutdown()
+
+    async def _read(self, work: Callable[[duckdb.DuckDBPyConnection], Answer], seconds: float = READ_SECONDS) -> Answer:
+        """Run `work` on a cursor of its own in a reading thread; interrupted when it takes too long or nobody waits."""
+        cursor = duck.quiet(self._connection.cursor())
+        started = threading.Event()
+
+        def run() -> Answer:
+            started.set()
+            return work(cursor)
+
+        future = asyncio.get_running_loop().run_in_executor(self._readers, run)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), seconds)
+        except TimeoutError:
+            raise TimedOut(f"The result took longer than {seconds:.0f} seconds.") from None
+        except duckdb.Error as error:
+            raise Unavailable("The event store cannot answer now.", retry_after=1) from error
+        finally:
+            if not future.done():
+                cursor.interrupt()
+                future.add_done_callback(lambda _: cursor.close())
+            else:
+                cursor.close()
+
+    def _question(self, client: str, plan: AggregationPlan) -> sql.Question:
+        known = self._written.dictionary.known_types(client, plan.event_types)
+        return sql.Question(plan, self._written.dictionary.known_client(client), known, duck.DuckForms())
+
+
+async def open_store(url: str) -> EmbeddedStore:
+    """The store at `duckdb:///path`, its index of identities caught up."""
+    return await asyncio.to_thread(_open, Path(url.removeprefix("duckdb:///")))
+
+
+def _open(path: Path) -> EmbeddedStore:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(
+            path, config={"autoinstall_known_extensions": False, "preserve_insertion_order": False}
+        )
+    except (OSError, duckdb.Error) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(f"EVENTS_URL: the event store at {path} cannot be opened: {reason}") from error
+    known = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    for table in tables.metadata.sorted_tables:
+        statement = str(CreateTable(table, if_not_exists=True).compile(dialect=duck.DIALECT))
+        connection.execute(statement.replace("context TEXT", "context JSON"))
+    index = Identities(path.with_suffix(".identities"))
+    index.catch_up(connection, last_sequence(connection))
+    writer = Writer(connection, index)
+    if tables.marks.name not in known:
+        writer.mark_everything()
+    return EmbeddedStore(connection, writer, index)

@@ -1,0 +1,199 @@
+"""Everything that writes to the file, on the one thread that does: appends, rollups, retention.
+
+Exact deduplication asks `Identities` before the insert; the table itself has no index.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+from sqlalchemy import Table, select
+
+from upshot.errors import Unavailable
+from upshot.events import Event, Exposure
+from upshot.eventstore import Verdict, columns, rollups, tables
+from upshot.eventstore.embedded import duck
+from upshot.eventstore.embedded.dictionary import Dictionary, last_sequence
+from upshot.eventstore.embedded.identities import Identities
+from upshot.eventstore.keys import Keys
+from upshot.eventstore.rollups import Mark, Marker
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One caller's events, or exposures."""
+
+    client: str
+    events: Sequence[Event] = ()
+    exposures: Sequence[Exposure] = ()
+
+    def __len__(self) -> int:
+        return len(self.events) + len(self.exposures)
+
+
+class Writer:
+    """The writing side of one file. Every method is one transaction and belongs on the writing thread."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, identities: Identities) -> None:
+        self._connection = connection
+        self._identities = identities
+        self._keys: dict[str, Keys] = {}
+        self._marker = Marker()
+        self._load()
+
+    def append(self, group: Sequence[Append]) -> list[list[Verdict]]:
+        """Make a group durable: look up, insert what is new, commit, then tell the index."""
+        if self._identities.complete < self._next - 1:
+            self._identities.catch_up(self._connection, self._next - 1)
+        events = [(item.client, event) for item in group for event in item.events]
+        exposures = [exposure for item in group for exposure in item.exposures]
+        event_ids = [self._keys_of(client).event(event.event_id) for client, event in events]
+        exposure_ids = [self._keys_of(e.client).exposure(e.experiment, e.user_id) for e in exposures]
+        stamps = [event.fingerprint for _, event in events]
+        judged = self._judge(event_ids + exposure_ids, stamps + [0] * len(exposures))
+        for_events, for_exposures = judged[: len(events)], judged[len(events) :]
+        new_events = [i for i, verdict in enumerate(for_events) if verdict is Verdict.ACCEPTED]
+        new_exposures = [i for i, verdict in enumerate(for_exposures) if verdict is Verdict.ACCEPTED]
+        with self._transaction():
+            self._insert_events([events[i] for i in new_events], [event_ids[i] for i in new_events])
+            self._insert_exposures([exposures[i] for i in new_exposures], [exposure_ids[i] for i in new_exposures])
+            self._count_repeats(events, for_events)
+            left = self._mark([events[i] for i in new_events], [exposures[i] for i in new_exposures])
+        self._marker.committed(left)
+        fresh = [(event_ids[i], stamps[i]) for i in new_events] + [(exposure_ids[i], 0) for i in new_exposures]
+        if fresh:
+            self._identities.follow(iter(fresh), self._next - 1)
+        of_events, of_exposures = iter(for_events), iter(for_exposures)
+        return [[next(of_events) for _ in item.events] + [next(of_exposures) for _ in item.exposures] for item in group]
+
+    def replace(self, recounted: Sequence[rollups.Recounted], taken: Sequence[int]) -> None:
+        """Put rolled-up periods in the place of what was kept of them, and remove the marks that asked for it."""
+        with self._transaction():
+            for part in recounted:
+                bounds = [part.client_key, part.experiment, part.type_key, part.grain, list(part.starts)]
+                self._connection.execute(
+                    "DELETE FROM rollups WHERE client_key = $1 AND experiment = $2 AND type_key = $3 AND grain = $4"
+                    " AND list_contains($5::BIGINT[], starts)",
+                    bounds,
+                )
+                if part.rows:
+                    listed = {column.name: [row[column.name] for row in part.rows] for column in tables.rollups.columns}
+                    self._insert(tables.rollups, {name: np.array(column) for name, column in listed.items()})
+            self._connection.execute("DELETE FROM marks WHERE list_contains($1::BIGINT[], mark)", [list(taken)])
+
+    def drop_before(self, moment: int) -> int:
+        """Drop the events from before a moment (µs), and the marks that would count them again; how many events."""
+        with self._transaction():
+            [[dropped]] = self._connection.execute("DELETE FROM events WHERE occurred_at < $1", [moment]).fetchall()
+            self._connection.execute("DELETE FROM marks WHERE starts < $1", [moment])
+        return int(dropped)
+
+    def mark_everything(self) -> None:
+        """Mark every period that has events: of a file from before there were rollups."""
+        with self._transaction():
+            for grain in rollups.GRAINS:
+                self._connection.execute(
+                    "INSERT INTO marks SELECT row_number() OVER () + (SELECT coalesce(max(mark), 0) FROM marks),"
+                    " client_key, type_key, 0, $1, starts FROM (SELECT DISTINCT client_key, type_key,"
+                    " occurred_at - occurred_at % $1 AS starts FROM events JOIN event_types USING (type_key))",
+                    [grain],
+                )
+        self._load()
+
+    @property
+    def dictionary(self) -> Dictionary:
+        """The keys of the file's clients and event types."""
+        return self._dictionary
+
+    def _judge(self, keys: Sequence[bytes], stamps: Sequence[int]) -> list[Verdict]:
+        """Which are new, which were seen in the store or earlier in the same group."""
+        verdicts: list[Verdict] = []
+        seen: dict[bytes, int] = {}
+        for key, stamp, known in zip(keys, stamps, self._identities.fingerprints(keys), strict=True):
+            first = known if known is not None else seen.get(key)
+            if first is None:
+                seen[key] = stamp
+                verdicts.append(Verdict.ACCEPTED)
+            else:
+                verdicts.append(Verdict.DUPLICATE if first == stamp else Verdict.CONFLICT)
+        return verdicts
+
+    def _count_repeats(self, events: Sequence[tuple[str, Event]], verdicts: Sequence[Verdict]) -> None:
+        repeated: dict[int, list[int]] = {}
+        for (client, event), verdict in zip(events, verdicts, strict=True):
+            if verdict is not Verdict.ACCEPTED:
+                counts = repeated.setdefault(self._dictionary.type_key(client, event.event_type), [0, 0])
+                counts[0] += 1
+                counts[1] += verdict is Verdict.CONFLICT
+        for key, counts in repeated.items():
+            self._connection.execute("INSERT INTO repeats VALUES ($1, $2, $3)", [key, *counts])
+
+    def _mark(self, owned: Sequence[tuple[str, Event]], exposures: Sequence[Exposure]) -> list[Mark]:
+        keys = self._dictionary
+        touched = [(keys.client_key(c), keys.type_key(c, event.event_type), event.occurred_at) for c, event in owned]
+        exposed = [(keys.client_key(e.client), e.experiment, e.exposed_at) for e in exposures]
+        left = self._marker.marks(touched, exposed)
+        if left:
+            numbers = np.arange(self._next_mark, self._next_mark + len(left), dtype=np.int64)
+            self._next_mark += len(left)
+            fields = np.array(left, np.int64)
+            self._insert(tables.marks, {"mark": numbers} | dict(zip(Mark._fields, fields.T, strict=True)))
+        return left
+
+    def _insert_events(self, owned: Sequence[tuple[str, Event]], ids: Sequence[bytes]) -> None:
+        if owned:
+            type_keys = [self._dictionary.type_key(client, event.event_type) for client, event in owned]
+            found = columns.of_events(owned, ids, type_keys, self._keys_of)
+            self._insert(tables.events, {"seq": self._take(len(owned))} | found)
+
+    def _insert_exposures(self, exposures: Sequence[Exposure], ids: Sequence[bytes]) -> None:
+        if exposures:
+            clients = [self._dictionary.client_key(exposure.client) for exposure in exposures]
+            found = columns.of_exposures(exposures, ids, clients, self._keys_of)
+            self._insert(tables.exposures, {"seq": self._take(len(exposures))} | found)
+
+    def _insert(self, table: Table, values: columns.Columns) -> None:
+        self._connection.register("fresh", values)
+        names = ", ".join(values)
+        try:
+            self._connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM fresh")  # noqa: S608 - our own names
+        finally:
+            self._connection.unregister("fresh")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN")
+            yield
+            self._connection.execute("COMMIT")
+        except Exception as error:
+            with suppress(duckdb.Error):  # the failure itself may have rolled it back
+                self._connection.execute("ROLLBACK")
+            self._load()
+            if isinstance(error, duckdb.Error):
+                raise Unavailable("The event store cannot write now.", retry_after=1) from error
+            raise
+
+    def _keys_of(self, client: str) -> Keys:
+        if client not in self._keys:
+            self._keys[client] = Keys(client)
+        return self._keys[client]
+
+    def _take(self, count: int) -> Any:
+        self._next += count
+        return np.arange(self._next - count, self._next, dtype=np.int64)
+
+    def _load(self) -> None:
+        """What the tables say: the keys, and the next numbers."""
+        self._dictionary = Dictionary(self._connection)
+        self._next: int = last_sequence(self._connection) + 1
+        [[highest]] = self._connection.execute("SELECT coalesce(max(mark), 0) FROM marks").fetchall()
+        self._next_mark = int(highest) + 1
+
+
+def outstanding(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """The marks that stand, as a refresh reads them."""
+    return duck.fetch(cursor, select(tables.marks))
