@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo serve test check bench docs clean lock
+.PHONY: help install demo serve servers test check bench docs clean lock
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -40,7 +40,10 @@ check: $(VENV)/.dev ## format, lint, types, import contracts and unit tests, in 
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n 2 -m "not slow"
 
-test: check ## everything in check, then the fault, load and simulation tests
+servers: ## install with apt the servers that the tests need and no wheel gives
+	@tests/backends/install.sh
+
+test: servers check ## everything in check, then the fault, load and simulation tests
 	$(BIN)/pytest -q -m slow
 
 bench: $(VENV)/.dev ## run every benchmark and write benchmarks/RESULTS.md
@@ -49,11 +52,17 @@ bench: $(VENV)/.dev ## run every benchmark and write benchmarks/RESULTS.md
 docs: $(VENV)/.dev ## write the generated reference pages (settings, commands, HTTP API)
 	$(BIN)/python -m docs.generate
 
+SERVERS := postgresql mysql clickhouse rabbitmq redis kafka sqs celery
+
 lock: $(VENV)/.dev ## resolve the locked requirements again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-annotate --group build pyproject.toml -o requirements/server.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --no-annotate --all-extras --group build --group dev pyproject.toml -o requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-annotate $(SERVERS:%=--extra %) --constraint requirements/dev.txt pyproject.toml -o requirements/container.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-annotate --constraint requirements/dev.txt --group build -o requirements/build.txt
 
 clean: ## remove everything that was made here, data of `make serve` excepted
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -91,7 +91,7 @@ def test_only_the_stores_commit() -> None:
         if re.search(r"\.commit\(|\"COMMIT\"|\.begin\(", text)
     }
 
-    assert committing <= {"control", "database", "eventstore", "relational", "upshot"}
+    assert committing <= {"control", "database", "relational", "embedded", "eventqueue", "upshot"}
     assert [p.name for p in CORE if re.search(r"\.commit\(|\"COMMIT\"", p.read_text(encoding="utf-8"))] == ["export.py"]
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError
 
 from upshot.database import sqlitefile
-from upshot.database.servers import CONNECT_SECONDS, REFUSED, code_of
+from upshot.database.servers import CONNECT_SECONDS, REFUSED, WAITED, code_of
 from upshot.database.urls import blocking
 from upshot.errors import ConfigurationError, Unavailable
 
@@ -35,7 +35,9 @@ def changing(url: URL, setting: str) -> Iterator[Connection]:
         reason = str(error.orig).partition("\n")[0]
         if url.get_backend_name() == "sqlite" or code_of(error) in REFUSED:
             raise ConfigurationError(f"{setting}: the database cannot be opened: {reason}") from error
-        raise Unavailable(f"The database cannot be reached: {reason}", retry_after=1) from error
+        if error.connection_invalidated or error.statement is None or code_of(error) in WAITED:
+            raise Unavailable(f"The database cannot be reached: {reason}", retry_after=1) from error
+        raise  # a statement that the database refuses would be refused again
     finally:
         engine.dispose()
 

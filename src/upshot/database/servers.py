@@ -22,6 +22,7 @@ LOCK_SECONDS = 2
 IDLE_SECONDS = 10
 
 LOST = frozenset({"40001", "40P01", "1213"})  # a serialization failure or a deadlock: the same again may well succeed
+WAITED = frozenset({"55P03", "57014", "1205", "3024"})  # waited for a lock, or ran, longer than is allowed
 REFUSED = frozenset({"28000", "28P01", "3D000", "1044", "1045", "1049"})  # our name, password or database is wrong
 
 # PgBouncer in transaction mode forgets what a session set: limits are set in every transaction, in its first round trip.

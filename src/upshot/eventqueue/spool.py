@@ -34,7 +34,8 @@ Answer = TypeVar("Answer")
 Arguments = TypeVarTuple("Arguments")
 
 _HEAD = struct.Struct(">II")  # length and CRC32 of the body
-_START = re.compile(rb"\0(?!\0\0\0)")  # a record begins so, being below 16 MiB, while JSON holds no zero byte
+# A record begins so: its length is below 16 MiB and not 0, its body an array; and no body holds a zero byte.
+_START = re.compile(rb"\0(?=(?!\0\0\0).{7}\[)", re.DOTALL)
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ async def store(stores: Stores, queue: EventQueue, deliveries: Sequence[Delivery
     """Append the events of deliveries, then acknowledge them and bury what cannot be stored.
 
     Raises:
-        Unavailable, TimedOut, ConfigurationError: the event store is away, or refuses us; the broker was told nothing, so that the
+        Unavailable, TimedOut, ConfigurationError: the event store is away, or refuses us; the broker was told nothing, and the
             same deliveries can be given again.
     """
     readable: list[_Readable] = []
