@@ -63,7 +63,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Aggregates:
-    """What a plan found. Users without events are in `exposed` only."""
+    """What a plan found. Users without events are in `exposed` only.
+
+    `as_of` is the moment (µs) that a copy of the store had come to, where one that lags behind was read.
+    """
 
     exposed: Mapping[Cell, int] = field(default_factory=dict)
     measured: Mapping[tuple[Cell, str], Measured] = field(default_factory=dict)
@@ -73,3 +76,4 @@ class Aggregates:
     late_events: int = 0
     duplicates: int = 0
     conflicts: int = 0
+    as_of: int | None = None

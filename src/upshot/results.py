@@ -114,7 +114,7 @@ def sample_ratio(arms: Arms) -> SampleRatioHealth:
 
 def _experiment(experiment: Experiment, window: Window) -> ReportedExperiment:
     ended = experiment.ended_at or window.watermark
-    days = (ended - experiment.started_at) / DAY if experiment.started_at else None
+    days = max(0.0, (ended - experiment.started_at) / DAY) if experiment.started_at else None
     return ReportedExperiment(
         id=experiment.id,
         key=experiment.key,

@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from tenacity import (
@@ -33,6 +33,7 @@ GATHERING = 1.0
 LONGEST_PAUSE = 10.0
 MESSAGES = 200
 RECEIVE_SECONDS = 1.0
+REPORTING = timedelta(seconds=2)
 
 Answer = TypeVar("Answer")
 
@@ -89,9 +90,14 @@ async def scheduled(stores: Stores, policy: schedule.Policy) -> None:
 
 async def consume(stores: Stores, queue: EventQueue, stopping: asyncio.Event) -> Stored:
     """Store what the queue delivers until `stopping` is set; then finish what is in hand. Returns what was stored in all."""
-    total = Stored()
+    total, worker = Stored(), stores.clock.new_id()
+    reported = stores.clock.now() - REPORTING
     while not stopping.is_set():
+        began = stores.clock.now()
         taken = await _patiently(lambda: queue.receive(MESSAGES, RECEIVE_SECONDS), stopping) or []
+        if began - reported >= REPORTING:
+            reported = began
+            await _report(stores, worker, deliveries.oldest(taken) or began)
         if not taken:
             continue
         found = await _patiently(lambda: deliveries.store(stores, queue, taken), stopping)  # noqa: B023 - awaited here
@@ -103,6 +109,13 @@ async def consume(stores: Stores, queue: EventQueue, stopping: asyncio.Event) ->
         for verdict in ("accepted", "duplicates", "buried"):
             DELIVERED.labels(verdict).inc(getattr(found, verdict))
     return total
+
+
+async def _report(stores: Stores, worker: str, complete_to: datetime) -> None:
+    try:
+        await stores.control.report_progress(worker, complete_to, stores.clock.now())
+    except Unavailable as error:
+        log.warning("results will say an older watermark: %s", error)
 
 
 def policy_of(settings: Settings) -> schedule.Policy:

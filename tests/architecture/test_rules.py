@@ -101,7 +101,7 @@ def test_only_the_stores_commit() -> None:
 def test_the_client_comes_first_in_every_store_method(contract: type) -> None:
     """Positionally; what has none speaks of all clients at once (the relay) or of nobody's data."""
     nobodys = {"ping", "close", "transaction", "reading", "browsing", "outbox", "relayed", "expose"}
-    nobodys |= {"lease", "running", "refresh", "maintain"}
+    nobodys |= {"lease", "running", "refresh", "maintain", "report_progress", "complete_to"}
     methods = {
         name: method for name, method in inspect.getmembers(contract, inspect.isfunction) if not name.startswith("_")
     }

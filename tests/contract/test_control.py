@@ -238,3 +238,14 @@ async def test_a_lease_has_one_holder(opened: Opened) -> None:
     assert not await second.lease("rollups", loser, NOW + timedelta(seconds=118), 60)
     assert await second.lease("rollups", loser, NOW + timedelta(seconds=119), 60)
     assert await second.lease("retention", loser, NOW, 60)
+
+
+async def test_progress_is_that_of_the_slowest_live_worker(store: ControlStore) -> None:
+    """A worker that died long ago does not hold the watermark back; without a live one it stands where the last one was."""
+    assert await store.complete_to(NOW) is None
+    for worker, complete, reported in (("dead", -900, -700), ("slow", -30, -5), ("quick", -1, -1), ("quick", 0, 0)):
+        await store.report_progress(worker, NOW + timedelta(seconds=complete), NOW + timedelta(seconds=reported))
+
+    assert await store.complete_to(NOW) == NOW - timedelta(seconds=30)
+    assert await store.complete_to(NOW + timedelta(seconds=57)) == NOW
+    assert await store.complete_to(NOW + timedelta(days=2)) == NOW

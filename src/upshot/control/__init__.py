@@ -104,6 +104,14 @@ class ControlStore(Protocol):
         """Take or keep the lease of a piece of scheduled work for so long; False while another holder has it."""
         ...
 
+    async def report_progress(self, worker: str, complete_to: datetime, now: datetime) -> None:
+        """Note that what was handed to the queue before `complete_to` is in the event store, as far as this worker knows."""
+        ...
+
+    async def complete_to(self, now: datetime) -> datetime | None:
+        """The moment up to which what was handed to the queue is stored; None when no worker has reported yet."""
+        ...
+
     async def running(self) -> list[tuple[str, Experiment]]:
         """The running experiments of all clients, with their clients: for work that is done for everyone."""
         ...

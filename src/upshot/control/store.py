@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, or_, select, update
 
 from upshot.assignment import Assignment
 from upshot.control import migrate
-from upshot.control.tables import experiments, leases, outbox
+from upshot.control.tables import experiments, leases, outbox, progress
 from upshot.control.transaction import SqlTransaction
 from upshot.database import Database, insert_new
 from upshot.errors import Unavailable
@@ -20,6 +20,8 @@ from upshot.groupcommit import GroupCommit
 
 GROUP_ROWS = 500
 WAITING_ROWS = 20_000
+LIVE = timedelta(seconds=60)
+FORGOTTEN = timedelta(days=1)
 
 _Asked = tuple[str, Sequence[Assignment]]
 _Answer = list[tuple[Assignment, bool]]
@@ -116,6 +118,24 @@ class SqlStore:
                 return bool(await insert_new(connection, leases, [first]))
 
         return await self._database.retried(take)
+
+    async def report_progress(self, worker: str, complete_to: datetime, now: datetime) -> None:
+        """Note how far a worker is; those that were silent for a day are forgotten."""
+        await self._ready()
+        values = {"complete_to": complete_to, "reported_at": now}
+        async with self._database.begin() as connection:
+            known = await connection.execute(update(progress).where(progress.c.worker == worker).values(values))
+            if not known.rowcount:
+                await insert_new(connection, progress, [{"worker": worker} | values])
+                await connection.execute(delete(progress).where(progress.c.reported_at < now - FORGOTTEN))
+
+    async def complete_to(self, now: datetime) -> datetime | None:
+        """The moment up to which what was handed to the queue is stored: of the slowest live worker, else of the last one."""
+        await self._ready()
+        async with self._database.read() as connection:
+            rows = (await connection.execute(select(progress))).all()
+        live = [row.complete_to for row in rows if row.reported_at > now - LIVE]
+        return min(live) if live else max((row.complete_to for row in rows), default=None)
 
     async def ping(self) -> str:
         """Reads one row; raises when the store does not answer."""

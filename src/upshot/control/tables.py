@@ -159,4 +159,12 @@ leases = Table(
     Column("expires_at", Moment, nullable=False),
 )  # fmt: skip
 
+# How far each worker is: what was handed to the queue before that moment is in the event store, as far as this worker knows.
+progress = Table(
+    "progress", metadata,
+    Column("worker", exact(36), primary_key=True),
+    Column("complete_to", Moment, nullable=False),
+    Column("reported_at", Moment, nullable=False),
+)  # fmt: skip
+
 Index("ix_experiments_client_id_number", experiments.c.client_id, experiments.c.number)

@@ -152,8 +152,11 @@ async def _assign(
     decided = [decide(experiment, user_id, context) for user_id, context in users]
     phase = experiment.phase.number if experiment.phase else 0
     proposals = [
-        Assignment(experiment.number, user_id, decision.variant.position, phase, now, now if exposed else None,
-                   _encoded(context))
+        stores.pending.earlier(
+            client,
+            Assignment(experiment.number, user_id, decision.variant.position, phase, now, now if exposed else None,
+                       _encoded(context)),
+        )
         for (user_id, context), decision in zip(users, decided, strict=True)
         if decision.variant
     ]  # fmt: skip
@@ -198,6 +201,8 @@ async def _unstored(
     """While the database is away: what this process remembers of the user, else what the hash says, to be stored later."""
     kept: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
     if kept is not None:
+        if kept.exposed_at is None and proposal is not None and proposal.exposed_at is not None:
+            stores.pending.add(client, replace(kept, exposed_at=proposal.exposed_at))
         return _assigned(experiment, kept, is_new=False)
     if proposal is None:
         return Assigned(experiment, user_id, None, None, decision.reason, is_new=False, persisted=False)

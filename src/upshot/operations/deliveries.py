@@ -6,12 +6,14 @@ that is away refuses nothing: the caller tries again, and the messages stay wher
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
 from upshot.eventqueue import Delivery, EventQueue
 from upshot.eventqueue.messages import Poison, decode
-from upshot.events import Event
+from upshot.events import SECOND, Event
 from upshot.eventstore import Verdict
 from upshot.operations import Stores
 
@@ -31,6 +33,15 @@ class Stored:
 
     def __add__(self, other: "Stored") -> "Stored":
         return Stored(self.accepted + other.accepted, self.duplicates + other.duplicates, self.buried + other.buried)
+
+
+def oldest(deliveries: Sequence[Delivery]) -> datetime | None:
+    """When the oldest event of these deliveries was received; None when none can be read."""
+    received = []
+    for delivery in deliveries:
+        with suppress(Poison):
+            received += [event.received_at for event in decode(delivery.body)[1]]
+    return datetime.fromtimestamp(min(received) / SECOND, UTC) if received else None
 
 
 async def store(stores: Stores, queue: EventQueue, deliveries: Sequence[Delivery]) -> Stored:

@@ -4,6 +4,7 @@ Nothing is lost when the process dies first: the same user gets the same variant
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from upshot.assignment import Assignment
 from upshot.control import ControlStore
@@ -24,7 +25,7 @@ class Pending:
         return len(self._waiting)
 
     def add(self, client: str, assignment: Assignment) -> Assignment:
-        """Remember an answer; returns the one that this user got first.
+        """Remember an answer; returns the one that this user got first, exposed now if it was not.
 
         Raises:
             Unavailable: too many wait already.
@@ -32,7 +33,15 @@ class Pending:
         key = (client, assignment.experiment, assignment.user_id)
         if key not in self._waiting and len(self._waiting) >= self._most:
             raise Unavailable("The database has been away for too long.", retry_after=5)
-        return self._waiting.setdefault(key, assignment)
+        self._waiting[key] = self.earlier(client, assignment)
+        return self._waiting[key]
+
+    def earlier(self, client: str, assignment: Assignment) -> Assignment:
+        """What waits of this user, exposed now if it was not; else the assignment itself."""
+        waiting = self._waiting.get((client, assignment.experiment, assignment.user_id), assignment)
+        if waiting.exposed_at is None and assignment.exposed_at is not None:
+            return replace(waiting, exposed_at=assignment.exposed_at)
+        return waiting
 
     async def store(self, control: ControlStore) -> int:
         """Store what waits; returns how many that were. Stops, raising Unavailable, when the database is still away."""
@@ -40,9 +49,11 @@ class Pending:
         while self._waiting:
             client = next(iter(self._waiting))[0]
             keys = list(self._of(client))[:BATCH]
-            await control.assign(client, [self._waiting[key] for key in keys])
-            for key in keys:
-                del self._waiting[key]
+            taken = [self._waiting[key] for key in keys]
+            await control.assign(client, taken)
+            for key, assignment in zip(keys, taken, strict=True):
+                if self._waiting[key] is assignment:  # else the user was exposed meanwhile, which is to be stored, too
+                    del self._waiting[key]
             stored += len(keys)
         return stored
 

@@ -51,7 +51,12 @@ async def report(stores: Stores, client: str, reference: str, asked: Asked) -> R
     now = stores.clock.now()
     plan = _plan(experiment, chosen, asked, now)
     aggregates = await stores.events.aggregate(client, plan)
-    question = results.Question(chosen, guardrails, _window(asked, plan, aggregates, now), asked.confidence_level)
+    question = results.Question(
+        chosen,
+        guardrails,
+        _window(asked, plan, aggregates, await _watermark(stores, experiment, aggregates, now)),
+        asked.confidence_level,
+    )
     series = await _series(stores, client, experiment, question, plan, asked) if asked.granularity else []
     segments = await _segments(stores, client, experiment, question, plan, asked)
     found = results.report(experiment, question, aggregates, series, segments, sufficient=asked.sufficient)
@@ -112,13 +117,24 @@ def _plan(experiment: Experiment, chosen: tuple[Metric, ...], asked: Asked, now:
     return AggregationPlan(experiment.number, chosen, start, micros(end))
 
 
-def _window(asked: Asked, plan: AggregationPlan, aggregates: Aggregates, now: datetime) -> Window:
+async def _watermark(stores: Stores, experiment: Experiment, aggregates: Aggregates, now: datetime) -> datetime:
+    """Up to when the answer is complete: now, but for what a queue holds and what a replica has not seen."""
+    moments = [now]
+    if aggregates.as_of is not None:
+        moments.append(datetime.fromtimestamp(aggregates.as_of / SECOND, UTC))
+    if stores.queue is not None:
+        complete = await stores.control.complete_to(now)
+        moments.append(complete or experiment.created_at)  # no worker has ever emptied the queue
+    return min(moments)
+
+
+def _window(asked: Asked, plan: AggregationPlan, aggregates: Aggregates, watermark: datetime) -> Window:
     start = plan.start if plan.start is not None else aggregates.first_exposure
     return Window(
         start=None if start is None else datetime.fromtimestamp(start / SECOND, UTC),
         end=datetime.fromtimestamp(plan.end / SECOND, UTC),
         timezone=asked.zone,
-        watermark=now,
+        watermark=watermark,
     )
 
 

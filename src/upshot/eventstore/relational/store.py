@@ -7,11 +7,11 @@ the same event at the same moment one waits for the other and finds a duplicate.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, func, insert, select
+from sqlalchemy import Connection, Select, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.aggregation import Aggregates, AggregationPlan
@@ -34,6 +34,12 @@ READ_SECONDS = 30.0
 REFRESH_SECONDS = 300.0
 EXPORT_SECONDS = 3_600.0
 EXPORT_BATCH = 10_000
+
+# A replica that has replayed all that it received, and receives, is complete but for what is on the way.
+_LAGGING = text(
+    "SELECT CAST(extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000 AS bigint) WHERE pg_is_in_recovery()"
+    " AND (pg_last_wal_receive_lsn() <> pg_last_wal_replay_lsn() OR NOT EXISTS (SELECT FROM pg_stat_wal_receiver))"
+)
 
 Answer = TypeVar("Answer")
 
@@ -156,9 +162,17 @@ class RelationalStore:
         question = await self._question(client, plan)
 
         def answer(connection: Connection) -> Aggregates:
-            return read_aggregates(question, _fetching(connection))
+            found = read_aggregates(question, _fetching(connection))
+            return replace(found, as_of=self._lagging(connection))
 
         return await self._read(answer)
+
+    def _lagging(self, connection: Connection) -> int | None:
+        """The last moment that a replica has seen, when it has not seen everything."""
+        if not (self._database.replicated and self._database.dialect == "postgresql"):
+            return None
+        found: int | None = connection.scalar(_LAGGING)
+        return found
 
     async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
         """For each context attribute of the exposed users, its `most` commonest values."""
