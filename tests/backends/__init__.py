@@ -1,6 +1,6 @@
 """Real servers for tests: each started privately on free ports of the loopback, and stopped at the end.
 
-A server that cannot be had is skipped loudly, with how to have it; where CI is set, or UPSHOT_TEST_REQUIRE names it, that is a
+A server that cannot be had is skipped loudly, with how to have it; where CI is set, or TEST_REQUIRE names it, that is a
 failure instead: a missing installation step cannot hide.
 """
 
@@ -20,7 +20,7 @@ import pytest
 
 def unavailable(server: str, how: str) -> NoReturn:
     """Skip the test because a server is not installed; fail instead where it is required."""
-    required = os.environ.get("UPSHOT_TEST_REQUIRE", "").split(",")
+    required = os.environ.get("TEST_REQUIRE", "").split(",")
     message = f"{server}: not installed, so not run; to have it: {how}"
     if os.environ.get("CI") or server in required:
         pytest.fail(message)
