@@ -35,14 +35,18 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None,
         validation_alias=_plain("DATABASE_URL"),
-        description="Control store; a SQLite file in the data folder by default.",
+        description="Control store: sqlite:///, postgresql:// or mysql:// (MariaDB, too); a SQLite file in the data folder by default.",
     )
     read_database_url: str | None = Field(
         None,
         validation_alias=_plain("READ_DATABASE_URL"),
         description="A replica of the control store's database: lists and results read it, assignments never do.",
     )
-    events_url: str | None = Field(None, description="Event store; a DuckDB file in the data folder by default.")
+    events_url: str | None = Field(
+        None,
+        description="Event store: duckdb:///, postgresql://, mysql://, sqlite:///, clickhouse:// or chdb:///; by default the "
+        "database of `DATABASE_URL` where that is a server, else a DuckDB file in the data folder.",
+    )
     queue_url: str | None = Field(
         None,
         validation_alias=_plain("QUEUE_URL"),
@@ -114,14 +118,15 @@ class Settings(BaseSettings):
 
     @property
     def event_store_url(self) -> str:
-        """Where events and exposures are kept."""
+        """Where events and exposures are kept: with the control data where these are on a server, else in an embedded store."""
+        if self.events_url is None and self.database_url and not self.database_url.startswith("sqlite"):
+            return self.database_url
         return self.events_url or f"duckdb:///{self.data_dir.absolute() / 'events.db'}"
 
     @property
     def event_replica_url(self) -> str | None:
         """Where results are read, when events are kept in the database that has a replica."""
-        same = self.events_url is not None and self.events_url == self.database_url
-        return self.read_database_url if same else None
+        return self.read_database_url if self.event_store_url == self.database_url else None
 
     @property
     def embedded(self) -> bool:

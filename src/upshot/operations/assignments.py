@@ -93,9 +93,9 @@ async def assign_everywhere(stores: Stores, client: str, user_id: str, context: 
     _check([(user_id, context)])
     found, after = [], None
     while True:
-        page = await experiment_operations.search(
-            stores, client, status=Status.RUNNING, search=None, after=after, limit=PAGE
-        )
+        # Not from a replica: what was paused or completed a moment ago must not be assigned.
+        async with stores.control.reading() as transaction:
+            page = await transaction.experiments(client, status=Status.RUNNING, after=after, limit=PAGE)
         for experiment in page.experiments:
             found += await _assign(stores, client, experiment, [(user_id, context)], exposed=False)
         after = page.following
