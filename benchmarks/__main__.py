@@ -11,7 +11,17 @@ from multiprocessing import get_context
 
 from benchmarks import report
 
-QUESTIONS = ("first_assignment", "repeated_assignment", "events", "results", "startup", "statistics")
+QUESTIONS = (
+    "first_assignment",
+    "repeated_assignment",
+    "events",
+    "results",
+    "startup",
+    "statistics",
+    "stores",
+    "queues",
+    "growth",
+)
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import uvloop
 from tests.servers import RunningServer
 
 from upshot import settings
-from upshot.experiments import Draft, Experiment
 from upshot.backends import open_stores
+from upshot.experiments import Draft, Experiment
 from upshot.operations import Stores, experiments
 from upshot.variants import VariantDraft
 

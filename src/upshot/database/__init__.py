@@ -58,7 +58,11 @@ class Database:
         self._replica = self._readers
         if replica:
             self._replica = servers.engine(parsed(replica, "READ_DATABASE_URL"), "READ_DATABASE_URL")
-        self._breaker = CircuitBreaker(FAILURES, OPEN_SECONDS, expected_exception=_is_outage)
+        # One for each: a replica that is away must not turn anybody away from the database itself.
+        self._breakers = {
+            engine: CircuitBreaker(FAILURES, OPEN_SECONDS, expected_exception=_is_outage)
+            for engine in (self._writer, self._readers, self._replica)
+        }
 
     @property
     def replicated(self) -> bool:
@@ -102,10 +106,11 @@ class Database:
     async def _transaction(
         self, engine: AsyncEngine, seconds: float, *, writing: bool
     ) -> AsyncIterator[AsyncConnection]:
-        if self._breaker.opened:
+        breaker = self._breakers[engine]
+        if breaker.opened:
             raise Unavailable("The database cannot be reached.", retry_after=OPEN_SECONDS)
         try:
-            with self._breaker:
+            with breaker:
                 connection = await self._connected(engine, seconds, writing=writing)
                 try:
                     with servers.deadline(await servers.handle(connection), seconds):
