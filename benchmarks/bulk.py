@@ -83,8 +83,7 @@ def _postgresql(url: str, client: str, source: Path, folder: Path) -> None:
             with connection.cursor() as cursor, cursor.copy(statement) as copy, path.open("rb") as file:
                 while chunk := file.read(1 << 20):
                     copy.write(chunk)
-        connection.execute("VACUUM (ANALYZE) events")
-        connection.execute("VACUUM (ANALYZE) exposures")
+        connection.execute("VACUUM (ANALYZE)")
 
 
 def _mysql(url: str, client: str, source: Path, folder: Path) -> None:

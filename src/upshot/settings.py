@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None,
         validation_alias=_plain("DATABASE_URL"),
-        description="Control store: sqlite:///, postgresql:// or mysql:// (MariaDB); by default a SQLite file in the data folder.",
+        description="Control store: sqlite:///, postgresql:// or mysql:// (MariaDB); a SQLite file in the data folder otherwise.",
     )
     read_database_url: str | None = Field(
         None,
