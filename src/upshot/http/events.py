@@ -68,19 +68,23 @@ _unread_envelope = msgspec.json.Decoder(UnreadEnvelope)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SHAPE = (msgspec.ValidationError, RecursionError, UnicodeDecodeError, Invalid)
 _NESTED = frozenset([dict, list])
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": IngestedOut, "description": "Nothing was new."},
+    202: {"model": IngestedOut, "description": "Durable in the queue or the spool; what was known is not known yet."},
+}
 
 
 @router.post(
     "",
     status_code=201,
     response_model=IngestedOut,
-    responses=problems(413, 415) | {200: {"model": IngestedOut, "description": "Nothing was new."}},
+    responses=problems(413, 415) | _ANSWERS,
     openapi_extra=json_body(EventIn, EventsIn, many=EventIn),
 )
 async def record(
     client: Client, stores: StoresOf, request: Request, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Record one event, a list of events, or `{"events": […]}`. 201 means durably stored; each is counted once for ever."""
+    """Record one event, a list of events, or `{"events": […]}`. 201 means durably stored, 202 durable on the way there."""
     return await _record(client, stores, request, idempotency_key)
 
 
@@ -88,7 +92,7 @@ async def record(
     "/batch",
     status_code=201,
     response_model=IngestedOut,
-    responses=problems(413, 415) | {200: {"model": IngestedOut, "description": "Nothing was new."}},
+    responses=problems(413, 415) | _ANSWERS,
     openapi_extra=json_body(EventsIn, many=EventIn),
 )
 async def record_batch(
