@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     connections_per_address: int = Field(
         1024, ge=0, description="Open connections that one address may have; 0 for no cap."
     )
+    concurrent_requests: int = Field(
+        1000, ge=1, description="Requests that may be under way at once; more are answered 503 at once."
+    )
     log_level: str = Field("warning", pattern="^(debug|info|warning|error)$", description="How much is logged.")
 
     @field_validator("valid_tokens", mode="before")

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.backends.daemon import VERSIONS, server_folder
+from tests.backends.clickhouse import ClickHouse, clickhouse
+from tests.backends.daemon import VERSIONS, ran, server_folder
 from tests.backends.mariadb import USER as MARIADB_USER
 from tests.backends.mariadb import MariaDB, mariadb
 from tests.backends.postgresql import USER as POSTGRESQL_USER
 from tests.backends.postgresql import PostgreSQL, postgresql
 
+_LATER = {"mariadb", "clickhouse", "chdb", "pgbouncer", "rabbitmq", "kafka", "sqs"}
+_LATER_FILES = {"test_clickhouse.py", "test_servers.py"}
 _MISSING = re.compile(r"(?:Skipped|Failed): (.+?): not installed, so not run; to have it: (.+)")
 
 
@@ -29,6 +32,23 @@ def mariadb_server() -> Iterator[MariaDB]:
     """A MariaDB server; take a fresh database of it."""
     with server_folder(MARIADB_USER) as folder, mariadb(folder) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def clickhouse_server() -> Iterator[ClickHouse]:
+    """A ClickHouse server; take a fresh database of it."""
+    with server_folder() as folder, clickhouse(folder) as server:
+        ran("ClickHouse", server.version)
+        yield server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The everyday suite runs on the embedded stores, PostgreSQL and Redis; other servers take their part in `make test`."""
+    for item in items:
+        said = getattr(item, "callspec", None)
+        words = set(re.findall("[a-z]+", " ".join(map(str, said.params.values())))) if said else set()
+        if words & _LATER or item.path.name in _LATER_FILES:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -5,31 +5,40 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.util import greenlet_spawn
 from tests import reference
 from tests.backends import free_port
 from tests.backends.clickhouse import ClickHouse, clickhouse
 from tests.backends.daemon import server_folder
-from tests.contract.test_eventstore import ANY, BOUGHT, END, PLANS, SPENT, START, World, same
+from tests.contract.test_eventstore import ANY, BOUGHT, END, HOUR, PLANS, SPENT, START, World, same
 
 from upshot import eventstore
-from upshot.aggregation import AggregationPlan
+from upshot.aggregation import AggregationPlan, Period
 from upshot.errors import ConfigurationError, TimedOut, Unavailable, UpshotError
 from upshot.events import Event, Exposure
-from upshot.eventstore import Verdict
-from upshot.eventstore.clickhouse import dialect, schema
+from upshot.eventstore import Verdict, rollups
+from upshot.eventstore.clickhouse import dialect, schema, upkeep
 from upshot.eventstore.clickhouse.blocks import Block
 from upshot.eventstore.clickhouse.dictionary import client_key, type_key
 from upshot.eventstore.clickhouse.store import ClickHouseStore
+from upshot.eventstore.clickhouse.upkeep import Upkeep
 
 SNAPSHOT = Path(__file__).parent / "snapshots" / "clickhouse_cluster.sql"
 PLAN = AggregationPlan(1, (BOUGHT, SPENT), None, END)
 SEEN = Exposure("one", 1, "u", 0, 1, START, "{}")
+HOURS = AggregationPlan(
+    1, (BOUGHT,), None, END, tuple(Period(n * HOUR, (n + 1) * HOUR) for n in range(START // HOUR, START // HOUR + 4))
+)
 BUY = Event("id", "u", "buy", START, START, 1.0, "{}", None, 0, 7)
+STATEMENTS = (
+    9  # of a refresh of an hour and a day: marks, owners, version, experiments, two counted and written, removal
+)
 _numbers = itertools.count()
 
 Open = Callable[[str], Any]
@@ -88,14 +97,20 @@ async def total(store: ClickHouseStore) -> tuple[int, float]:
     return sum(value.events for value in spent), sum(value.total for value in spent)
 
 
+def understood(server: ClickHouse, statement: str) -> str:
+    """A statement as the engine reads it."""
+    quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
+    return server.ask(f"SELECT formatQuery('{quoted}')")
+
+
 def test_the_tables_of_a_cluster_are_as_written_down(clickhouse_server: ClickHouse) -> None:
     """The statements equal the snapshot, and the engine can read each of them."""
     statements = schema.ddl("upshot", "shards")
 
     assert ";\n\n".join(statements) + ";\n" == SNAPSHOT.read_text(encoding="utf-8")
     for statement in statements:
-        quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
-        assert "ON CLUSTER" in clickhouse_server.ask(f"SELECT formatQuery('{quoted}')")
+        formatted = understood(clickhouse_server, statement)
+        assert "ON CLUSTER" in formatted or formatted.startswith("INSERT INTO upshot.marks")
 
 
 async def test_two_processes_that_append_the_same_events_at_once_count_them_once(url: str, opened: Open) -> None:
@@ -283,6 +298,245 @@ async def test_an_answer_that_takes_too_long_is_given_up(url: str, opened: Open)
 
     with pytest.raises(TimedOut):
         await store._connection.query("SELECT max(number) FROM numbers(1000000000000)", {"max_execution_time": 1})
+
+
+# Rollups
+
+
+class Telling:
+    """A connection that lets something happen before everything that it is asked for."""
+
+    def __init__(self, connection: Any, happens: Callable[[], Awaitable[None]]) -> None:
+        self._connection, self._happens = connection, happens
+
+    def __getattr__(self, name: str) -> Any:
+        async def told(*arguments: Any) -> Any:
+            await self._happens()
+            return await getattr(self._connection, name)(*arguments)
+
+        return told
+
+
+async def removing_first(self: Upkeep) -> int:
+    """A refresh that removes marks before it counts."""
+    taken = rollups.due(await self._standing())
+    [[version]] = await self._connection.query(upkeep._VERSION, dialect.LOOKING_UP)
+    await self._remove([number for mark in taken for number in mark["marks"]])
+    return await greenlet_spawn(self._recount, taken, version)
+
+
+async def removing_all(self: Upkeep, _: Any) -> None:
+    """Removes what came meanwhile as well."""
+    await self._remove_where("true")
+
+
+async def numbered_first(self: Upkeep) -> int:
+    """A refresh that takes its version before it reads the marks."""
+    [[version]] = await self._connection.query(upkeep._VERSION, dialect.LOOKING_UP)
+    taken = rollups.due(await self._standing())
+    rolled = await greenlet_spawn(self._recount, taken, version)
+    await self._remove([number for mark in taken for number in mark["marks"]])
+    return rolled
+
+
+async def wrong_while_refreshing(url: str, opened: Open) -> int:
+    """Others append and refresh, in every order and before every statement of a refresh: how many answers are not complete."""
+    first, second, third = [await opened(url) for _ in range(3)]
+    events: list[tuple[str, Event]] = []
+    wrong = 0
+    await third.expose([SEEN])
+    await third.refresh()
+
+    async def append() -> None:
+        event = BUY._replace(event_id=f"e{len(events)}")
+        await third.append("one", [event])
+        events.append(("one", event))
+
+    async def check() -> None:
+        nonlocal wrong
+        wrong += not same(await third.aggregate("one", HOURS), reference.aggregate("one", HOURS, [SEEN], events, {}))
+
+    connection = first._connection
+    for others in ((), (append,), (append, second.refresh), (second.refresh, append)):
+        for moment in range(STATEMENTS):
+            steps = itertools.count()
+
+            async def happens(others: Any = others, moment: int = moment, steps: Iterator[int] = steps) -> None:
+                if next(steps) == moment:
+                    for work in others:
+                        await work()
+                    await check()
+
+            await append()
+            first._upkeep._connection = Telling(connection, happens)
+            await first.refresh()
+            await check()
+            if wrong:
+                return wrong
+    return wrong
+
+
+async def test_answers_are_complete_at_every_moment_of_a_refresh(url: str, opened: Open) -> None:
+    """While one process refreshes, another one refreshes as well, and a third one appends; they take turns in every way."""
+    assert await wrong_while_refreshing(url, opened) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"), [("refresh", removing_first), ("_remove", removing_all), ("refresh", numbered_first)]
+)
+async def test_a_refresh_in_another_order_is_noticed(
+    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch, name: str, mutant: Callable[..., Any]
+) -> None:
+    """Every step of a refresh has its place."""
+    monkeypatch.setattr(Upkeep, name, mutant)
+
+    assert await wrong_while_refreshing(url, opened) > 0
+
+
+async def test_a_refresh_that_stops_anywhere_is_made_up_for(url: str, opened: Open) -> None:
+    """Whichever statement is its last."""
+    crashing, reading = await opened(url), await opened(url)
+    await reading.expose([SEEN])
+    await reading.refresh()
+    connection = crashing._connection
+    for last in range(STATEMENTS + 1):
+        await reading.append("one", [BUY._replace(event_id=f"e{last}")])
+        steps = itertools.count()
+
+        async def crash(steps: Iterator[int] = steps, last: int = last) -> None:
+            if next(steps) == last:
+                raise RuntimeError("crash")
+
+        crashing._upkeep._connection = Telling(connection, crash)
+        outcome = (await asyncio.gather(crashing.refresh(), return_exceptions=True))[0]
+        found = await reading.aggregate("one", HOURS)
+        assert [value.events for value in found.measured.values()] == [last + 1]
+
+    assert outcome == 2
+    assert await stored(reading, "marks") == 0
+
+
+async def test_a_block_that_another_program_inserts_is_marked(url: str, opened: Open) -> None:
+    """As one of an earlier version does: the tables themselves leave the marks."""
+    store = await opened(url)
+    await store.expose([SEEN])
+    await store.append("one", [BUY])
+    await store.refresh()
+    assert await stored(store, "marks") == 0
+
+    columns = ", ".join(name for name in schema.EVENTS.columns if name != "id_low")
+    await store._connection.command(
+        f"INSERT INTO events (id_low, {columns}) SELECT id_low + arrayJoin(range(1, 51)), {columns} FROM events"  # noqa: S608
+    )
+
+    assert await stored(store, "marks") == 2
+    found = await store.aggregate("one", HOURS)
+    assert [value.events for value in found.measured.values()] == [51]
+
+
+async def test_a_period_that_is_not_over_is_marked_once(url: str, opened: Open) -> None:
+    """However many blocks touch it; and nobody takes the mark."""
+    store, now = await opened(url), int(datetime.now(UTC).timestamp()) * 1_000_000
+    for number in range(5):
+        await store.append("one", [BUY._replace(event_id=f"e{number}", occurred_at=now + 2 * HOUR)])
+    await store._connection.command("OPTIMIZE TABLE marks FINAL")
+
+    assert await store.refresh() == 0
+    assert await stored(store, "marks") in (2, 4)  # four where the hour or the day changes meanwhile
+
+
+async def test_events_whose_marks_failed_are_marked_by_the_retry(
+    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events are stored before their marks are made; the retry repeats the block, and only the marks are new."""
+    crashing, retrying = await opened(url), await opened(url)
+    failing(crashing, monkeypatch, schema.IDENTITIES)
+    made = schema.MARK_EVENTS.statement("x", None).replace("`x`.", "")
+    for statement in ("DROP TABLE events_marks SYNC", made.replace("rand64()", "toUInt64(throwIf(true))")):
+        await retrying._connection.command(statement)
+    with pytest.raises((RuntimeError, Unavailable)):  # the engine as a library does not tell what happens in views
+        await crashing.append("one", [BUY])
+    assert (await stored(retrying), await stored(retrying, "marks")) == (1, 0)
+    for statement in ("DROP TABLE events_marks SYNC", made):
+        await retrying._connection.command(statement)
+
+    await retrying.append("one", [BUY])
+
+    assert (await stored(retrying), await stored(retrying, "marks")) == (1, 2)
+
+
+async def test_a_database_from_before_rollups_is_marked(url: str, opened: Open) -> None:
+    """Tables and views are made when they are missing, and everything that is there is counted until it is rolled up."""
+    world, before = World(21, events=300), await opened(url)
+    await world.fill(before, order=1)
+    for name in ("events_marks", "exposures_marks", "marks", "rollups"):
+        await before._connection.command(f"DROP TABLE {name} SYNC")
+    after = await opened(url)
+    expected = reference.aggregate("one", HOURS, world.exposures, world.events, world.contexts)
+
+    assert same(await after.aggregate("one", HOURS), expected)
+    assert await after.refresh() > 0
+    assert same(await after.aggregate("one", HOURS), expected)
+
+
+async def test_retention_drops_whole_months_and_leaves_the_later_ones_as_they_were(url: str, opened: Open) -> None:
+    """With the marks of the dropped events, and no other."""
+    store, month = await opened(url), 31 * 24 * HOUR
+    await store.expose([SEEN])
+    await store.append("one", [BUY])
+    await store.refresh()
+    later = BUY._replace(event_id="later", occurred_at=START + month)
+    await store.append("one", [BUY._replace(event_id="unmarked"), later])
+    keep_from = datetime.fromtimestamp((START + month) / 1_000_000, UTC) + timedelta(days=1)
+
+    assert await store.maintain(keep_from, keep_from) == ["202510 dropped"]
+    assert await store.maintain(keep_from, keep_from) == []
+
+    assert await stored(store) == 1
+    assert await stored(store, "marks") == 2
+    periods = tuple(Period(start - start % HOUR, start - start % HOUR + HOUR) for start in (START, START + month))
+    for _ in range(2):
+        found = await store.aggregate("one", AggregationPlan(1, (BOUGHT,), None, END + 2 * month, periods))
+        assert [value.events for value in found.measured.values()] == [1, 1]
+        await store.refresh()
+
+
+async def test_upkeep_of_a_cluster_speaks_to_all_of_its_servers(
+    clickhouse_server: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is counted is on every replica first; the engine can read each statement."""
+    monkeypatch.setattr(upkeep, "CLOCKS", 0.0)
+    statements: list[str] = []
+
+    class Recording:
+        async def query(self, statement: str, _: Any = None) -> Any:
+            statements.append(statement)
+            if "groupArray(mark)" in statement:
+                return [(0, 5, 0, HOUR, 0, [7, 8])]
+            if "partition_id" in statement:
+                return [("202509",), ("202510",)]
+            return [(5, 1)] if "event_types" in statement else [(1,)] if "version" in statement else []
+
+        async def command(self, statement: str) -> None:
+            statements.append(statement)
+
+    of_cluster = Upkeep(Recording(), "upshot", "shards")  # type: ignore[arg-type]
+    await of_cluster.refresh()
+    await of_cluster.drop_before(datetime(2025, 10, 2, tzinfo=UTC))
+
+    told = [understood(clickhouse_server, statement).replace("\n", " ") for statement in statements]
+    assert [statement.split(" ON CLUSTER ")[0].strip() for statement in told if "ON CLUSTER" in statement] == [
+        "SYSTEM SYNC REPLICA",
+        "SYSTEM SYNC REPLICA",
+        "DELETE FROM upshot.marks_local",
+        "ALTER TABLE upshot.events_local",
+        "DELETE FROM upshot.marks_local",
+    ]
+    assert "exposures_local" in told[4]
+    assert "min(exposures.exposed_at)" in told[5]
+
+
+# Names
 
 
 def test_keys_are_equal_in_every_process() -> None:

@@ -12,6 +12,7 @@ from tests.contract.test_eventstore import ANY, BOUGHT, HOUR, SEEN, SPENT, START
 
 from upshot import eventstore
 from upshot.aggregation import AggregationPlan, Period
+from upshot.events import Exposure
 from upshot.eventstore import EventStore, rollups, sql
 from upshot.metrics import Kind, Metric
 
@@ -132,3 +133,22 @@ async def test_retention_drops_events_and_keeps_what_was_rolled_up(store: EventS
     after: Any = await store.aggregate("one", PLANS["days"])
     assert after.measured == before.measured
     assert (await store.aggregate("one", AggregationPlan(1, (BOUGHT,), None, END))).measured == {}
+
+
+async def test_retention_forgets_no_mark_of_what_it_keeps(store: EventStore) -> None:
+    """A user who is exposed in what is dropped still changes what is kept."""
+    world = World(16, events=300)
+    await world.fill(store, order=1)
+    await store.refresh()
+    kept_from = FIRST + 100 * DAY  # of another month, on every engine
+    sold = world.events[0][1]._replace(event_id="kept", user_id="u-new", event_type="buy", occurred_at=kept_from + HOUR)
+    await store.append("one", [sold])
+    await store.refresh()
+    await store.expose([Exposure("one", 1, "u-new", 0, 1, FIRST, "{}")])
+    now = datetime.fromtimestamp((kept_from + HOUR) / 1_000_000, UTC)
+    await store.maintain(now, now)
+
+    plan = AggregationPlan(1, (BOUGHT,), None, kept_from + DAY, (Period(kept_from, kept_from + DAY),))
+    found = await store.aggregate("one", plan)
+
+    assert [measured.users for measured in found.measured.values()] == [1]

@@ -26,7 +26,7 @@ async def _later(group: GroupCommit[Any, Any], item: Any) -> None:
     await _durably(group, item)
 
 
-async def _early(group: GroupCommit[Any, Any], item: Any) -> Any:
+async def _early(group: GroupCommit[Any, Any], item: Any, _patience: float | None = None) -> Any:
     task = asyncio.create_task(_later(group, item))
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)

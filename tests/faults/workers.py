@@ -1,18 +1,20 @@
 """A queue at a real broker, a database, and the servers and workers on them, which fault tests kill."""
 
 import asyncio
+import os
 import signal
+import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aio_pika
 from redis.asyncio import Redis
-from tests.backends import process, rabbitmq, redis, wait_until
+from tests.backends import rabbitmq, redis, wait_until
 from tests.backends.postgresql import PostgreSQL
 from tests.servers import RunningServer, running
 
@@ -20,22 +22,23 @@ from upshot import eventqueue
 from upshot.eventqueue import EventQueue
 
 STALE = 2  # seconds until Redis gives what a dead worker held to another one
-SOUND = (sys.executable, "-m", "upshot", "worker")
-BROKEN = (sys.executable, str(Path(__file__).with_name("broken_worker.py")), "worker")
+ROOT = Path(__file__).parents[2]
 BROKERS: dict[str, Any] = {"redis": redis.running, "rabbitmq": rabbitmq.running}
 
 Answer = TypeVar("Answer")
+Ask = Callable[[str], int]
 
 
 class Bench:
     """One broker's queue, one database, and the processes on them."""
 
     def __init__(self, kind: str, broker: str, database: str, folder: Path, exits: ExitStack) -> None:
-        self.kind, self.broker, self.folder, self._exits = kind, broker, folder, exits
+        self.kind, self.broker, self.folder = kind, broker, folder
         self.name = f"q{uuid.uuid4().hex[:8]}"
         self.url = f"{broker}?queue={self.name}" + (f"&stale={STALE}" if kind == "redis" else "")
         self.stores = {"DATABASE_URL": database, "UPSHOT_EVENTS_URL": database}
         self._started = 0
+        self._nursery = exits.enter_context(_nursery(self.stores | {"UPSHOT_QUEUE_URL": self.url}))
 
     @contextmanager
     def server(self, *, queued: bool) -> Iterator[RunningServer]:
@@ -44,14 +47,10 @@ class Bench:
         with running(self.folder / "server", environment=environment) as server:
             yield server
 
-    def worker(self, command: tuple[str, ...], fault: str = "") -> "Worker":
-        """A new worker, which is about to start."""
+    def worker(self, fault: str = "") -> "Worker":
+        """A new worker, which is about to work."""
         self._started += 1
-        return Worker(self, command, self.folder / f"worker-{self._started}.log", fault)
-
-    def enter(self, log: Path, command: tuple[str, ...], environment: dict[str, str]) -> Any:
-        """A process that does not outlive the bench."""
-        return self._exits.enter_context(process(*command, log=log, environment=environment))
+        return Worker(self._nursery, self.folder / f"worker-{self._started}.log", fault)
 
     def asked(self, question: Callable[[EventQueue], Awaitable[Answer]]) -> Answer:
         """What the queue answers."""
@@ -90,27 +89,53 @@ class Bench:
 class Worker:
     """One `upshot worker`."""
 
-    def __init__(self, bench: Bench, command: tuple[str, ...], log: Path, fault: str) -> None:
-        environment = bench.stores | {"UPSHOT_QUEUE_URL": bench.url, "BREAK": fault}
-        self._log = log
-        self._child = bench.enter(log, command, environment)
+    def __init__(self, nursery: Ask, log: Path, fault: str) -> None:
+        self._nursery, self._log = nursery, log
+        self._pid = nursery(f"start {log} {fault}")
 
     def wait(self) -> None:
         """Wait until it works."""
-        wait_until(lambda: "Upshot works on" in self._log.read_text() or self._child.poll() is not None, what="worker")
-        assert self._child.poll() is None, self._log.read_text()
+        wait_until(lambda: self._log.exists() and "Upshot works on" in self._log.read_text(), what="a worker")
 
     def kill(self) -> None:
         """kill −9."""
-        self._child.send_signal(signal.SIGKILL)
-        self._child.wait(30)
+        os.kill(self._pid, signal.SIGKILL)
+        code = self._nursery(f"wait {self._pid}")
+        assert code == -signal.SIGKILL, self._log.read_text()
 
     def stop(self) -> tuple[int, float]:
         """SIGTERM; the exit code, and how many seconds it took."""
         begun = time.monotonic()
-        self._child.send_signal(signal.SIGTERM)
-        code: int = self._child.wait(30)
-        return code, time.monotonic() - begun
+        os.kill(self._pid, signal.SIGTERM)
+        return self._nursery(f"wait {self._pid}"), time.monotonic() - begun
+
+
+@contextmanager
+def _nursery(environment: Mapping[str, str]) -> Iterator[Ask]:
+    """What forks workers; it and they end with the block."""
+    child = subprocess.Popen(
+        (sys.executable, "-m", "tests.faults.nursery"),
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    orders, answers = child.stdin, child.stdout
+
+    def ask(order: str) -> int:
+        orders.write(f"{order}\n")
+        orders.flush()
+        return int(answers.readline())
+
+    with child:
+        try:
+            yield ask
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ What goes wrong is one line on standard error and an exit code: 2 for a wrong ca
 
 import asyncio
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ import uvloop
 from rich.console import Console
 
 from upshot import __version__, settings
-from upshot.cli import demonstration, doctor, importing, server, tables, working
+from upshot.backends import open_stores
+from upshot.cli import backups, demonstration, doctor, importing, server, tables, working
 from upshot.cli.connection import connected, request
 from upshot.cli.deadletters import deadletters
 from upshot.control import migrate as migration
 from upshot.errors import ConfigurationError, UpshotError
 from upshot.eventstore import clickhouse
+from upshot.operations import backup as backing
 from upshot.settings import Settings
 
 _data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the embedded stores.")
@@ -128,6 +131,15 @@ def results(
 
 
 @commands.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@_data_dir
+def backup(folder: Path, data_dir: Path | None) -> None:
+    """Copy the embedded stores into FOLDER, which is new; a server may run. Restored, it is a data folder."""
+    asyncio.run(_backup(settings.load(data_dir=data_dir), folder.absolute()))
+    click.echo(f"everything that was acknowledged until now is in {folder}")
+
+
+@commands.command()
 @_data_dir
 def config(data_dir: Path | None) -> None:
     """Print the effective settings, secrets masked."""
@@ -171,3 +183,18 @@ async def _results(chosen: Settings, url: str | None, token: str | None, experim
     async with connected(chosen, url, token) as client:
         parameters = {"metrics": metrics} if metrics else {}
         return (await request(client, "GET", f"/experiments/{experiment}/results", params=parameters)).json()
+
+
+async def _backup(chosen: Settings, folder: Path) -> None:
+    if server.running(chosen):
+        await backups.ask(chosen, folder)
+    else:
+        with server.alone(chosen):
+            stores = await open_stores(chosen)
+            try:
+                await backing.back_up(stores, folder)
+            finally:
+                await stores.close()
+    token = chosen.data_dir / server.TOKEN_FILE
+    if token.exists():
+        shutil.copy2(token, folder)

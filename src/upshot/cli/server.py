@@ -7,17 +7,19 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import click
 import httpx
 import uvicorn
 
+from upshot.cli import backups
 from upshot.clock import new_token
 from upshot.errors import ConfigurationError
 from upshot.http.app import create_app
 from upshot.http.protocol import BoundedProtocol
+from upshot.operations import Stores
 from upshot.settings import Settings
 
 TOKEN_FILE = "token"  # noqa: S105 - the name of a file
@@ -59,6 +61,7 @@ class Server(uvicorn.Server):
     def __init__(
         self, settings: Settings, tokens: dict[str, str], listener: socket.socket, announce: Callable[[], None]
     ) -> None:
+        self._settings = settings
         self._listener = listener
         self._announce = announce
         self._app = create_app(settings, tokens)
@@ -90,8 +93,13 @@ class Server(uvicorn.Server):
         Raises:
             ConfigurationError: a store cannot be opened.
         """
-        async with self._app.lifespan():
+        async with self._app.lifespan(), self._backups():
             await super().serve([self._listener] if sockets is None else sockets)
+
+    def _backups(self) -> AbstractAsyncContextManager[None]:
+        """Backups on demand, of stores that no other process can open."""
+        stores: Stores = self._app.application.state.stores
+        return backups.offered(self._settings, stores) if self._settings.embedded else nullcontext()
 
 
 def clients(settings: Settings) -> dict[str, str]:

@@ -33,9 +33,8 @@ async def run(settings: Settings) -> None:
             click.echo(f"Upshot works on {'the queue and ' if stores.queue else ''}what is scheduled; Ctrl-C ends it")
             consuming = asyncio.create_task(worker.consume(stores, stores.queue, stopping)) if stores.queue else None
             if consuming:
-                consuming.add_done_callback(
-                    lambda _: stopping.set()
-                )  # one that failed ends the process, with its error
+                # Should it fail, the process ends with its error: it would look alive and store nothing.
+                consuming.add_done_callback(lambda _: stopping.set())
             await stopping.wait()
             for task in tasks:
                 task.cancel()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
 from sqlalchemy import delete, func, or_, select, update
@@ -143,6 +144,10 @@ class SqlStore:
         async with self._database.read() as connection:
             waiting = await connection.scalar(select(func.count()).select_from(outbox))
         return f"{waiting} exposure groups to relay" if waiting else "ok"
+
+    async def back_up(self, path: Path) -> None:
+        """Copy a SQLite database into a new file; other ones have their own tools."""
+        await self._database.back_up(path)
 
     async def close(self) -> None:
         """Finish the waiting groups, then close the connections."""

@@ -11,6 +11,7 @@ raised. After several failures in a row callers are turned away at once for two 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from circuitbreaker import CircuitBreaker
@@ -96,6 +97,16 @@ class Database:
             reraise=True,
         )
         return await attempts(work)
+
+    async def back_up(self, path: Path) -> None:
+        """Copy a SQLite database into a new file, as it is at one moment.
+
+        Raises:
+            ConfigurationError: it is not SQLite.
+        """
+        if self.dialect != "sqlite":
+            raise ConfigurationError(f"{self.setting}: {self.dialect} is backed up with its own tools")
+        await asyncio.to_thread(sqlitefile.copy, sqlitefile.path_of(self.url, self.setting), path)
 
     async def dispose(self) -> None:
         """Close every connection."""

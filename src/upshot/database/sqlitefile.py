@@ -1,6 +1,8 @@
 """SQLite: one connection that writes and checkpoints, others that read."""
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,13 @@ def engines(path: Path, *, synchronous: str = "FULL", **driver: Any) -> tuple[As
     _prepare(writer, (*_WRITER, f"PRAGMA synchronous={synchronous}"), begin="BEGIN IMMEDIATE")
     _prepare(readers, _READER, begin="BEGIN")
     return writer, readers
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a database as it is at one moment, beside whoever writes; a plain copy of its files would be torn."""
+    with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as known:
+        with closing(sqlite3.connect(target)) as copied:
+            known.backup(copied)
 
 
 def _prepare(engine: AsyncEngine, pragmas: Sequence[str], begin: str) -> None:

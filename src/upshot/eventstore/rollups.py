@@ -84,9 +84,15 @@ def moments(question: sql.Question, fetch: Fetch) -> list[Mapping[str, Any]]:
     if not plan.periods:
         return list(fetch(sql.moments(question)))
     if others:
-        counted = replace(question, plan=replace(plan, periods=tuple(plan.periods[index] for index in others)))
+        counted = replace(question, plan=_only(plan, tuple(plan.periods[index] for index in others)))
         rows += [{**row, "period": others[row["period"]]} for row in fetch(sql.moments(counted))]
     return rows
+
+
+def _only(plan: AggregationPlan, periods: tuple[Period, ...]) -> AggregationPlan:
+    """The plan for some of its periods, bounded by them: events outside need not be read."""
+    start = periods[0].start if plan.start is None else max(plan.start, periods[0].start)
+    return replace(plan, start=start, end=min(plan.end, periods[-1].end), periods=periods)
 
 
 def _kept(question: sql.Question, fetch: Fetch) -> dict[int, int]:
@@ -216,7 +222,7 @@ def _recounted(
 ) -> Recounted:
     metrics = tuple(Metric(kind, kind, ("it",)) for kind in (Kind.SUM, Kind.COUNT))
     periods = tuple(Period(start, start + grain) for start in starts)
-    plan = AggregationPlan(experiment, metrics, None, periods[-1].end, periods)
+    plan = AggregationPlan(experiment, metrics, starts[0], periods[-1].end, periods)
     found = fetch(sql.moments(sql.Question(plan, client_key, {"it": type_key}, forms)))
     cell = {"client_key": client_key, "experiment": experiment, "type_key": type_key, "grain": grain}
     return Recounted(**cell, starts=starts, rows=[cell | _cell(row, starts) for row in found])

@@ -48,7 +48,7 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     problems.install(app)
     openapi.install(app)
     _install_pages(app)
-    return Envelope(assignments.AssignmentLane(app, app.state), app, _PAGES)
+    return Envelope(assignments.AssignmentLane(app, app.state), app, _PAGES, settings.concurrent_requests)
 
 
 def _install_pages(app: FastAPI) -> None:

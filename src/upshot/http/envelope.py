@@ -14,11 +14,10 @@ from fastapi import FastAPI
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from upshot.http.problems import problem
+from upshot.http.problems import problem, retry_after
 from upshot.telemetry import REQUESTS, UNDER_WAY
 
-CONCURRENCY = 1_000
-
+_HEALTH = {"/livez", "/readyz", "/health", "/metrics"}  # who watches a busy server must not take it for a dead one
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # Swagger UI and ReDoc start from a script in the page, and ReDoc searches in a worker.
 _PAGE_POLICY = (
@@ -45,10 +44,11 @@ _PAGES = [
 class Envelope:
     """The outermost application."""
 
-    def __init__(self, app: ASGIApp, application: FastAPI, pages: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, application: FastAPI, pages: tuple[str, ...], most: int) -> None:
         self._app = app
         self.application = application
         self._pages = pages
+        self._most = most
         self._under_way = 0
         UNDER_WAY.set_function(lambda: self._under_way)
 
@@ -75,13 +75,13 @@ class Envelope:
                 ]  # fmt: skip
             await send(message)
 
-        if self._under_way >= CONCURRENCY:
+        if self._under_way >= self._most and scope["path"] not in _HEALTH:
             busy = problem(
                 503,
                 "overloaded",
                 "Try again later",
                 "Too many requests are under way.",
-                headers={"Retry-After": "1"},
+                headers={"Retry-After": retry_after(1)},
             )
             await busy(scope, receive, send_with_headers)
             return

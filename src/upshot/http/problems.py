@@ -52,11 +52,15 @@ def of_error(error: UpshotError) -> Response:
     """The problem of one of our own errors."""
     headers = {}
     if error.retry_after is not None:
-        # Clients that were turned away together should not come back together.
-        headers["Retry-After"] = str(max(1, round(error.retry_after * random.uniform(1, 2))))  # noqa: S311 - no secret
+        headers["Retry-After"] = retry_after(error.retry_after)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="upshot", error="invalid_token"'
     return problem(error.status, error.code, error.title, error.detail, error.faults, headers)
+
+
+def retry_after(seconds: float) -> str:
+    """So many seconds, or up to twice as many: clients that were turned away together should not come back together."""
+    return str(max(1, round(seconds * random.uniform(1, 2))))  # noqa: S311 - no secret
 
 
 def install(app: FastAPI) -> None:

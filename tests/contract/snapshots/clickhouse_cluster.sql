@@ -98,3 +98,68 @@ SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_p
 
 CREATE TABLE IF NOT EXISTS `upshot`.repeats ON CLUSTER `shards` AS `upshot`.repeats_local
 ENGINE = Distributed(`shards`, `upshot`, repeats_local, intHash64(type_key));
+
+CREATE TABLE IF NOT EXISTS `upshot`.marks_local ON CLUSTER `shards` (
+  mark Int64,
+  client_key Int64,
+  type_key Int64,
+  experiment Int64,
+  grain Int64,
+  starts Int64
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}', mark)
+PARTITION BY tuple()
+ORDER BY (type_key, client_key, experiment, grain, starts, mark)
+SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_merge = 1;
+
+CREATE TABLE IF NOT EXISTS `upshot`.marks ON CLUSTER `shards` AS `upshot`.marks_local
+ENGINE = Distributed(`shards`, `upshot`, marks_local, intHash64(starts));
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `upshot`.events_marks ON CLUSTER `shards`
+TO `upshot`.marks_local AS
+SELECT toInt64(if(starts + grain > toUnixTimestamp64Micro(now64(6)), cityHash64(client_key, type_key, experiment, grain, starts), rand64())) AS mark, *
+FROM (
+  SELECT DISTINCT toInt64(0) AS client_key, type_key, toInt64(0) AS experiment, arrayJoin([3600000000, 86400000000]) AS grain, occurred_at - occurred_at % grain AS starts
+  FROM `upshot`.events_local
+);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `upshot`.exposures_marks ON CLUSTER `shards`
+TO `upshot`.marks_local AS
+SELECT toInt64(if(starts + grain > toUnixTimestamp64Micro(now64(6)), cityHash64(client_key, type_key, experiment, grain, starts), rand64())) AS mark, *
+FROM (
+  SELECT DISTINCT client_key, toInt64(0) AS type_key, experiment, arrayJoin([3600000000, 86400000000]) AS grain, exposed_at - exposed_at % grain AS starts
+  FROM `upshot`.exposures_local
+);
+
+INSERT INTO `upshot`.marks (mark, client_key, type_key, experiment, grain, starts) SETTINGS distributed_foreground_insert = 1
+SELECT toInt64(if(starts + grain > toUnixTimestamp64Micro(now64(6)), cityHash64(client_key, type_key, experiment, grain, starts), rand64())) AS mark, *
+FROM (
+  SELECT DISTINCT client_key, toInt64(0) AS type_key, experiment, arrayJoin([3600000000, 86400000000]) AS grain, exposed_at - exposed_at % grain AS starts
+  FROM `upshot`.exposures
+);
+
+CREATE TABLE IF NOT EXISTS `upshot`.rollups_local ON CLUSTER `shards` (
+  client_key Int64,
+  experiment Int64,
+  type_key Int64,
+  grain Int64,
+  starts Int64,
+  variant Int16,
+  phase Int16,
+  users Int64,
+  events Int64,
+  late Int64,
+  total Float64,
+  mean Float64,
+  variance Float64,
+  count_mean Float64,
+  count_variance Float64,
+  version Int64
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}', version)
+PARTITION BY tuple()
+ORDER BY (client_key, experiment, type_key, grain, starts, variant, phase)
+SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_merge = 1;
+
+CREATE TABLE IF NOT EXISTS `upshot`.rollups ON CLUSTER `shards` AS `upshot`.rollups_local
+ENGINE = Distributed(`shards`, `upshot`, rollups_local, intHash64(type_key));

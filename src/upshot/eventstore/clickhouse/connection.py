@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from sqlalchemy import Select
+from sqlalchemy.util import await_only
 
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
 from upshot.eventstore.clickhouse.blocks import Block
-from upshot.eventstore.clickhouse.dialect import READ_SECONDS, READING
+from upshot.eventstore.clickhouse.dialect import READ_SECONDS, READING, compiled
+from upshot.eventstore.rollups import Fetch
 
 Rows = Sequence[Sequence[Any]]
 
@@ -17,8 +20,15 @@ EXPORTING = {"max_execution_time": 0, "max_block_size": EXPORT_BATCH}  # an expo
 INSERTING = {
     "async_insert": 0,  # appends were grouped here already; an insert is acknowledged when its part is written
     "max_partitions_per_insert_block": 0,  # imported events may lie in any month
+    "max_execution_time": 60,  # upkeep.py relies on it; whoever appends has given up long before
+    # A repeated block may be one whose first insert ended before its marks were made.
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
 }
-CLUSTERED = {"distributed_foreground_insert": 1, "insert_quorum": "auto"}  # acknowledged by a majority of every shard
+CLUSTERED = {  # acknowledged by a majority of every shard
+    "distributed_foreground_insert": 1,
+    "insert_quorum": "auto",
+    "insert_quorum_timeout": 60_000,
+}
 
 _TIMEOUT_EXCEEDED = 159
 _REFUSED = {81, 192, 193, 194, 497, 516}  # no such database; user or password wrong; access denied
@@ -46,6 +56,17 @@ class Connection(Protocol):
     async def close(self) -> None:
         """Let go of the engine."""
         ...
+
+
+def fetching(connection: Connection, settings: dict[str, Any] = READING) -> Fetch:
+    """How common code that knows of no event loop fetches rows; it runs in `greenlet_spawn`."""
+
+    async def fetch(query: Select[Any]) -> list[dict[str, Any]]:
+        names = query.selected_columns.keys()
+        rows = await connection.query(compiled(query), settings)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    return lambda query: await_only(fetch(query))
 
 
 @contextmanager

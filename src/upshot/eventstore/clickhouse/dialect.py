@@ -4,12 +4,13 @@ from typing import Any
 
 from clickhouse_connect.cc_sqlalchemy.dialect import ClickHouseDialect
 from clickhouse_connect.cc_sqlalchemy.sql.compiler import ChStatementCompiler
-from sqlalchemy import ColumnElement, Select, func, literal
+from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, select
 from sqlalchemy.sql.compiler import GenericTypeCompiler
 
-from upshot.eventstore import sql
+from upshot.eventstore import sql, tables
 
 READ_SECONDS = 30
+RECOUNT_SECONDS = 600
 
 # What every query needs for its answer to be right, and bounded.
 READING: dict[str, Any] = {
@@ -24,6 +25,9 @@ READING: dict[str, Any] = {
 
 # Without FINAL, which takes four times as long: who looks up wants any row of an identity, the first one if there are two.
 LOOKING_UP = READING | {"final": 0}
+
+# Types and users are spread differently over a cluster; a recount relates both, and has the time to send them around.
+RECOUNTING = READING | {"max_execution_time": RECOUNT_SECONDS, "distributed_product_mode": "global"}
 
 # As one literal that is cast: a list of many numbers in the statement itself takes three times as long to be read.
 IDENTITIES = """
@@ -44,6 +48,9 @@ class _Types(GenericTypeCompiler):
     def visit_FLOAT(self, type_: Any, **kw: Any) -> str:  # noqa: ARG002, N802 - SQLAlchemy's signature
         return "Float64"  # FLOAT alone would be one of 32 bits
 
+    def visit_DOUBLE(self, type_: Any, **kw: Any) -> str:  # noqa: ARG002, N802 - SQLAlchemy's signature
+        return "Float64"
+
 
 class _Statements(ChStatementCompiler):
     def visit_var_pop_func(self, function: Any, **options: Any) -> str:
@@ -60,7 +67,17 @@ _DIALECT = _Dialect()
 
 
 class ClickHouseForms(sql.Forms):
-    """How ClickHouse writes what engines write differently."""
+    """How ClickHouse writes what engines write differently, for the questions of one client.
+
+    The mark of a type does not name its client, because a view cannot know it. The type implies it: who asks is the owner of
+    the types that are asked for.
+    """
+
+    def __init__(self, client_key: int = 0) -> None:
+        columns = tables.marks.c
+        client = case((columns.type_key == 0, columns.client_key), else_=literal(client_key, BigInteger))
+        others = (columns.type_key, columns.experiment, columns.grain, columns.starts)
+        self.marks = select(client.label("client_key"), *others).subquery("marks")
 
     def attribute(self, context: ColumnElement[Any], name: str) -> ColumnElement[Any]:
         """By name: JSONExtract knows no paths, and writes what is not a text as JSON."""

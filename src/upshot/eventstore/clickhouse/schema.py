@@ -8,6 +8,8 @@ The types of keys are wider than in tables.py, because keys are hashes here: pro
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from upshot.eventstore.rollups import GRAINS
+
 DEDUPLICATED_BLOCKS = 1_000  # how many inserts a table remembers by their tokens
 
 # The version of a row: ClickHouse keeps the highest of several, so the clock is negated and the first one counts.
@@ -137,14 +139,102 @@ REPEATS = ClickHouseTable(
     engine="SummingMergeTree",
 )
 
-TABLES = (CLIENTS, EVENT_TYPES, EVENTS, EXPOSURES, IDENTITIES, REPEATS)
+# Each row stands for a touched period (rollups.py) until it is removed; those of one number are one.
+MARKS = ClickHouseTable(
+    "marks",
+    {
+        "mark": "Int64",
+        "client_key": "Int64",
+        "type_key": "Int64",
+        "experiment": "Int64",
+        "grain": "Int64",
+        "starts": "Int64",
+    },
+    order="type_key, client_key, experiment, grain, starts, mark",
+    sharding="intHash64(starts)",
+    version="mark",
+)
+
+ROLLUPS = ClickHouseTable(
+    "rollups",
+    {
+        "client_key": "Int64",
+        "experiment": "Int64",
+        "type_key": "Int64",
+        "grain": "Int64",
+        "starts": "Int64",
+        "variant": "Int16",
+        "phase": "Int16",
+        "users": "Int64",
+        "events": "Int64",
+        "late": "Int64",
+        "total": "Float64",
+        "mean": "Float64",
+        "variance": "Float64",
+        "count_mean": "Float64",
+        "count_variance": "Float64",
+        "version": "Int64",
+    },
+    order="client_key, experiment, type_key, grain, starts, variant, phase",
+    sharding="intHash64(type_key)",
+    version="version",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkingView:
+    """Leaves the marks of every block that is inserted into a table."""
+
+    source: ClickHouseTable
+    key: str
+    moment: str
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return f"{self.source.name}_marks"
+
+    def marks(self, source: str) -> str:
+        """The query for the marks of some rows: each period once."""
+        return f"""SELECT toInt64(if({_OPEN}, cityHash64(client_key, type_key, experiment, grain, starts), rand64())) AS mark, *
+FROM (
+  SELECT DISTINCT {self.key}, arrayJoin({list(GRAINS)}) AS grain, {self.moment} - {self.moment} % grain AS starts
+  FROM {source}
+)"""  # noqa: S608 - our own names
+
+    def statement(self, database: str, cluster: str | None) -> str:
+        """The statement that makes it: beside the table that holds the rows, whoever inserts them there."""
+        suffix, everywhere = ("_local", f" ON CLUSTER `{cluster}`") if cluster else ("", "")
+        head = f"CREATE MATERIALIZED VIEW IF NOT EXISTS `{database}`.{self.name}{everywhere}"
+        query = self.marks(f"`{database}`.{self.source.name}{suffix}")
+        return f"{head}\nTO `{database}`.{MARKS.name}{suffix} AS\n{query}"
+
+
+# A period that is not over needs one mark, however many blocks touch it: those of one number become one.
+_OPEN = "starts + grain > toUnixTimestamp64Micro(now64(6))"
+
+MARK_EVENTS = MarkingView(EVENTS, "toInt64(0) AS client_key, type_key, toInt64(0) AS experiment", "occurred_at")
+MARK_EXPOSURES = MarkingView(EXPOSURES, "client_key, toInt64(0) AS type_key, experiment", "exposed_at")
+
+VIEWS = (MARK_EVENTS, MARK_EXPOSURES)
+TABLES = (CLIENTS, EVENT_TYPES, EVENTS, EXPOSURES, IDENTITIES, REPEATS, MARKS)
+NAMES = tuple(made.name for made in (*TABLES, *VIEWS, ROLLUPS))
 
 
 def ddl(database: str, cluster: str | None = None) -> list[str]:
-    """The statements that make the tables: in a database of one server, or on all servers of a cluster."""
-    if cluster is None:
-        return [table.alone(database) for table in TABLES]
+    """The statements that make the tables: in a database of one server, or on all servers of a cluster.
+
+    Rollups come last: a database from before there were any is marked by then, from the first exposure on.
+    """
+
+    def made(table: ClickHouseTable) -> list[str]:
+        return table.sharded(database, cluster) if cluster else [table.alone(database)]
+
     return [
-        f"CREATE DATABASE IF NOT EXISTS `{database}` ON CLUSTER `{cluster}`",
-        *(statement for table in TABLES for statement in table.sharded(database, cluster)),
+        *([f"CREATE DATABASE IF NOT EXISTS `{database}` ON CLUSTER `{cluster}`"] if cluster else []),
+        *(statement for table in TABLES for statement in made(table)),
+        *(view.statement(database, cluster) for view in VIEWS),
+        f"INSERT INTO `{database}`.{MARKS.name} ({', '.join(MARKS.columns)}) SETTINGS distributed_foreground_insert = 1\n"
+        + MARK_EXPOSURES.marks(f"`{database}`.{EXPOSURES.name}"),
+        *made(ROLLUPS),
     ]

@@ -2,21 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Select
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import Unavailable
 from upshot.events import Event, Exposure
-from upshot.eventstore import EventTypeSummary, Verdict, aggregates, rollups, sql
+from upshot.eventstore import EventTypeSummary, Verdict, aggregates, sql
 from upshot.eventstore.clickhouse import dialect, schema
 from upshot.eventstore.clickhouse.appending import Append, Group
-from upshot.eventstore.clickhouse.connection import Connection
+from upshot.eventstore.clickhouse.connection import Connection, fetching
 from upshot.eventstore.clickhouse.dictionary import Dictionary, client_key
 from upshot.eventstore.clickhouse.once import Once
+from upshot.eventstore.clickhouse.upkeep import Upkeep
 from upshot.eventstore.keys import Keys, identities, integers
 from upshot.groupcommit import GroupCommit
 
@@ -33,6 +34,7 @@ class ClickHouseStore:
         self._connection = connection
         self._database, self._cluster = database, cluster
         self._dictionary = Dictionary(connection)
+        self._upkeep = Upkeep(connection, database, cluster)
         self._keys: dict[str, Keys] = {}
         self.prepare = Once(self._make_tables)
         self._group: GroupCommit[Append, list[Verdict]] = GroupCommit(
@@ -41,10 +43,10 @@ class ClickHouseStore:
 
     async def _make_tables(self) -> None:
         """Make the tables that are missing; who may not make tables has them made beforehand (`ddl`)."""
-        names = ", ".join(f"'{table.name}'" for table in schema.TABLES)
+        names = ", ".join(f"'{name}'" for name in schema.NAMES)
         query = f"SELECT count() FROM system.tables WHERE database = currentDatabase() AND name IN ({names})"  # noqa: S608 - our own
         [[there]] = await self._connection.query(query)
-        if there < len(schema.TABLES):
+        if there < len(schema.NAMES):
             for statement in schema.ddl(self._database, self._cluster):
                 await self._connection.command(statement)
 
@@ -89,12 +91,22 @@ class ClickHouseStore:
         found = np.array(await self._connection.query(statement, dialect.LOOKING_UP), np.int64).reshape(-1, 3)
         return dict(zip(identities(found[:, 0], found[:, 1]), found[:, 2].tolist(), strict=True))
 
+    async def refresh(self) -> int:
+        """Roll up what is over; several processes may do so at once."""
+        await self.prepare()
+        return await self._upkeep.refresh()
+
+    async def maintain(self, now: datetime, keep_from: datetime | None) -> list[str]:  # noqa: ARG002 - nothing is made ahead
+        """Drop the months that are older than the operator keeps them."""
+        await self.prepare()
+        return [] if keep_from is None else await self._upkeep.drop_before(keep_from)
+
     # Reading
 
     async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:
         """What the plan asks for."""
         question = await self._question(client, plan)
-        return await greenlet_spawn(aggregates.read_aggregates, question, lambda query: await_only(self._fetch(query)))
+        return await greenlet_spawn(aggregates.read_aggregates, question, fetching(self._connection))
 
     async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
         """For each context attribute of the exposed users, its `most` commonest values."""
@@ -137,17 +149,13 @@ class ClickHouseStore:
         await self._group.drain()
         await self._connection.close()
 
-    async def _fetch(self, query: Select[Any]) -> rollups.Rows:
-        names = query.selected_columns.keys()
-        rows = await self._connection.query(dialect.compiled(query))
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
     async def _question(self, client: str, plan: AggregationPlan) -> sql.Question:
         await self.prepare()
         wanted = plan.event_types
         types = await self._dictionary.types_of(client)
         known = {name: key for name, key in types.items() if wanted is None or name in wanted}
-        return sql.Question(plan, client_key(client), known, dialect.ClickHouseForms())
+        key = client_key(client)
+        return sql.Question(plan, key, known, dialect.ClickHouseForms(key))
 
     def _keys_of(self, client: str) -> Keys:
         if client not in self._keys:

@@ -1,5 +1,6 @@
 """How DuckDB is spoken to: PostgreSQL's SQL with few exceptions, and numbered parameters."""
 
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,6 +23,22 @@ SEGMENT_VALUES = """
     SELECT name, value FROM counted WHERE value IS NOT NULL
     QUALIFY row_number() OVER (PARTITION BY name ORDER BY users DESC, value) <= $3
     ORDER BY name, users DESC, value"""
+
+
+def connect(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open a file."""
+    return duckdb.connect(path, config={"autoinstall_known_extensions": False, "preserve_insertion_order": False})
+
+
+def copy(cursor: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Copy the whole database of a cursor into a new file, in one transaction."""
+    [[name]] = cursor.execute("SELECT current_database()").fetchall()
+    quoted, target = name.replace('"', '""'), str(path).replace("'", "''")
+    cursor.execute(f"ATTACH '{target}' AS copied")
+    try:
+        cursor.execute(f'COPY FROM DATABASE "{quoted}" TO copied')
+    finally:
+        cursor.execute("DETACH copied")
 
 
 def quiet(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:

@@ -9,12 +9,13 @@ start it catches up from there. So it may be behind after a crash, never ahead, 
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, DbClosedError, DBCompressionType, Options, Rdict, WriteBatch
 
 from upshot.eventstore.keys import identities
 
@@ -33,11 +34,12 @@ class Identities:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._index = _open(folder)
+        self._failed = False  # the last attempt to write to it
 
     @property
     def complete(self) -> int:
-        """The sequence number up to which every stored row is in the index; -1 when there is none."""
-        value = self._index.get(_COMPLETE)
+        """The sequence number up to which every stored row is in the index; -1 when there is none, or that cannot be said."""
+        value = None if self._failed else self._index.get(_COMPLETE)
         return int.from_bytes(value, "big", signed=True) if value is not None else -1
 
     def fingerprints(self, keys: Sequence[bytes]) -> list[int | None]:
@@ -47,6 +49,7 @@ class Identities:
 
     def add(self, entries: Iterator[tuple[bytes, int]], complete: int) -> None:
         """Add identities with their fingerprints; the index is complete up to that sequence number afterwards."""
+        self._failed = True
         batch = WriteBatch(raw_mode=True)
         for key, fingerprint in entries:
             batch.put(key, fingerprint.to_bytes(4, "big"))
@@ -55,16 +58,22 @@ class Identities:
                 batch = WriteBatch(raw_mode=True)
         batch.put(_COMPLETE, complete.to_bytes(8, "big", signed=True))
         self._index.write(batch)
+        self._failed = False
 
     def follow(self, entries: Iterator[tuple[bytes, int]], complete: int) -> None:
         """Add what was just committed. Where that fails the index stays behind, as after a crash, until it catches up."""
         try:
             self.add(entries, complete)
-        except Exception:
-            log.exception("the index of identities is behind the tables")
+        except Exception as error:  # noqa: BLE001 - the index raises nothing more telling
+            log.warning("the index of identities is behind the tables: %s", error)
 
     def catch_up(self, connection: duckdb.DuckDBPyConnection, last: int) -> None:
         """Bring the index up to the tables, whose highest sequence number is `last`, after a crash or when it was lost."""
+        if self._failed:  # opened again it goes on at once where there is room; by itself it looks every five seconds
+            with suppress(DbClosedError):
+                self._index.close()
+            self._index = _open(self._folder)
+            self._failed = False
         if not self._made_from(connection):
             self.clear()
         known = self.complete

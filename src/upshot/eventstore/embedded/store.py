@@ -27,6 +27,7 @@ GROUP_ROWS = 20_000
 WAITING_ROWS = 100_000
 READ_SECONDS = 30.0
 REFRESH_SECONDS = 600.0
+BACKUP_SECONDS = 3_600.0
 EXPORT_BATCH = 10_000
 
 
@@ -36,8 +37,7 @@ Answer = TypeVar("Answer")
 class EmbeddedStore:
     """Events and exposures in one DuckDB file with an index of identities beside it."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, writer: Writer, identities: Identities) -> None:
-        self._connection = connection
+    def __init__(self, writer: Writer, identities: Identities) -> None:
         self._written = writer
         self._identities = identities
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="upshot-events-write")
@@ -115,13 +115,17 @@ class EmbeddedStore:
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
         statement, parameters = duck.compiled(sql.rows(self._question(client, plan)))
-        loop, cursor = asyncio.get_running_loop(), duck.quiet(self._connection.cursor())
+        loop, cursor = asyncio.get_running_loop(), duck.quiet(self._written.connection.cursor())
         try:
             await loop.run_in_executor(self._readers, cursor.execute, statement, parameters)
             while batch := await loop.run_in_executor(self._readers, cursor.fetchmany, EXPORT_BATCH):
                 yield batch
         finally:
             cursor.close()
+
+    async def back_up(self, path: Path) -> None:
+        """Copy everything into a new file, as it is at one moment; appends go on meanwhile. The index can be made from it."""
+        await self._read(lambda cursor: duck.copy(cursor, path), BACKUP_SECONDS)
 
     async def ping(self) -> str:
         """Reads one row; raises when the store does not answer."""
@@ -131,14 +135,18 @@ class EmbeddedStore:
     async def close(self) -> None:
         """Finish the waiting groups, then close the file."""
         await self._group.drain()
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._connection.close)
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._written.connection.close)
         self._identities.close()
         self._writer.shutdown()
         self._readers.shutdown()
 
     async def _read(self, work: Callable[[duckdb.DuckDBPyConnection], Answer], seconds: float = READ_SECONDS) -> Answer:
         """Run `work` on a cursor of its own in a reading thread; interrupted when it takes too long or nobody waits."""
-        cursor = duck.quiet(self._connection.cursor())
+        try:
+            cursor = duck.quiet(self._written.connection.cursor())
+        except duckdb.Error as error:
+            await self._write(self._written.failed)
+            raise Unavailable("The event store cannot answer now.", retry_after=1) from error
         started = threading.Event()
 
         def run() -> Answer:
@@ -172,9 +180,7 @@ async def open_store(url: str) -> EmbeddedStore:
 def _open(path: Path) -> EmbeddedStore:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(
-            path, config={"autoinstall_known_extensions": False, "preserve_insertion_order": False}
-        )
+        connection = duck.connect(path)
     except (OSError, duckdb.Error) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigurationError(f"EVENTS_URL: the event store at {path} cannot be opened: {reason}") from error
@@ -184,7 +190,7 @@ def _open(path: Path) -> EmbeddedStore:
         connection.execute(statement.replace("context TEXT", "context JSON"))
     index = Identities(path.with_suffix(".identities"))
     index.catch_up(connection, last_sequence(connection))
-    writer = Writer(connection, index)
+    writer = Writer(path, connection, index)
     if tables.marks.name not in known:
         writer.mark_everything()
-    return EmbeddedStore(connection, writer, index)
+    return EmbeddedStore(writer, index)

@@ -6,6 +6,7 @@ Exact deduplication asks `Identities` before the insert; the table itself has no
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -35,19 +36,22 @@ class Append:
 
 
 class Writer:
-    """The writing side of one file. Every method is one transaction and belongs on the writing thread."""
+    """The writing side of one file, and its connection. Every method is one transaction and belongs on the writing thread."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, identities: Identities) -> None:
-        self._connection = connection
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, identities: Identities) -> None:
+        self._path = path
+        self.connection = connection
         self._identities = identities
+        self._sound = True  # what is known here is what the file holds
         self._keys: dict[str, Keys] = {}
         self._marker = Marker()
         self._load()
 
     def append(self, group: Sequence[Append]) -> list[list[Verdict]]:
         """Make a group durable: look up, insert what is new, commit, then tell the index."""
+        self.recover()
         if self._identities.complete < self._next - 1:
-            self._identities.catch_up(self._connection, self._next - 1)
+            self._catch_up()
         events = [(item.client, event) for item in group for event in item.events]
         exposures = [exposure for item in group for exposure in item.exposures]
         event_ids = [self._keys_of(client).event(event.event_id) for client, event in events]
@@ -74,7 +78,7 @@ class Writer:
         with self._transaction():
             for part in recounted:
                 bounds = [part.client_key, part.experiment, part.type_key, part.grain, list(part.starts)]
-                self._connection.execute(
+                self.connection.execute(
                     "DELETE FROM rollups WHERE client_key = $1 AND experiment = $2 AND type_key = $3 AND grain = $4"
                     " AND list_contains($5::BIGINT[], starts)",
                     bounds,
@@ -82,20 +86,24 @@ class Writer:
                 if part.rows:
                     listed = {column.name: [row[column.name] for row in part.rows] for column in tables.rollups.columns}
                     self._insert(tables.rollups, {name: np.array(column) for name, column in listed.items()})
-            self._connection.execute("DELETE FROM marks WHERE list_contains($1::BIGINT[], mark)", [list(taken)])
+            self.connection.execute("DELETE FROM marks WHERE list_contains($1::BIGINT[], mark)", [list(taken)])
 
     def drop_before(self, moment: int) -> int:
-        """Drop the events from before a moment (µs), and the marks that would count them again; how many events."""
+        """Drop the events from before the day of a moment (µs), and the marks that they left; how many events.
+
+        Marks of exposures stay: they speak of later periods, too.
+        """
+        day = moment - moment % rollups.DAY
         with self._transaction():
-            [[dropped]] = self._connection.execute("DELETE FROM events WHERE occurred_at < $1", [moment]).fetchall()
-            self._connection.execute("DELETE FROM marks WHERE starts < $1", [moment])
+            [[dropped]] = self.connection.execute("DELETE FROM events WHERE occurred_at < $1", [day]).fetchall()
+            self.connection.execute("DELETE FROM marks WHERE starts < $1 AND experiment = 0", [day])
         return int(dropped)
 
     def mark_everything(self) -> None:
         """Mark every period that has events: of a file from before there were rollups."""
         with self._transaction():
             for grain in rollups.GRAINS:
-                self._connection.execute(
+                self.connection.execute(
                     "INSERT INTO marks SELECT row_number() OVER () + (SELECT coalesce(max(mark), 0) FROM marks),"
                     " client_key, type_key, 0, $1, starts FROM (SELECT DISTINCT client_key, type_key,"
                     " occurred_at - occurred_at % $1 AS starts FROM events JOIN event_types USING (type_key))",
@@ -103,10 +111,43 @@ class Writer:
                 )
         self._load()
 
+    def recover(self) -> None:
+        """Read again what the file holds, after a failure.
+
+        DuckDB goes on after few of them: a disk that is full at a checkpoint ends the use of the file until it is opened again.
+
+        Raises:
+            Unavailable: it cannot be opened yet, or somebody still reads from the one that failed.
+        """
+        if self._sound:
+            return
+        try:
+            try:
+                self._load()
+            except duckdb.Error:
+                self.connection.close()
+                self.connection = duck.connect(self._path)
+                self._load()
+        except duckdb.Error as error:
+            raise Unavailable("The event store cannot be opened again yet.", retry_after=1) from error
+        self._sound = True
+
+    def failed(self) -> None:
+        """Somebody found that the file cannot be used: open it again if that is so."""
+        self._sound = False
+        self.recover()
+
     @property
     def dictionary(self) -> Dictionary:
         """The keys of the file's clients and event types."""
         return self._dictionary
+
+    def _catch_up(self) -> None:
+        """Without a complete index nothing is stored: it might be stored twice."""
+        try:
+            self._identities.catch_up(self.connection, self._next - 1)
+        except Exception as error:  # the index raises nothing more telling
+            raise Unavailable("The event store cannot write now.", retry_after=1) from error
 
     def _judge(self, keys: Sequence[bytes], stamps: Sequence[int]) -> list[Verdict]:
         """Which are new, which were seen in the store or earlier in the same group."""
@@ -129,7 +170,7 @@ class Writer:
                 counts[0] += 1
                 counts[1] += verdict is Verdict.CONFLICT
         for key, counts in repeated.items():
-            self._connection.execute("INSERT INTO repeats VALUES ($1, $2, $3)", [key, *counts])
+            self.connection.execute("INSERT INTO repeats VALUES ($1, $2, $3)", [key, *counts])
 
     def _mark(self, owned: Sequence[tuple[str, Event]], exposures: Sequence[Exposure]) -> list[Mark]:
         keys = self._dictionary
@@ -156,23 +197,24 @@ class Writer:
             self._insert(tables.exposures, {"seq": self._take(len(exposures))} | found)
 
     def _insert(self, table: Table, values: columns.Columns) -> None:
-        self._connection.register("fresh", values)
+        self.connection.register("fresh", values)
         names = ", ".join(values)
         try:
-            self._connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM fresh")  # noqa: S608 - our own names
+            self.connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM fresh")  # noqa: S608 - our own names
         finally:
-            self._connection.unregister("fresh")
+            self.connection.unregister("fresh")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        self.recover()
         try:
-            self._connection.execute("BEGIN")
+            self.connection.execute("BEGIN")
             yield
-            self._connection.execute("COMMIT")
+            self.connection.execute("COMMIT")
         except Exception as error:
             with suppress(duckdb.Error):  # the failure itself may have rolled it back
-                self._connection.execute("ROLLBACK")
-            self._load()
+                self.connection.execute("ROLLBACK")
+            self.failed()
             if isinstance(error, duckdb.Error):
                 raise Unavailable("The event store cannot write now.", retry_after=1) from error
             raise
@@ -188,9 +230,9 @@ class Writer:
 
     def _load(self) -> None:
         """What the tables say: the keys, and the next numbers."""
-        self._dictionary = Dictionary(self._connection)
-        self._next: int = last_sequence(self._connection) + 1
-        [[highest]] = self._connection.execute("SELECT coalesce(max(mark), 0) FROM marks").fetchall()
+        self._dictionary = Dictionary(self.connection)
+        self._next: int = last_sequence(self.connection) + 1
+        [[highest]] = self.connection.execute("SELECT coalesce(max(mark), 0) FROM marks").fetchall()
         self._next_mark = int(highest) + 1
 
 

@@ -6,7 +6,7 @@ What comes for a month without a partition waits in the default one until the mo
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, MetaData, delete, text
+from sqlalchemy import Connection, MetaData, text
 
 from upshot.events import micros
 from upshot.eventstore.relational import tables
@@ -78,15 +78,14 @@ def make_ahead(connection: Connection, now: datetime) -> list[str]:
 
 
 def drop_before(connection: Connection, moment: int) -> list[str]:
-    """Drop the months that ended before a moment (µs), and what the default partition holds of them. Returns what went."""
+    """Drop the partitions or chunks that ended before the beginning of a month (µs). Returns what went."""
     if _has_timescale(connection):
         dropped = connection.execute(text("SELECT drop_chunks('events', older_than => :moment)"), {"moment": moment})
         return [str(row[0]) for row in dropped]
-    last = Month.of(moment)
-    old = [name for name in _partitions(connection) if name < last.table]
+    first = Month.of(moment)
+    old = [name for name in _partitions(connection) if name < first.table]
     for name in old:
         connection.execute(text(f"DROP TABLE {name}"))
-    connection.execute(delete(tables.events).where(tables.events.c.occurred_at < last.start))
     return old
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.engine import URL
 from upshot.database.schema import changing
 from upshot.errors import ConfigurationError
 from upshot.eventstore.relational import partitions, tables
+from upshot.eventstore.rollups import DAY
 
 VERSION = 1
 
@@ -38,19 +39,23 @@ def make(url: URL) -> None:
 
 
 def maintain(url: URL, now: datetime, keep_from: int | None) -> list[str]:
-    """Make partitions ahead where there are partitions; drop events from before a moment (µs), and the marks of that time."""
+    """Make partitions ahead where there are partitions; drop events from before a moment (µs), and the marks that they left.
+
+    Months go whole where they are partitions, days elsewhere. Marks of exposures stay: they speak of later periods, too.
+    """
     done = []
     with changing(url, "EVENTS_URL") as connection:
         partitioned = connection.dialect.name == "postgresql"
         if partitioned:
             done += [f"{name} made" for name in partitions.make_ahead(connection, now)]
-        if keep_from is not None and partitioned:
-            done += [f"{name} dropped" for name in partitions.drop_before(connection, keep_from)]
-        elif keep_from is not None:
-            gone = connection.execute(delete(tables.events).where(tables.events.c.occurred_at < keep_from)).rowcount
-            done += [f"{gone} events dropped"] if gone else []
         if keep_from is not None:
-            connection.execute(delete(tables.marks).where(tables.marks.c.starts < keep_from))
+            bound = partitions.Month.of(keep_from).start if partitioned else keep_from - keep_from % DAY
+            if partitioned:
+                done += [f"{name} dropped" for name in partitions.drop_before(connection, bound)]
+            gone = connection.execute(delete(tables.events).where(tables.events.c.occurred_at < bound)).rowcount
+            done += [f"{gone} events dropped"] if gone else []
+            left = tables.marks.c.starts < bound, tables.marks.c.experiment == 0
+            connection.execute(delete(tables.marks).where(*left))
     return done
 
 

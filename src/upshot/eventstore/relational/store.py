@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select, func, insert, select, text
@@ -211,6 +212,10 @@ class RelationalStore:
         async with self._database.read() as connection:
             await connection.execute(select(tables.schema.c.version))
         return "ok"
+
+    async def back_up(self, path: Path) -> None:
+        """Copy a SQLite database into a new file; other ones have their own tools."""
+        await self._database.back_up(path)
 
     async def close(self) -> None:
         """Finish the waiting groups, then close the connections."""
