@@ -95,6 +95,7 @@ async def test_rollups_are_used_and_marks_are_needed(store: EventStore, monkeypa
     assert await wrong(store, world) != []
 
 
+@pytest.mark.slow
 async def test_refreshes_at_once_and_during_appends_are_safe(fresh: Fresh) -> None:
     """Two stores of one database refresh while a third appends, where several may open it; the last answer is right."""
     url = fresh()

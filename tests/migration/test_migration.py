@@ -155,6 +155,7 @@ async def test_the_others_wait_until_it_is_committed(url: str) -> None:
     assert sum("CREATE TABLE" in statement and "leases" in statement for statement in statements) == 1
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_migrates(url: str, target: Schema) -> None:
     """The others wait and find it done."""
     processes = [starting(url) for _ in range(4)]
@@ -237,6 +238,7 @@ async def broken_off_everywhere(name: str, fresh: Fresh, target: Schema) -> list
     raise AssertionError
 
 
+@pytest.mark.slow
 async def test_a_migration_that_is_broken_off_anywhere_is_completed(name: str, fresh: Fresh, target: Schema) -> None:
     """After whichever statement; where the database has transactions for it, it is as if nothing had begun."""
     assert await broken_off_everywhere(name, fresh, target) == []
@@ -249,6 +251,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 async def test_a_step_that_cannot_be_run_again_is_noticed(
     name: str, fresh: Fresh, target: Schema, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

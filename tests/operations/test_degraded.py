@@ -121,6 +121,7 @@ def dead_end(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"redis://127.0.0.1:{listening.getsockname()[1]}"
 
 
+@pytest.mark.slow
 async def test_without_its_broker_a_server_says_so_in_time(tmp_path: Path, dead_end: str) -> None:
     """503 with Retry-After within six seconds; everything else works, and readiness names the queue."""
     async with application(tmp_path, queue_url=dead_end) as api:

@@ -10,24 +10,22 @@ from sqlalchemy.util import greenlet_spawn
 
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import Unavailable
-from upshot.events import Event, Exposure
 from upshot.eventstore import EventTypeSummary, Verdict, aggregates, sql
+from upshot.eventstore.appends import Append, Appends, Group
 from upshot.eventstore.clickhouse import dialect, schema
-from upshot.eventstore.clickhouse.appending import Append, Group
+from upshot.eventstore.clickhouse.appending import blocks_of
 from upshot.eventstore.clickhouse.connection import Connection, fetching
 from upshot.eventstore.clickhouse.dictionary import Dictionary, client_key
 from upshot.eventstore.clickhouse.once import Once
 from upshot.eventstore.clickhouse.upkeep import Upkeep
 from upshot.eventstore.keys import Keys, identities, integers
-from upshot.groupcommit import GroupCommit
 
 GROUP_ROWS = 20_000
-WAITING_ROWS = 100_000
 APPEND_SECONDS = 5
 PING_SECONDS = 5
 
 
-class ClickHouseStore:
+class ClickHouseStore(Appends):
     """Events and exposures in one database of ClickHouse."""
 
     def __init__(self, connection: Connection, database: str, cluster: str | None = None) -> None:
@@ -37,9 +35,7 @@ class ClickHouseStore:
         self._upkeep = Upkeep(connection, database, cluster)
         self._keys: dict[str, Keys] = {}
         self.prepare = Once(self._make_tables)
-        self._group: GroupCommit[Append, list[Verdict]] = GroupCommit(
-            self._commit, group_weight=GROUP_ROWS, waiting_weight=WAITING_ROWS, weigh=len
-        )
+        super().__init__(self._commit, GROUP_ROWS)
 
     async def _make_tables(self) -> None:
         """Make the tables that are missing; who may not make tables has them made beforehand (`ddl`)."""
@@ -51,22 +47,6 @@ class ClickHouseStore:
                 await self._connection.command(statement)
 
     # Writing
-
-    async def append(self, client: str, events: Sequence[Event]) -> list[Verdict]:
-        """Store the events that are new, in one insert with whoever else waits.
-
-        Raises:
-            Unavailable: too much is waiting, or the server did not acknowledge in time. Then the events may or may not be
-                stored; sent again they count once.
-        """
-        return await self._group.submit(Append(client, events=events)) if events else []
-
-    async def expose(self, exposures: Sequence[Exposure]) -> int:
-        """Store the exposures that are new."""
-        if not exposures:
-            return 0
-        verdicts = await self._group.submit(Append("", exposures=exposures))
-        return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
 
     async def _commit(self, appends: Sequence[Append]) -> Sequence[list[Verdict]]:
         try:
@@ -81,7 +61,7 @@ class ClickHouseStore:
         group = await asyncio.to_thread(Group, appends, self._keys_of)
         verdicts = await asyncio.to_thread(group.judge, await self._fingerprints(group.ids))
         await self._dictionary.register(group.clients, group.types)
-        for block in await asyncio.to_thread(group.blocks, verdicts):
+        for block in await asyncio.to_thread(blocks_of, group, verdicts, self._keys_of):
             await self._connection.insert(block)
         return group.answers(verdicts)
 

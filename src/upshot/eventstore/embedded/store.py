@@ -14,17 +14,16 @@ from sqlalchemy.schema import CreateTable
 
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
-from upshot.events import Event, Exposure, micros
+from upshot.events import micros
 from upshot.eventstore import EventTypeSummary, Verdict, rollups, sql, tables
 from upshot.eventstore.aggregates import read_aggregates
+from upshot.eventstore.appends import Append, Appends
 from upshot.eventstore.embedded import duck
 from upshot.eventstore.embedded.dictionary import last_sequence
 from upshot.eventstore.embedded.identities import Identities
-from upshot.eventstore.embedded.writing import Append, Writer, outstanding
-from upshot.groupcommit import GroupCommit
+from upshot.eventstore.embedded.writing import Writer, outstanding
 
 GROUP_ROWS = 20_000
-WAITING_ROWS = 100_000
 READ_SECONDS = 30.0
 REFRESH_SECONDS = 600.0
 BACKUP_SECONDS = 3_600.0
@@ -34,7 +33,7 @@ EXPORT_BATCH = 10_000
 Answer = TypeVar("Answer")
 
 
-class EmbeddedStore:
+class EmbeddedStore(Appends):
     """Events and exposures in one DuckDB file with an index of identities beside it."""
 
     def __init__(self, writer: Writer, identities: Identities) -> None:
@@ -43,22 +42,9 @@ class EmbeddedStore:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="upshot-events-write")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="upshot-events-read")
         self._refreshing = asyncio.Lock()
-        self._group: GroupCommit[Append, list[Verdict]] = GroupCommit(
-            self._commit, group_weight=GROUP_ROWS, waiting_weight=WAITING_ROWS, weigh=len
-        )
+        super().__init__(self._commit, GROUP_ROWS)
 
     # Writing
-
-    async def append(self, client: str, events: Sequence[Event]) -> list[Verdict]:
-        """Store the events that are new, in one commit with whoever else waits."""
-        return await self._group.submit(Append(client, events=events)) if events else []
-
-    async def expose(self, exposures: Sequence[Exposure]) -> int:
-        """Store the exposures that are new."""
-        if not exposures:
-            return 0
-        verdicts = await self._group.submit(Append("", exposures=exposures))
-        return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
 
     async def _commit(self, group: Sequence[Append]) -> Sequence[list[Verdict]]:
         return await self._write(self._written.append, group)

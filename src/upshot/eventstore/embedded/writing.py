@@ -5,7 +5,6 @@ Exact deduplication asks `Identities` before the insert; the table itself has no
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,12 @@ from sqlalchemy import Table, select
 from upshot.errors import Unavailable
 from upshot.events import Event, Exposure
 from upshot.eventstore import Verdict, columns, rollups, tables
+from upshot.eventstore.appends import Append, Group, new
 from upshot.eventstore.embedded import duck
 from upshot.eventstore.embedded.dictionary import Dictionary, last_sequence
 from upshot.eventstore.embedded.identities import Identities
 from upshot.eventstore.keys import Keys
 from upshot.eventstore.rollups import Mark, Marker
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """One caller's events, or exposures."""
-
-    client: str
-    events: Sequence[Event] = ()
-    exposures: Sequence[Exposure] = ()
-
-    def __len__(self) -> int:
-        return len(self.events) + len(self.exposures)
 
 
 class Writer:
@@ -47,31 +35,28 @@ class Writer:
         self._marker = Marker()
         self._load()
 
-    def append(self, group: Sequence[Append]) -> list[list[Verdict]]:
+    def append(self, appends: Sequence[Append]) -> list[list[Verdict]]:
         """Make a group durable: look up, insert what is new, commit, then tell the index."""
         self.recover()
         if self._identities.complete < self._next - 1:
             self._catch_up()
-        events = [(item.client, event) for item in group for event in item.events]
-        exposures = [exposure for item in group for exposure in item.exposures]
-        event_ids = [self._keys_of(client).event(event.event_id) for client, event in events]
-        exposure_ids = [self._keys_of(e.client).exposure(e.experiment, e.user_id) for e in exposures]
-        stamps = [event.fingerprint for _, event in events]
-        judged = self._judge(event_ids + exposure_ids, stamps + [0] * len(exposures))
-        for_events, for_exposures = judged[: len(events)], judged[len(events) :]
-        new_events = [i for i, verdict in enumerate(for_events) if verdict is Verdict.ACCEPTED]
-        new_exposures = [i for i, verdict in enumerate(for_exposures) if verdict is Verdict.ACCEPTED]
+        group = Group(appends, self._keys_of)
+        known = zip(group.ids, self._identities.fingerprints(group.ids), strict=True)
+        verdicts = group.judge({identity: stored for identity, stored in known if stored is not None})
+        for_events, for_exposures = group.parted(verdicts)
+        events, exposures = new(group.events, for_events), new(group.exposures, for_exposures)
         with self._transaction():
-            self._insert_events([events[i] for i in new_events], [event_ids[i] for i in new_events])
-            self._insert_exposures([exposures[i] for i in new_exposures], [exposure_ids[i] for i in new_exposures])
-            self._count_repeats(events, for_events)
-            left = self._mark([events[i] for i in new_events], [exposures[i] for i in new_exposures])
+            self._insert_events(events, new(group.event_ids, for_events))
+            self._insert_exposures(exposures, new(group.exposure_ids, for_exposures))
+            for kind, counts in group.repeats(verdicts).items():
+                row = [self._dictionary.type_key(*kind), *counts]
+                self.connection.execute("INSERT INTO repeats VALUES ($1, $2, $3)", row)
+            left = self._mark(events, exposures)
         self._marker.committed(left)
-        fresh = [(event_ids[i], stamps[i]) for i in new_events] + [(exposure_ids[i], 0) for i in new_exposures]
-        if fresh:
-            self._identities.follow(iter(fresh), self._next - 1)
-        of_events, of_exposures = iter(for_events), iter(for_exposures)
-        return [[next(of_events) for _ in item.events] + [next(of_exposures) for _ in item.exposures] for item in group]
+        if events or exposures:
+            fresh = zip(new(group.ids, verdicts), new(group.fingerprints, verdicts), strict=True)
+            self._identities.follow(fresh, self._next - 1)
+        return group.answers(verdicts)
 
     def replace(self, recounted: Sequence[rollups.Recounted], taken: Sequence[int]) -> None:
         """Put rolled-up periods in the place of what was kept of them, and remove the marks that asked for it."""
@@ -148,29 +133,6 @@ class Writer:
             self._identities.catch_up(self.connection, self._next - 1)
         except Exception as error:  # the index raises nothing more telling
             raise Unavailable("The event store cannot write now.", retry_after=1) from error
-
-    def _judge(self, keys: Sequence[bytes], stamps: Sequence[int]) -> list[Verdict]:
-        """Which are new, which were seen in the store or earlier in the same group."""
-        verdicts: list[Verdict] = []
-        seen: dict[bytes, int] = {}
-        for key, stamp, known in zip(keys, stamps, self._identities.fingerprints(keys), strict=True):
-            first = known if known is not None else seen.get(key)
-            if first is None:
-                seen[key] = stamp
-                verdicts.append(Verdict.ACCEPTED)
-            else:
-                verdicts.append(Verdict.DUPLICATE if first == stamp else Verdict.CONFLICT)
-        return verdicts
-
-    def _count_repeats(self, events: Sequence[tuple[str, Event]], verdicts: Sequence[Verdict]) -> None:
-        repeated: dict[int, list[int]] = {}
-        for (client, event), verdict in zip(events, verdicts, strict=True):
-            if verdict is not Verdict.ACCEPTED:
-                counts = repeated.setdefault(self._dictionary.type_key(client, event.event_type), [0, 0])
-                counts[0] += 1
-                counts[1] += verdict is Verdict.CONFLICT
-        for key, counts in repeated.items():
-            self.connection.execute("INSERT INTO repeats VALUES ($1, $2, $3)", [key, *counts])
 
     def _mark(self, owned: Sequence[tuple[str, Event]], exposures: Sequence[Exposure]) -> list[Mark]:
         keys = self._dictionary

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.database import insert_new
 from upshot.database.inserting import among
-from upshot.eventstore import Verdict
+from upshot.eventstore.appends import Group
 from upshot.eventstore.columns import Columns
 from upshot.eventstore.keys import integers
 from upshot.eventstore.relational import tables
@@ -24,41 +24,33 @@ _NEW_IDENTITIES = text(
 )
 
 
-async def judge(connection: AsyncConnection, ids: Sequence[bytes], marks: Sequence[int]) -> list[Verdict]:
-    """Claim the identities that are new; which were new, which stored before or named earlier in the same call."""
-    if not ids:
-        return []
-    first: dict[tuple[int, int], int] = {}
-    pairs: list[tuple[int, int]] = [(int(high), int(low)) for high, low in integers(ids)]
-    for pair, mark in zip(pairs, marks, strict=True):
-        first.setdefault(pair, mark)
-    new = await _claim(connection, first)
-    known = [pair for pair in first if pair not in new]
-    stored = dict(first)
+async def claim(connection: AsyncConnection, group: Group) -> dict[bytes, int]:
+    """Claim the identities of a group that are new; returns those that were stored before, with their fingerprints."""
+    wanted: dict[tuple[int, int], tuple[bytes, int]] = {}
+    for pair, identity, fingerprint in zip(integers(group.ids).tolist(), group.ids, group.fingerprints, strict=True):
+        wanted.setdefault((pair[0], pair[1]), (identity, fingerprint))
+    new = await _insert(connection, {pair: fingerprint for pair, (_, fingerprint) in wanted.items()})
+    known = [pair for pair in wanted if pair not in new]
+    stored: dict[bytes, int] = {}
     for start in range(0, len(known), 1_000):
         query = select(tables.identities).where(among(tables.identities, known[start : start + 1_000]))
-        stored |= {(row.id_high, row.id_low): row.fingerprint for row in await connection.execute(query)}
-    verdicts = []
-    for pair, mark in zip(pairs, marks, strict=True):
-        if pair in new:
-            verdicts.append(Verdict.ACCEPTED)
-            new.discard(pair)
-        else:
-            verdicts.append(Verdict.DUPLICATE if stored[pair] == mark else Verdict.CONFLICT)
-    return verdicts
+        for row in await connection.execute(query):
+            if (row.id_high, row.id_low) in wanted:
+                stored[wanted[row.id_high, row.id_low][0]] = row.fingerprint
+    return stored
 
 
-async def _claim(connection: AsyncConnection, marks: dict[tuple[int, int], int]) -> set[tuple[Any, ...]]:
-    ordered = sorted(marks)  # two transactions that claim the same identities must not wait for each other
+async def _insert(connection: AsyncConnection, fingerprints: dict[tuple[int, int], int]) -> set[tuple[Any, ...]]:
+    ordered = sorted(fingerprints)  # two transactions that claim the same identities must not wait for each other
     if connection.dialect.name == "postgresql":
         high, low = zip(*ordered, strict=True)
-        arrays = {"high": list(high), "low": list(low), "mark": [marks[pair] for pair in ordered]}
+        arrays = {"high": list(high), "low": list(low), "mark": [fingerprints[pair] for pair in ordered]}
         return {tuple(row) for row in await connection.execute(_NEW_IDENTITIES, arrays)}
-    rows = [{"id_high": pair[0], "id_low": pair[1], "fingerprint": marks[pair]} for pair in ordered]
-    new: set[tuple[Any, ...]] = set()
+    rows = [{"id_high": pair[0], "id_low": pair[1], "fingerprint": fingerprints[pair]} for pair in ordered]
+    added: set[tuple[Any, ...]] = set()
     for start in range(0, len(rows), 1_000):
-        new |= await insert_new(connection, tables.identities, rows[start : start + 1_000])
-    return new
+        added |= await insert_new(connection, tables.identities, rows[start : start + 1_000])
+    return added
 
 
 async def add_rows(connection: AsyncConnection, table: Table, columns: Columns) -> None:
@@ -76,19 +68,6 @@ async def add_rows(connection: AsyncConnection, table: Table, columns: Columns) 
 
 def _listed(column: Any) -> list[Any]:
     return column.tolist() if isinstance(column, np.ndarray) else list(column)
-
-
-async def count_repeats(connection: AsyncConnection, type_keys: Sequence[int], verdicts: Sequence[Verdict]) -> None:
-    """Note how many events came again, per type."""
-    found: dict[int, list[int]] = {}
-    for key, verdict in zip(type_keys, verdicts, strict=True):
-        if verdict is not Verdict.ACCEPTED:
-            counts = found.setdefault(key, [0, 0])
-            counts[0] += 1
-            counts[1] += verdict is Verdict.CONFLICT
-    if found:
-        rows = [{"type_key": key, "duplicates": counts[0], "conflicts": counts[1]} for key, counts in found.items()]
-        await connection.execute(insert(tables.repeats), rows)
 
 
 def replace(connection: Connection, recounted: Sequence[Recounted], taken: Sequence[int]) -> None:

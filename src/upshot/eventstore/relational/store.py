@@ -7,7 +7,7 @@ the same event at the same moment one waits for the other and finds a duplicate.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,18 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.database import Database
 from upshot.errors import TimedOut, Unavailable
-from upshot.events import Event, Exposure, micros
+from upshot.events import micros
 from upshot.eventstore import EventTypeSummary, Verdict, columns, rollups, sql
 from upshot.eventstore.aggregates import read_aggregates
+from upshot.eventstore.appends import Append, Appends, EventType, Group, new
 from upshot.eventstore.keys import Keys
 from upshot.eventstore.relational import appending, schema, segments, tables
 from upshot.eventstore.relational.dictionary import Dictionary
 from upshot.eventstore.relational.forms import FORMS
 from upshot.eventstore.rollups import Mark, Marker
-from upshot.groupcommit import GroupCommit
 
 GROUP_ROWS = 10_000
-WAITING_ROWS = 100_000
 PATIENCE = 5.5
 READ_SECONDS = 30.0
 REFRESH_SECONDS = 300.0
@@ -45,19 +44,7 @@ _LAGGING = text(
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class _Append:
-    """One caller's events, or exposures."""
-
-    client: str
-    events: Sequence[Event] = ()
-    exposures: Sequence[Exposure] = ()
-
-    def __len__(self) -> int:
-        return len(self.events) + len(self.exposures)
-
-
-class RelationalStore:
+class RelationalStore(Appends):
     """The event store on one SQL database. It may come up after the program: until then all raise Unavailable."""
 
     def __init__(self, database: Database) -> None:
@@ -67,70 +54,46 @@ class RelationalStore:
         self._marker = Marker()
         self._made = False
         self._making = asyncio.Lock()
-        self._group: GroupCommit[_Append, list[Verdict]] = GroupCommit(
-            self._commit, group_weight=GROUP_ROWS, waiting_weight=WAITING_ROWS, weigh=len
-        )
+        super().__init__(self._commit, GROUP_ROWS, PATIENCE)
 
     # Writing
 
-    async def append(self, client: str, events: Sequence[Event]) -> list[Verdict]:
-        """Store the events that are new, in one commit with whoever else waits."""
-        return await self._group.submit(_Append(client, events=events), PATIENCE) if events else []
-
-    async def expose(self, exposures: Sequence[Exposure]) -> int:
-        """Store the exposures that are new."""
-        if not exposures:
-            return 0
-        verdicts = await self._group.submit(_Append("", exposures=exposures))
-        return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
-
-    async def _commit(self, group: Sequence[_Append]) -> Sequence[list[Verdict]]:
+    async def _commit(self, appends: Sequence[Append]) -> Sequence[list[Verdict]]:
         await self.make()
-        events = [(item.client, event) for item in group for event in item.events]
-        exposures = [exposure for item in group for exposure in item.exposures]
-        types = await self._dictionary.type_keys({(client, event.event_type) for client, event in events})
-        clients = await self._dictionary.client_keys({e.client for e in exposures} | {client for client, _ in events})
+        group = Group(appends, self._keys_of)
+        types = await self._dictionary.type_keys(group.types)
+        clients = await self._dictionary.client_keys(group.clients)
 
         async def stored() -> tuple[list[Verdict], list[Mark]]:
             async with self._database.begin() as connection:
-                return await self._store(connection, events, exposures, types, clients)
+                return await self._store(connection, group, types, clients)
 
-        judged, left = await self._database.retried(stored)
+        verdicts, left = await self._database.retried(stored)
         self._marker.committed(left)
-        verdicts = iter(judged)
-        each = [[next(verdicts) for _ in item.events] for item in group]
-        return [found + [next(verdicts) for _ in item.exposures] for found, item in zip(each, group, strict=True)]
+        return group.answers(verdicts)
 
     async def _store(
-        self,
-        connection: AsyncConnection,
-        events: Sequence[tuple[str, Event]],
-        exposures: Sequence[Exposure],
-        types: dict[tuple[str, str], int],
-        clients: dict[str, int],
+        self, connection: AsyncConnection, group: Group, types: dict[EventType, int], clients: dict[str, int]
     ) -> tuple[list[Verdict], list[Mark]]:
-        """Claim identities, add what is new, count what came again. Verdicts of the events, then of the exposures."""
-        event_ids = [self._keys_of(client).event(event.event_id) for client, event in events]
-        exposure_ids = [self._keys_of(e.client).exposure(e.experiment, e.user_id) for e in exposures]
-        marks = [event.fingerprint for _, event in events] + [0] * len(exposures)
-        verdicts = await appending.judge(connection, event_ids + exposure_ids, marks)
-        type_keys = [types[client, event.event_type] for client, event in events]
-        fresh = [n for n, verdict in enumerate(verdicts) if verdict is Verdict.ACCEPTED]
-        touched: list[tuple[int, int, int]] = []
-        exposed: list[tuple[int, int, int]] = []
-        if new := [n for n in fresh if n < len(events)]:
-            taken, ids, keys = [events[n] for n in new], [event_ids[n] for n in new], [type_keys[n] for n in new]
-            touched = [(clients[c], key, event.occurred_at) for (c, event), key in zip(taken, keys, strict=True)]
-            await appending.add_rows(connection, tables.events, columns.of_events(taken, ids, keys, self._keys_of))
-        if new := [n - len(events) for n in fresh if n >= len(events)]:
-            shown, ids = [exposures[n] for n in new], [exposure_ids[n] for n in new]
-            owners = [clients[exposure.client] for exposure in shown]
-            exposed = [(owner, e.experiment, e.exposed_at) for owner, e in zip(owners, shown, strict=True)]
-            await appending.add_rows(
-                connection, tables.exposures, columns.of_exposures(shown, ids, owners, self._keys_of)
-            )
-        await appending.count_repeats(connection, type_keys, verdicts[: len(events)])
-        left = self._marker.marks(touched, exposed)
+        """Claim identities, add what is new, count what came again, and mark what was touched."""
+        verdicts = group.judge(await appending.claim(connection, group))
+        for_events, for_exposures = group.parted(verdicts)
+        events, exposures = new(group.events, for_events), new(group.exposures, for_exposures)
+        keys = [types[client, event.event_type] for client, event in events]
+        owners = [clients[exposure.client] for exposure in exposures]
+        if events:
+            found = columns.of_events(events, new(group.event_ids, for_events), keys, self._keys_of)
+            await appending.add_rows(connection, tables.events, found)
+        if exposures:
+            found = columns.of_exposures(exposures, new(group.exposure_ids, for_exposures), owners, self._keys_of)
+            await appending.add_rows(connection, tables.exposures, found)
+        if repeats := group.repeats(verdicts):
+            rows = [{"type_key": types[k], "duplicates": n[0], "conflicts": n[1]} for k, n in repeats.items()]
+            await connection.execute(insert(tables.repeats), rows)
+        left = self._marker.marks(
+            [(clients[c], key, event.occurred_at) for (c, event), key in zip(events, keys, strict=True)],
+            [(owner, e.experiment, e.exposed_at) for owner, e in zip(owners, exposures, strict=True)],
+        )
         if left:
             await connection.execute(insert(tables.marks), [mark._asdict() for mark in left])
         return verdicts, left
