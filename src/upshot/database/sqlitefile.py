@@ -72,9 +72,9 @@ def engines(path: Path, *, synchronous: str = "FULL", **driver: Any) -> tuple[As
 
 def copy(source: Path, target: Path) -> None:
     """Copy a database as it is at one moment, beside whoever writes; a plain copy of its files would be torn."""
-    with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as known:
-        with closing(sqlite3.connect(target)) as copied:
-            known.backup(copied)
+    reading = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)
+    with closing(reading), closing(sqlite3.connect(target)) as copied:
+        reading.backup(copied)
 
 
 def _prepare(engine: AsyncEngine, pragmas: Sequence[str], begin: str) -> None:
