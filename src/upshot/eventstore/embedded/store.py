@@ -1,7 +1,6 @@
 """DuckDB in this process: one thread that writes, a few that read beside the event loop. Concurrent appends share one commit."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -133,15 +132,10 @@ class EmbeddedStore(Appends):
         except duckdb.Error as error:
             await self._write(self._written.failed)
             raise Unavailable("The event store cannot answer now.", retry_after=1) from error
-        started = threading.Event()
-
-        def run() -> Answer:
-            started.set()
-            return work(cursor)
-
-        future = asyncio.get_running_loop().run_in_executor(self._readers, run)
+        future = asyncio.get_running_loop().run_in_executor(self._readers, work, cursor)
         try:
-            return await asyncio.wait_for(asyncio.shield(future), seconds)
+            async with asyncio.timeout(seconds):  # `asyncio.wait_for` of Python 3.11 may swallow a cancellation
+                return await asyncio.shield(future)
         except TimeoutError:
             raise TimedOut(f"The result took longer than {seconds:.0f} seconds.") from None
         except duckdb.Error as error:
