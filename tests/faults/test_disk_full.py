@@ -3,6 +3,7 @@
 The embedded stores lie on a small tmpfs, which only root may mount.
 """
 
+import errno
 import os
 import random
 import sqlite3
@@ -54,10 +55,16 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def fill(folder: Path, spare: int = SPARE) -> Path:
     """A file that takes what is free, but for a little."""
     filler = folder / "filler"
-    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(free - spare, 1))
-    return filler
+        while True:
+            free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+            try:
+                os.posix_fallocate(file.fileno(), 0, max(free - spare, 1))
+            except OSError as error:  # the server took some of it meanwhile
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                return filler
 
 
 def test_a_full_disk_costs_no_promise_and_needs_no_restart(disk: Path, seed: int) -> None:

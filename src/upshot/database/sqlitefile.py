@@ -6,7 +6,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -113,5 +112,5 @@ class _Variance:
 
 
 async def _with_variance(driver: Any) -> None:
-    if isinstance(driver, aiosqlite.Connection):  # the power-cut simulation brings another driver
-        await driver._execute(driver._conn.create_aggregate, "var_pop", 1, _Variance)  # type: ignore[no-untyped-call]  # noqa: SLF001 - no public way
+    if isinstance(driver._conn, sqlite3.Connection):  # noqa: SLF001 - the power-cut simulation brings another one
+        await driver._execute(driver._conn.create_aggregate, "var_pop", 1, _Variance)  # noqa: SLF001 - no public way
