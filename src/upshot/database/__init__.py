@@ -9,23 +9,24 @@ raised. After several failures in a row callers are turned away at once for two 
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from circuitbreaker import CircuitBreaker
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from upshot.database import servers, sqlitefile
 from upshot.database.inserting import insert_new
-from upshot.database.urls import SCHEMES, parsed
+from upshot.database.urls import parsed
 from upshot.errors import ConfigurationError, Unavailable
 
-__all__ = ["SCHEMES", "SECONDS", "Database", "insert_new", "parsed"]
+__all__ = ["Database", "insert_new", "parsed"]
 
 SECONDS = 5.0
 FAILURES = 5
@@ -33,6 +34,8 @@ OPEN_SECONDS = 2
 TRIES = 3
 
 Answer = TypeVar("Answer")
+
+log = logging.getLogger(__name__)
 
 
 class Database:
@@ -132,6 +135,10 @@ class Database:
             if servers.code_of(error) in servers.REFUSED:
                 raise ConfigurationError(f"{self.setting}: the database refuses us: {_first_line(error)}") from error
             raise Unavailable("The database cannot serve this now.", retry_after=1) from error
+        except ProgrammingError as error:
+            # A table that is missing, a right that was taken: whoever runs the database mends it, and what was sent is good.
+            log.exception("the database refuses a statement")
+            raise Unavailable("The database refuses this now.", retry_after=5) from error
 
     async def _connected(self, engine: AsyncEngine, seconds: float, *, writing: bool) -> AsyncConnection:
         """A connection whose transaction has begun. One from the pool may have died meanwhile; then a new one is made."""

@@ -115,7 +115,4 @@ async def _one_by_one(
             refused.append((item[0], f"refused by the event store: {type(error).__name__}"))
         else:
             stored.append(item)
-    if refused and not stored and len(refused) > 1:
-        # A table that is missing, a right that was taken: it is the store, not what was sent.
-        raise Unavailable("The event store refuses everything.", retry_after=5)
     return found, stored, refused

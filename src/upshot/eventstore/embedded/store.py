@@ -77,7 +77,7 @@ class EmbeddedStore(Appends):
     async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:
         """What the plan asks for, read from one snapshot."""
         question = self._question(client, plan)
-        return await self._read(lambda cursor: read_aggregates(question, lambda query: duck.fetch(cursor, query)))
+        return await self._read(lambda cursor: read_aggregates(question, partial(duck.fetch, cursor.begin())))
 
     async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
         """For each context attribute of the exposed users, its `most` commonest values."""
