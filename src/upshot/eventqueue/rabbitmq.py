@@ -173,22 +173,36 @@ class RabbitQueue:
         return declared.declaration_result.message_count or 0
 
     async def _dead_messages(self, limit: int | None) -> AsyncIterator[AbstractIncomingMessage]:
-        """Dead letters one by one; those that are not acknowledged go back at the end."""
+        """Dead letters one by one; those that are not acknowledged go back at the end.
+
+        They are given back one by one, and counted after the first was taken: giving back and taking are entries of the queue's
+        own log, so what was looked at before is seen again, while a count alone, or a closed channel, may lag behind the log.
+        """
         async with _bounded(self._sending):
             channel = await self._sending.fresh_channel()
+        held: list[AbstractIncomingMessage] = []
         try:
             async with _bounded(self._sending):
-                count = await self._state(channel, _dead(self._name))
                 queue: AbstractQueue = await channel.get_queue(_dead(self._name), ensure=False)
-            for _ in range(count if limit is None else min(limit, count)):
+                message = await queue.get(fail=False)
+                left = await self._state(channel, _dead(self._name))
+            if limit is not None:
+                left = min(left, limit - 1)
+            while message is not None:
+                held.append(message)
+                yield message
+                if left <= 0:
+                    break
+                left -= 1
                 async with _bounded(self._sending):
                     message = await queue.get(fail=False)
-                if message is None:
-                    break
-                yield message
         finally:
             with suppress(*CONNECTION_EXCEPTIONS):
-                await asyncio.wait_for(channel.close(), SECONDS)
+                async with asyncio.timeout(SECONDS):
+                    for one in held:
+                        if not one.processed:
+                            await one.nack(requeue=True)
+                    await channel.close()
 
     async def _take(self, ids: Iterable[str] | None, *, again: bool) -> int:
         wanted = None if ids is None else set(ids)
