@@ -20,6 +20,7 @@ from sqlalchemy import Select, func, or_, select
 
 from upshot.aggregation import AggregationPlan, Period
 from upshot.eventstore import sql
+from upshot.eventstore.forms import Forms
 from upshot.metrics import Kind, Metric
 
 HOUR = 3_600_000_000
@@ -177,7 +178,7 @@ def due(found: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [mark for mark in found if mark["starts"] + mark["grain"] <= horizon]
 
 
-def recount(taken: Sequence[Mapping[str, Any]], forms: sql.Forms, fetch: Fetch) -> Iterator[Recounted]:
+def recount(taken: Sequence[Mapping[str, Any]], forms: Forms, fetch: Fetch) -> Iterator[Recounted]:
     """Count again what marks say was touched, experiment by experiment."""
     shown = forms.exposures.c
     clients = {mark["client_key"] for mark in taken}
@@ -196,7 +197,7 @@ def recount(taken: Sequence[Mapping[str, Any]], forms: sql.Forms, fetch: Fetch) 
 
 
 def _touched(
-    taken: Sequence[Mapping[str, Any]], experiment: Mapping[str, Any], grain: int, forms: sql.Forms, fetch: Fetch
+    taken: Sequence[Mapping[str, Any]], experiment: Mapping[str, Any], grain: int, forms: Forms, fetch: Fetch
 ) -> set[tuple[int, int]]:
     """The (type, start) of an experiment's periods that marks speak of."""
     marked = [mark for mark in taken if mark["client_key"] == experiment["client_key"] and mark["grain"] == grain]
@@ -218,7 +219,7 @@ def _touched(
 
 
 def _recounted(
-    client_key: int, experiment: int, type_key: int, grain: int, starts: tuple[int, ...], forms: sql.Forms, fetch: Fetch
+    client_key: int, experiment: int, type_key: int, grain: int, starts: tuple[int, ...], forms: Forms, fetch: Fetch
 ) -> Recounted:
     metrics = tuple(Metric(kind, kind, ("it",)) for kind in (Kind.SUM, Kind.COUNT))
     periods = tuple(Period(start, start + grain) for start in starts)

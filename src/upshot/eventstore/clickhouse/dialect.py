@@ -7,7 +7,8 @@ from clickhouse_connect.cc_sqlalchemy.sql.compiler import ChStatementCompiler
 from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, select
 from sqlalchemy.sql.compiler import GenericTypeCompiler
 
-from upshot.eventstore import sql, tables
+from upshot.eventstore import tables
+from upshot.eventstore.forms import Forms
 
 READ_SECONDS = 30
 RECOUNT_SECONDS = 600
@@ -66,7 +67,7 @@ class _Dialect(ClickHouseDialect):
 _DIALECT = _Dialect()
 
 
-class ClickHouseForms(sql.Forms):
+class ClickHouseForms(Forms):
     """How ClickHouse writes what engines write differently, for the questions of one client.
 
     The mark of a type does not name its client, because a view cannot know it. The type implies it: who asks is the owner of

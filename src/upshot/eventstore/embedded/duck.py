@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, literal
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 
-from upshot.eventstore import sql
+from upshot.eventstore.forms import Forms
 
 DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
@@ -46,7 +46,7 @@ def quiet(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     return cursor.execute("SET enable_progress_bar = false")
 
 
-class DuckForms(sql.Forms):
+class DuckForms(Forms):
     """How DuckDB writes what engines write differently."""
 
     def attribute(self, context: ColumnElement[Any], name: str) -> ColumnElement[Any]:

@@ -8,11 +8,11 @@ from sqlalchemy import ColumnElement, FromClause, Integer, String, case, cast, c
 from sqlalchemy import values as value_list
 
 from upshot.aggregation import Period
-from upshot.eventstore import sql
+from upshot.eventstore.forms import Forms
 from upshot.eventstore.relational import tables
 
 
-class PostgreSQLForms(sql.Forms):
+class PostgreSQLForms(Forms):
     """The common forms over this store's own tables."""
 
     events = tables.events
@@ -55,7 +55,7 @@ class SQLiteForms(PostgreSQLForms):
         return select(text).where(member.c.key == name).scalar_subquery()
 
 
-FORMS: dict[str, sql.Forms] = {"postgresql": PostgreSQLForms(), "mysql": MySQLForms(), "sqlite": SQLiteForms()}
+FORMS: dict[str, Forms] = {"postgresql": PostgreSQLForms(), "mysql": MySQLForms(), "sqlite": SQLiteForms()}
 
 
 def path_of(name: str) -> str:
