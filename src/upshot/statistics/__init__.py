@@ -2,59 +2,108 @@
 
 Map of the room, each file a few pure functions:
 
-- ``moments``       count, mean and squared deviations of one per-user quantity, and how samples merge
-- ``comparison``    treatment against control: proportions, means, strata; the ``Effect`` they yield
-- ``score``         score intervals of two proportions (difference and ratio)
-- ``lift``          relative lift and Fieller's interval
-- ``interval``      ``Interval``, and the interval of a single arm's value
-- ``tails``         p-values and critical values of the normal and t distributions
-- ``sequential``    always-valid p-values and critical values
-- ``bayesian``      chance to beat control and expected losses
-- ``srm``           sample ratio mismatch
-- ``multiplicity``  Holm's correction
-- ``power``         detectable effects and users needed
-- ``confidence``    the words for evidence
+- ``moments``          count, mean and squared deviations of one per-user quantity, and how samples merge
+- ``comoments``        the same of several quantities and how they vary together
+- ``comparison``       treatment against control: proportions, means, strata; the ``Effect`` they yield
+- ``ratio``            ratios of two quantities, by the delta method
+- ``quantile``         quantiles, and the ranks that they and their variances need
+- ``cuped``            adjusting for what was known before the exposure
+- ``score``            score intervals of two proportions (difference and ratio)
+- ``lift``             relative lift and Fieller's interval
+- ``interval``         ``Interval``, and the interval of a single arm's value
+- ``tails``            p-values and critical values of the normal and t distributions
+- ``sequential``       always-valid p-values and critical values
+- ``groupsequential``  boundaries of planned looks that spend alpha
+- ``bayesian``         chance to beat control and expected losses, of a normal posterior
+- ``betabinomial``     the same, exactly, of shares
+- ``thompson``         chance to be best, and an allocation that follows it
+- ``srm``              sample ratio mismatch, at one look and at every look
+- ``multiplicity``     Holm's and Benjamini and Hochberg's corrections
+- ``noninferiority``   whether a guardrail is harmed, safe or neither
+- ``heterogeneity``    whether an effect differs between groups
+- ``power``            detectable effects and users needed
+- ``calibration``      how many errors of a simulation chance allows
+- ``confidence``       the words for evidence
 
 No number is ever invented: where one does not exist the answer is None with a status.
 """
 
 from upshot.statistics.bayesian import Posterior, credible_interval, flat_prior
-from upshot.statistics.comparison import Effect, compare_means, compare_proportions, compare_strata
+from upshot.statistics.comoments import Comoments
+from upshot.statistics.comparison import (
+    Effect,
+    compare_means,
+    compare_proportions,
+    compare_strata,
+    post_stratified,
+    untested,
+)
 from upshot.statistics.confidence import p_value_of_chance, word
+from upshot.statistics.cuped import Adjustment, adjust, adjust_ratio
+from upshot.statistics.groupsequential import Spending, boundaries, looks_up_to
+from upshot.statistics.heterogeneity import Heterogeneity, Interaction, heterogeneity, interaction
 from upshot.statistics.interval import Interval, mean_interval, proportion_interval
 from upshot.statistics.moments import Moments
-from upshot.statistics.multiplicity import holm
+from upshot.statistics.multiplicity import benjamini_hochberg, holm
+from upshot.statistics.noninferiority import Guardrail, non_inferiority
 from upshot.statistics.power import minimum_detectable_effect, users_needed, users_needed_proportion
+from upshot.statistics.quantile import QuantileArm, clustering_factor
+from upshot.statistics.ratio import ratio_arm
 from upshot.statistics.sequential import (
     always_valid_critical_value,
     always_valid_level,
+    always_valid_one_sided_critical_value,
     always_valid_p_value,
 )
-from upshot.statistics.srm import ALERT, SampleRatio, sample_ratio
+from upshot.statistics.srm import ALERT, SampleRatio, SequentialSampleRatio, sample_ratio, sequential_sample_ratio
 from upshot.statistics.tails import log10_p_value
+from upshot.statistics.thompson import chance_to_be_best_normal
 
 __all__ = [
     "ALERT",
+    "Adjustment",
+    "Comoments",
     "Effect",
+    "Guardrail",
+    "Heterogeneity",
+    "Interaction",
     "Interval",
     "Moments",
     "Posterior",
+    "QuantileArm",
     "SampleRatio",
+    "SequentialSampleRatio",
+    "Spending",
+    "adjust",
+    "adjust_ratio",
     "always_valid_critical_value",
     "always_valid_level",
+    "always_valid_one_sided_critical_value",
     "always_valid_p_value",
+    "benjamini_hochberg",
+    "boundaries",
+    "chance_to_be_best_normal",
+    "clustering_factor",
     "compare_means",
     "compare_proportions",
     "compare_strata",
     "credible_interval",
     "flat_prior",
+    "heterogeneity",
     "holm",
+    "interaction",
     "log10_p_value",
+    "looks_up_to",
     "mean_interval",
     "minimum_detectable_effect",
+    "non_inferiority",
     "p_value_of_chance",
+    "post_stratified",
     "proportion_interval",
+    "ratio_arm",
     "sample_ratio",
+    "sequential_sample_ratio",
+    "untested",
     "users_needed",
     "users_needed_proportion",
     "word",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from scipy.special import erfcx
 
 from upshot.statistics.interval import Interval
+from upshot.statistics.lift import relative_lift
 from upshot.statistics.tails import normal_critical_value
 
 _SQRT_HALF = math.sqrt(0.5)
@@ -55,6 +56,30 @@ def flat_prior(
         deviation * _unit_loss(k),
         deviation * _unit_loss(-k),
     )
+
+
+def relative_posterior(
+    control: tuple[float, float],
+    treatment: tuple[float, float],
+    *,
+    prior_mean: float = 0.0,
+    prior_sd: float | None = None,
+) -> Posterior | None:
+    """Posterior of the lift, a fraction of |control mean|, under a flat prior or N(prior_mean, prior_sd²) on the lift.
+
+    Each arm is (mean, variance of that mean); negate both means where lower is better, which turns the lift's sign.
+    None where there is no lift or no error. The lift is taken for normal, which a baseline hardly told from 0 is not:
+    where Fieller's interval is unbounded this posterior means nothing. Source: conjugate update of `flat_prior` with
+    the delta-method error sqrt(V1 + (m1/m0)² V0) / |m0|, as GrowthBook and Eppo use it. Raises ValueError as there.
+    """
+    (m0, v0), (m1, v1) = control, treatment
+    lift = relative_lift(m0, m1)
+    if lift is None:
+        return None
+    error = math.hypot(math.sqrt(v1), m1 / m0 * math.sqrt(v0)) / abs(m0)
+    if not 0.0 < error < math.inf:
+        return None
+    return flat_prior(lift, error, prior_mean=prior_mean, prior_sd=prior_sd)
 
 
 def credible_interval(posterior: Posterior, alpha: float) -> Interval:

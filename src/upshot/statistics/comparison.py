@@ -20,18 +20,27 @@ from upshot.statistics.tails import (
     student_p_value,
 )
 
-__all__ = ["Effect", "Interval", "compare_means", "compare_proportions", "compare_strata"]
+__all__ = [
+    "Effect",
+    "Interval",
+    "all_alike",
+    "compare_means",
+    "compare_proportions",
+    "compare_strata",
+    "post_stratified",
+    "untested",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
     """What treatment changes against control. A number that does not exist is None, and a status says why.
 
-    ``status`` is "ok", "no_users", "one_user", "zero_variance" or "too_few" and speaks of the test;
-    ``lift_status`` adds "zero_baseline" and "unbounded" and speaks of the lift and its interval. Differences
-    and ``standard_error`` (the one of the test) are in the unit of the quantity, lifts are fractions of
-    |control mean|, ``p_value`` is two-sided in [0, 1]. ``degrees_of_freedom`` is None for normal tests.
-    ``method`` is "two_proportion_z", "welch_t" or "stratified_z".
+    ``status`` is "ok", "no_users", "one_user", "zero_variance", "zero_denominator" (of a ratio) or "too_few" and
+    speaks of the test; ``lift_status`` adds "zero_baseline" and "unbounded" and speaks of the lift and its
+    interval. Differences and ``standard_error`` (the one of the test) are in the unit of the quantity, lifts are
+    fractions of |control mean|, ``p_value`` is two-sided in [0, 1]. ``degrees_of_freedom`` is None for normal tests.
+    ``method`` is "two_proportion_z", "welch_t", "stratified_z", "delta_welch_t" or "quantile_welch_t".
     """
 
     status: str
@@ -57,12 +66,12 @@ def compare_proportions(control: Moments, treatment: Moments, alpha: float) -> E
     critical = normal_critical_value(alpha)
     method = "two_proportion_z"
     if control.n == 0 or treatment.n == 0:
-        return _untested("no_users", method, None, None)
+        return untested("no_users", method)
     arm0, arm1 = _counts(control), _counts(treatment)
     (n0, x0), (n1, x1) = arm0, arm1
     total, successes = n0 + n1, x0 + x1
     if successes in {0, total}:
-        return _untested("zero_variance", method, x0 / n0, x1 / n1)
+        return untested("zero_variance", method, x0 / n0, x1 / n1)
     difference = (x1 * n0 - x0 * n1) / (n0 * n1)
     standard_error = math.sqrt(successes * (total - successes) / (total * n0 * n1))
     z = difference / standard_error
@@ -84,22 +93,22 @@ def compare_proportions(control: Moments, treatment: Moments, alpha: float) -> E
     )
 
 
-def compare_means(control: Moments, treatment: Moments, alpha: float) -> Effect:
+def compare_means(control: Moments, treatment: Moments, alpha: float, *, method: str = "welch_t") -> Effect:
     """Welch's t-test of two means, with the t interval and Fieller's interval of the lift at 1 - ``alpha``.
 
-    Raises ValueError unless 0 < alpha < 1. Source: Welch (1947) with Satterthwaite's degrees of freedom
+    ``method`` names the comparison where the moments are not those of plain values (ratios, quantiles). Raises
+    ValueError unless 0 < alpha < 1. Source: Welch (1947) with Satterthwaite's degrees of freedom
     (V0+V1)² / (V0²/(n0-1) + V1²/(n1-1)), V the variance of an arm's mean; Fieller (1954).
     """
     require_level(alpha)
-    method = "welch_t"
     if control.n == 0 or treatment.n == 0:
-        return _untested("no_users", method, None, None)
+        return untested("no_users", method)
     s0, s1 = control.variance, treatment.variance
     if s0 is None or s1 is None:
-        return _untested("one_user", method, control.mean, treatment.mean)
+        return untested("one_user", method, control.mean, treatment.mean)
     arm0, arm1 = (control.mean, s0 / control.n), (treatment.mean, s1 / treatment.n)
-    if _all_alike(arm0, arm1):
-        return _untested("zero_variance", method, control.mean, treatment.mean)
+    if all_alike(arm0, arm1):
+        return untested("zero_variance", method, control.mean, treatment.mean)
     # Shares of the variance, as the squares of very small variances would underflow.
     share = arm0[1] / (arm0[1] + arm1[1])
     freedom = 1.0 / (share**2 / (control.n - 1) + (1.0 - share) ** 2 / (treatment.n - 1))
@@ -120,13 +129,32 @@ def compare_strata(strata: Sequence[tuple[Moments, Moments]], alpha: float, *, p
     alike = map(_of_pooled_variance, strata) if proportions else strata
     usable = [(c, t, c.n + t.n) for c, t in alike if c.n >= 2 and t.n >= 2]
     if not usable:
-        return _untested("too_few", method, None, None)
+        return untested("too_few", method)
     total = sum(users for _, _, users in usable)
     arm0 = _post_stratified([(users / total, c) for c, _, users in usable])
     arm1 = _post_stratified([(users / total, t) for _, t, users in usable])
-    if _all_alike(arm0, arm1):
-        return _untested("zero_variance", method, arm0[0], arm1[0])
+    if all_alike(arm0, arm1):
+        return untested("zero_variance", method, arm0[0], arm1[0])
     return _tested(method, arm0, arm1, critical, None)
+
+
+def post_stratified(strata: Sequence[tuple[Moments, Moments]], *, proportions: bool = False) -> tuple[Moments, Moments]:
+    """Control and treatment over all strata, as moments of as many users with the post-stratified mean and its variance.
+
+    Weights, variances and the strata left out are those of compare_strata; without any left both are empty.
+    """
+    alike = map(_of_pooled_variance, strata) if proportions else strata
+    usable = [(c, t) for c, t in alike if c.n >= 2 and t.n >= 2]
+    total = sum(c.n + t.n for c, t in usable)
+    shares = [(c.n + t.n) / total for c, t in usable]
+    control = _together(list(zip(shares, (c for c, _ in usable), strict=True)))
+    return control, _together(list(zip(shares, (t for _, t in usable), strict=True)))
+
+
+def _together(cells: Sequence[tuple[float, Moments]]) -> Moments:
+    n = sum(cell.n for _, cell in cells)
+    mean, variance = _post_stratified(cells)
+    return Moments(n, mean, variance * n * (n - 1)) if n else Moments()
 
 
 def _of_pooled_variance(stratum: tuple[Moments, Moments]) -> tuple[Moments, Moments]:
@@ -175,7 +203,10 @@ def _tested(
     )
 
 
-def _untested(status: str, method: str, control_mean: float | None, treatment_mean: float | None) -> Effect:
+def untested(
+    status: str, method: str, control_mean: float | None = None, treatment_mean: float | None = None
+) -> Effect:
+    """The effect where no test exists and ``status`` says why: the difference and lift of two means, if known."""
     difference = lift = None
     lift_status = status
     if control_mean is not None and treatment_mean is not None:
@@ -197,9 +228,10 @@ def _agreeing_threshold(z_square: float, threshold: float, total: int) -> float:
     return threshold if threshold < z_square <= widened else widened
 
 
-def _all_alike(control: tuple[float, float], treatment: tuple[float, float]) -> bool:
-    largest = max(abs(control[0]), abs(treatment[0]))
-    return math.sqrt(control[1] + treatment[1]) <= ROUNDING_OF_A_MEAN * largest
+def all_alike(*arms: tuple[float, float]) -> bool:
+    """Whether arms of (mean, variance of that mean) vary by no more than the rounding of their largest mean."""
+    largest = max(abs(mean) for mean, _ in arms)
+    return math.sqrt(sum(variance for _, variance in arms)) <= ROUNDING_OF_A_MEAN * largest
 
 
 def _less_one(ratio: float | None) -> float | None:

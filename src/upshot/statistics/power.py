@@ -1,10 +1,17 @@
-"""Planning: how small an effect a sample can show, and how many users an effect needs."""
+"""Planning: how small an effect a sample can show, how many users an effect needs, and how long they take to come.
+
+A variance is always one per user: that of the value; for a ratio of two quantities that of its linearised value; with
+an adjustment for data from before the experiment, what `adjusted_variance` leaves of it. Several treatments share
+alpha, and looks have their price in users: `users_of_all_arms` takes both into account.
+"""
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
-from upshot.statistics.tails import normal_critical_value
+from upshot.statistics.sequential import always_valid_critical_value
+from upshot.statistics.tails import normal_critical_value, require_level
 
 
 def minimum_detectable_effect(
@@ -34,10 +41,7 @@ def users_needed(
     Source: (z_alpha/2 + z_power)² variance (1/w + 1/(1-w)) / effect². Raises ValueError unless the variance
     is positive, ``effect`` is not 0, 0 < alpha < power < 1 and 0 < treatment_share < 1.
     """
-    if not baseline_variance > 0.0:
-        raise ValueError(f"the variance must be positive, not {baseline_variance}")
-    _require_design(effect, treatment_share)
-    spread = math.sqrt(baseline_variance * (1.0 / treatment_share + 1.0 / (1.0 - treatment_share)))
+    spread = _spread(baseline_variance, effect, treatment_share)
     return _whole_users(sum(_quantiles(alpha, power)) * spread / effect, treatment_share)
 
 
@@ -60,6 +64,121 @@ def users_needed_proportion(
     under_null = math.sqrt(pooled * (1.0 - pooled) * (1.0 / treatment_share + 1.0 / kept))
     under_effect = math.sqrt(changed * (1.0 - changed) / treatment_share + baseline * (1.0 - baseline) / kept)
     return _whole_users((for_level * under_null + for_power * under_effect) / effect, treatment_share)
+
+
+def users_needed_non_inferiority(
+    variance: float, margin: float, alpha: float = 0.05, power: float = 0.8, treatment_share: float = 0.5
+) -> int:
+    """Users of two arms that show with ``power`` that nothing is lost beyond ``margin``, when nothing is lost at all.
+
+    ``margin`` > 0 is absolute, in the unit of the quantity; ``alpha`` is one-sided. Each arm is rounded up. Source:
+    (z_alpha + z_power)² variance (1/w + 1/(1-w)) / margin². Raises ValueError unless alpha < 1/2, the margin is
+    positive, and as users_needed.
+    """
+    if not margin > 0.0:
+        raise ValueError(f"the margin must be positive, not {margin}")
+    require_level(2.0 * alpha)
+    if not alpha < power < 1.0:
+        raise ValueError(f"the power must lie between the level {alpha} and 1, not {power}")
+    reach = -float(ndtri(alpha)) + float(ndtri(power))
+    return _whole_users(reach * _spread(variance, margin, treatment_share) / margin, treatment_share)
+
+
+def users_of_all_arms(
+    shares: Sequence[float],
+    users_of_pair: Callable[[float, float], int],
+    alpha: float = 0.05,
+    inflation: float = 1.0,
+) -> int:
+    """Users of control and all treatments together, each arm rounded up, for every comparison to have its power.
+
+    ``shares`` are those of the arms, control's first, positive on any scale. ``users_of_pair`` gives the users that
+    control and one treatment need together at (level, treatment's share of the two), such as ``users_needed`` with
+    all else filled in. The level is Bonferroni's alpha / treatments. ``inflation`` >= 1 is the price of looks:
+    `always_valid_inflation`, `inflation_factor` of a group-sequential plan, or 1. Raises ValueError for fewer than
+    two arms, shares that are not positive, and an inflation below 1.
+    """
+    if len(shares) < 2 or not all(0.0 < share < math.inf for share in shares):
+        raise ValueError(f"two or more arms with positive shares, not {list(shares)}")
+    if not 1.0 <= inflation < math.inf:
+        raise ValueError(f"looking can only cost users; the inflation is {inflation}")
+    control, treatments = shares[0], shares[1:]
+    total = math.fsum(shares)
+    level = alpha / len(treatments)
+    pairs = ((share + control, users_of_pair(level, share / (share + control))) for share in treatments)
+    users = max(needed * inflation * total / pair for pair, needed in pairs)
+    # Less a rounding error, which would cost a user where the numbers are whole.
+    return sum(math.ceil(users * share / total * (1.0 - 1e-12)) for share in shares)
+
+
+def adjusted_variance(variance: float, correlation: float) -> float:
+    """The variance per user left after adjusting for a covariate, in squared units: variance · (1 - correlation²).
+
+    Users needed shrink by the same factor. Source: Deng, Xu, Kohavi & Walker (2013). Raises ValueError unless the
+    correlation lies within (-1, 1).
+    """
+    if not -1.0 < correlation < 1.0:
+        raise ValueError(f"a correlation lies between -1 and 1, not {correlation}")
+    return variance * (1.0 - correlation * correlation)
+
+
+def always_valid_inflation(alpha: float = 0.05, power: float = 0.8) -> float:
+    """How many times the users (> 1) an always-valid test tuned to its planned end needs there for equal power.
+
+    Source: ((B + z_power) / (z_alpha/2 + z_power))², B the always-valid critical value at the planned number of users,
+    which is the same for every such number; looks before the end only add to the power. Raises ValueError unless
+    0 < alpha < power < 1.
+    """
+    for_level, for_power = _quantiles(alpha, power)
+    critical = always_valid_critical_value(1_000_000, alpha, 1_000_000)
+    return ((critical + for_power) / (for_level + for_power)) ** 2
+
+
+def power_of(
+    effect: float, variance: float, control_n: int, treatment_n: int, critical_value: float | None = None
+) -> float | None:
+    """The chance, in [0, 1], that a two-sided z-test of these users calls an absolute ``effect`` on a mean different.
+
+    ``critical_value`` is that of the analysis, by default the 1.96 of a single look at .05. Source: with d = effect /
+    standard error, Phi(d - c) + Phi(-d - c). None when an arm has no user or the variance is not positive. Raises
+    ValueError when the effect is not finite.
+    """
+    if not math.isfinite(effect):
+        raise ValueError(f"the effect must be finite, not {effect}")
+    if control_n < 1 or treatment_n < 1 or not variance > 0.0:
+        return None
+    critical = normal_critical_value(0.05) if critical_value is None else critical_value
+    errors = abs(effect) / math.sqrt(variance / control_n + variance / treatment_n)
+    return float(ndtr(errors - critical) + ndtr(-errors - critical))
+
+
+def power_curve(
+    baseline: float, relative_effects: Iterable[float], users_for: Callable[[float], int]
+) -> list[tuple[float, int]]:
+    """Pairs of relative effect and users needed, in the order given; an effect is a fraction of |baseline|.
+
+    ``users_for`` gives the users for an absolute effect in the unit of the quantity, such as ``users_needed`` with
+    all else filled in, and raises ValueError for effects that it refuses, 0 among them.
+    """
+    return [(relative, users_for(relative * abs(baseline))) for relative in relative_effects]
+
+
+def days_needed(users: int, per_day: float, *, whole_weeks: bool = True) -> int:
+    """Days (>= 1) until ``users`` have come at ``per_day`` > 0 a day, rounded up, and to whole weeks (>= 7) as well.
+
+    Whole weeks hold each weekday equally often. Raises ValueError unless users > 0 and per_day is positive and finite.
+    """
+    if users < 1 or not 0.0 < per_day < math.inf:
+        raise ValueError(f"{users} users at {per_day} a day never come or never end")
+    days = math.ceil(users / per_day)
+    return 7 * math.ceil(days / 7) if whole_weeks else days
+
+
+def _spread(variance: float, effect: float, treatment_share: float) -> float:
+    if not variance > 0.0:
+        raise ValueError(f"the variance must be positive, not {variance}")
+    _require_design(effect, treatment_share)
+    return math.sqrt(variance * (1.0 / treatment_share + 1.0 / (1.0 - treatment_share)))
 
 
 def _quantiles(alpha: float, power: float) -> tuple[float, float]:
