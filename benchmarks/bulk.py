@@ -75,6 +75,10 @@ def _files(ask: Ask, client: str, source: Path, folder: Path, form: str) -> Iter
                 path.unlink()
 
 
+# The tests' server is a small one; this is how one of these events would be set up.
+SIZED = {"innodb_buffer_pool_size": 6 << 30, "innodb_log_file_size": 2 << 30}
+
+
 def _postgresql(url: str, client: str, source: Path, folder: Path) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         names: Mapping[str, tuple[str, ...]] = {"events": EVENTS, "exposures": EXPOSURES}
@@ -93,6 +97,8 @@ def _mysql(url: str, client: str, source: Path, folder: Path) -> None:
     )
     with connection, connection.cursor() as cursor:
         cursor.execute("SET GLOBAL local_infile = 1")
+        for name, size in SIZED.items():
+            cursor.execute(f"SET GLOBAL {name} = {size}")
 
         def ask(query: str) -> list[tuple[object, ...]]:
             cursor.execute(query)

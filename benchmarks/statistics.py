@@ -18,8 +18,9 @@ from benchmarks.report import Table, bounded
 from upshot import experiments
 from upshot.aggregation import Aggregates, Cell
 from upshot.aggregation import Measured as MeasuredMetric
+from upshot.analysisplan import AnalysisPlan
 from upshot.arms import Arms
-from upshot.comparisons import compare
+from upshot.comparisons import Judgement, compare
 from upshot.experiments import Draft, Experiment
 from upshot.metrics import Kind, Metric
 from upshot.statistics import Moments, compare_means, compare_proportions
@@ -30,6 +31,7 @@ METRICS = 100
 TREATMENTS = 10
 USERS = 10_000
 COMPARISONS = METRICS * TREATMENTS
+JUDGEMENT = Judgement(AnalysisPlan(), ALPHA)
 
 
 def run(*, quick: bool) -> Table:  # noqa: ARG001 - it is quick anyway
@@ -46,8 +48,8 @@ def run(*, quick: bool) -> Table:  # noqa: ARG001 - it is quick anyway
     arms, metrics = _arms(amounts, Kind.SUM), _metrics(Kind.SUM)
     converted, conversions = _arms(counts, Kind.CONVERSION), _metrics(Kind.CONVERSION)
     contestants = {
-        "means, whole comparison": lambda: compare(arms, metrics, ALPHA),
-        "conversions, whole comparison": lambda: compare(converted, conversions, ALPHA),
+        "means, whole comparison": lambda: compare(arms, metrics, JUDGEMENT),
+        "conversions, whole comparison": lambda: compare(converted, conversions, JUDGEMENT),
         "means, test alone": lambda: [compare_means(row[0], arm, ALPHA) for row in amounts for arm in row[1:]],
         "conversions, test alone": lambda: [
             compare_proportions(row[0], arm, ALPHA) for row in counts for arm in row[1:]

@@ -1,19 +1,36 @@
 """The rules of attribution a second time, as plain Python over lists: what every event store is measured against."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from upshot.aggregation import AggregationPlan, Cell, Measured
+import numpy as np
+
+from upshot import targeting
+from upshot.aggregation import AggregationPlan, Cell, Measured, Ordered
 from upshot.events import Event, Exposure
-from upshot.metrics import Kind, Metric
-from upshot.statistics import Moments
+from upshot.eventstore.filters import scalars
+from upshot.metrics import Fold, Kind, Metric, Quantity, Source, Unit
+from upshot.statistics import Moments, quantile
+from upshot.statistics.comoments import Comoments
+
+Rule = Callable[[Event, Exposure], bool]
+Contexts = Mapping[str, Mapping[str, Any]]
 
 
 class Expected(NamedTuple):
-    """What a plan should find: users, and metrics, per cell."""
+    """What a plan should find: users, those whose window is over, and metrics, per cell."""
 
     exposed: dict[Cell, int]
+    eligible: dict[tuple[Cell, str], int]
     measured: dict[tuple[Cell, str], Measured]
+
+
+def at_or_after(event: Event, exposure: Exposure) -> bool:
+    """The attribution rule."""
+    return event.occurred_at >= exposure.exposed_at
 
 
 def aggregate(
@@ -21,61 +38,282 @@ def aggregate(
     plan: AggregationPlan,
     exposures: Sequence[Exposure],
     events: Iterable[tuple[str, Event]],
-    contexts: Mapping[str, Mapping[str, Any]],
-    counts: Callable[[Event, Exposure], bool] = lambda event, exposure: event.occurred_at >= exposure.exposed_at,
+    contexts: Contexts,
+    counts: Rule = at_or_after,
 ) -> Expected:
     """Aggregate by looking at every event; `counts` is the attribution rule, for mutants to replace."""
+    users = _users(client, plan, exposures, events, contexts)
+    exposed: dict[Cell, int] = {}
+    eligible: dict[tuple[Cell, str], int] = {}
+    for user in users:
+        for cell in user.cells(plan, user.exposure.exposed_at):
+            exposed[cell] = exposed.get(cell, 0) + 1
+            for metric in plan.metrics:
+                if metric.complete:
+                    eligible[cell, metric.key] = eligible.get((cell, metric.key), 0) + _over(metric, user, plan)
+    measured: dict[tuple[Cell, str], Measured] = {}
+    for metric in plan.metrics:
+        measured |= {(cell, metric.key): found for cell, found in _metric(metric, users, plan, counts).items()}
+    return Expected(exposed, eligible, measured)
+
+
+def _users(
+    client: str,
+    plan: AggregationPlan,
+    exposures: Sequence[Exposure],
+    events: Iterable[tuple[str, Event]],
+    contexts: Contexts,
+) -> "list[_User]":
+    if plan.entry:
+        exposures = [*_entered(client, plan, events)]
     first: dict[str, Exposure] = {}
+    beside: dict[str, int] = {}
     for exposure in exposures:
         if exposure.client == client and exposure.experiment == plan.experiment and exposure.exposed_at < plan.end:
             first.setdefault(exposure.user_id, exposure)
+        if exposure.client == client and exposure.experiment == plan.beside:
+            beside.setdefault(exposure.user_id, exposure.variant)
+    if plan.beside is not None:
+        first = {user: exposure for user, exposure in first.items() if user in beside}
     distinct: dict[str, Event] = {}
     for _, event in (item for item in events if item[0] == client):
         distinct.setdefault(event.event_id, event)
-    exposed: dict[Cell, int] = {}
-    for exposure in first.values():
-        for cell in _cells(plan, exposure, exposure.exposed_at, contexts):
-            exposed[cell] = exposed.get(cell, 0) + 1
-    values: dict[tuple[Cell, str], dict[str, list[float]]] = {}
-    for event in distinct.values():
-        owner = first.get(event.user_id)
-        if owner is None or not _in_window(plan, event) or not counts(event, owner):
-            continue
-        for cell in _cells(plan, owner, event.occurred_at, contexts):
-            for key in _keys(plan, event):
-                values.setdefault((cell, key), {}).setdefault(event.user_id, []).append(event.value or 0.0)
-    metrics = {metric.key: metric for metric in plan.metrics}
-    return Expected(exposed, {key: _measured(metrics[key[1]], users) for key, users in values.items()})
+    of_user: dict[str, list[Event]] = {user: [] for user in first}
+    for event in sorted(distinct.values(), key=lambda event: event.occurred_at):
+        if event.user_id in of_user and event.occurred_at < plan.end:
+            of_user[event.user_id].append(event)
+    return [_User(exposure, of_user[user], contexts[user], beside.get(user)) for user, exposure in first.items()]
 
 
-def _keys(plan: AggregationPlan, event: Event) -> list[str]:
-    return [metric.key for metric in plan.metrics if not metric.event_types or event.event_type in metric.event_types]
+def _entered(client: str, plan: AggregationPlan, events: Iterable[tuple[str, Event]]) -> Iterator[Exposure]:
+    """Whoever caused an event of the entry, as if exposed at the first of them."""
+    entries = [
+        event
+        for owner, event in events
+        if owner == client
+        and event.event_type in plan.entry
+        and (plan.start or event.occurred_at) <= event.occurred_at < plan.end
+    ]
+    for event in sorted(entries, key=lambda event: event.occurred_at):
+        yield Exposure(client, plan.experiment, event.user_id, 0, 1, event.occurred_at, "{}")
 
 
-def _in_window(plan: AggregationPlan, event: Event) -> bool:
-    return (plan.start is None or event.occurred_at >= plan.start) and event.occurred_at < plan.end
+class _User(NamedTuple):
+    exposure: Exposure
+    events: list[Event]
+    context: Mapping[str, Any]
+    beside: int | None
+
+    def cells(self, plan: AggregationPlan, moment: int) -> Iterator[Cell]:
+        """Where something of the user at that moment belongs."""
+        values = [self.context.get(name) for name in plan.segments]
+        segments = tuple(None if value is None else str(value) for value in values)
+        if not plan.periods:
+            yield Cell(self.exposure.variant, self.exposure.phase, None, segments, self.beside)
+        for index, period in enumerate(plan.periods):
+            if period.start <= moment < period.end:
+                yield Cell(self.exposure.variant, self.exposure.phase, index, segments, self.beside)
 
 
-def _cells(
-    plan: AggregationPlan, exposure: Exposure, moment: int, contexts: Mapping[str, Mapping[str, Any]]
-) -> Iterable[Cell]:
-    segment = None
-    if plan.segment is not None:
-        value = contexts[exposure.user_id].get(plan.segment)
-        segment = None if value is None else str(value)
-    if not plan.periods:
-        yield Cell(exposure.variant, exposure.phase, None, segment)
-    for index, period in enumerate(plan.periods):
-        if period.start <= moment < period.end:
-            yield Cell(exposure.variant, exposure.phase, index, segment)
+class _Numbers(NamedTuple):
+    """A user's numbers in a metric: events, numerator, denominator, the same before; None without such events."""
+
+    events: int
+    value: float | None
+    other: float | None
+    before: tuple[float, ...]
 
 
-def _measured(metric: Metric, users: Mapping[str, Sequence[float]]) -> Measured:
-    numbers: Mapping[Kind, Callable[[Sequence[float]], float]] = {
-        Kind.CONVERSION: lambda _: 1.0,
-        Kind.COUNT: len,
-        Kind.SUM: sum,
+def _metric(metric: Metric, users: Sequence[_User], plan: AggregationPlan, counts: Rule) -> dict[Cell, Measured]:
+    if metric.kind is Kind.FUNNEL:
+        return _funnel(metric, users, plan, counts)
+    whole = replace(plan, periods=(), segments=())
+    cut = _caps(
+        metric, [numbers.value for user in users for _, numbers in _numbers(metric, user, whole, counts)], users, plan
+    )
+    befores = [
+        numbers.before[0] for user in users for _, numbers in _numbers(metric, user, whole, counts) if numbers.before
+    ]
+    cut_before = _caps(metric, [value or None for value in befores], users, plan) if befores else lambda value: value
+    found: dict[Cell, list[tuple[int, _Numbers]]] = {}
+    for place, user in enumerate(users):
+        for cell, numbers in _numbers(metric, user, plan, counts):
+            found.setdefault(cell, []).append((place, numbers))
+    measured = {cell: _measured(metric, listed, plan, cut, cut_before) for cell, listed in found.items()}
+    measured = {cell: part for cell, part in measured.items() if part.events or part.joint}
+    if metric.kind is Kind.QUANTILE:
+        ordered = {} if plan.is_broken_down else _quantiles(metric, users, plan, counts)
+        return ordered if metric.unit is Unit.EVENT else measured | ordered
+    return measured
+
+
+def _numbers(metric: Metric, user: _User, plan: AggregationPlan, counts: Rule) -> Iterator[tuple[Cell, _Numbers]]:
+    """The user's numbers in every cell in which there are any, or anything before the exposure."""
+    by_cell: dict[Cell, list[Event]] = {}
+    for event in user.events:
+        if _counts(event, metric, user, plan, counts):
+            for cell in user.cells(plan, event.occurred_at):
+                by_cell.setdefault(cell, []).append(event)
+    before: tuple[float, ...] = ()
+    if plan.adjusts(metric):
+        before = tuple(_before(metric, user, plan))
+        for cell in user.cells(replace(plan, periods=()), 0):
+            by_cell.setdefault(cell, [])
+    for cell, events in by_cell.items():
+        own = [event for event in events if _is_of(metric.source, event)]
+        folded = [_folded(quantity, events) for quantity in metric.quantities]
+        value = folded[0]
+        if metric.kind is Kind.THRESHOLD and value is not None and value < metric.amount:
+            value = None
+        yield cell, _Numbers(len(own), value, folded[1] if metric.is_ratio else None, before)
+
+
+def _counts(event: Event, metric: Metric, user: _User, plan: AggregationPlan, counts: Rule) -> bool:
+    moment, exposed_at = event.occurred_at, user.exposure.exposed_at
+    return (
+        (
+            counts(event, user.exposure)
+            and (plan.start is None or moment >= plan.start)
+            and moment >= exposed_at + metric.delay * (metric.delay > 0)
+            and (metric.window is None or moment < exposed_at + metric.delay + metric.window)
+            and (not metric.complete or _over(metric, user, plan))
+        )
+        if metric.delay or metric.window or metric.complete
+        else (counts(event, user.exposure) and (plan.start is None or moment >= plan.start))
+    )
+
+
+def _over(metric: Metric, user: _User, plan: AggregationPlan) -> bool:
+    return user.exposure.exposed_at + metric.delay + (metric.window or 0) <= plan.end
+
+
+def _before(metric: Metric, user: _User, plan: AggregationPlan) -> Iterator[float]:
+    if metric.covariate:
+        number = user.context.get(metric.covariate)
+        yield float(number) if isinstance(number, int | float) and not isinstance(number, bool) else 0.0
+        return
+    exposed_at = user.exposure.exposed_at
+    earlier = [e for e in user.events if exposed_at - metric.lookback <= e.occurred_at < exposed_at]
+    for quantity in metric.quantities:
+        yield _folded(quantity, earlier) or 0.0
+
+
+def _is_of(source: Source, event: Event) -> bool:
+    if source.event_types and event.event_type not in source.event_types:
+        return False
+    return source.where is None or targeting.matches(source.where, scalars(json.loads(event.properties)))
+
+
+def _value(source: Source, event: Event) -> float | None:
+    if source.value is None:
+        return event.value
+    found = json.loads(event.properties).get(source.value)
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
+def _folded(quantity: Quantity, events: Sequence[Event]) -> float | None:
+    own = [event for event in events if _is_of(quantity.source, event)]
+    values = [_value(quantity.source, event) for event in own]
+    if quantity.fold is Fold.VALUES:
+        known = [value for value in values if value is not None]
+        return float(len(known)) if known else None
+    if not own:
+        return None
+    return {Fold.ANY: 1.0, Fold.COUNT: float(len(own)), Fold.SUM: sum(value or 0.0 for value in values)}[quantity.fold]
+
+
+def _caps(
+    metric: Metric, values: Sequence[float | None], users: Sequence[_User], plan: AggregationPlan
+) -> Callable[[float], float]:
+    """Where numbers are cut off: NumPy's percentiles over the users of all arms."""
+    cut = metric.winsorising
+    if cut is None:
+        return lambda value: value
+    known = [value for value in values if value is not None]
+    everybody = sum(_over(metric, user, plan) for user in users) if metric.complete else len(users)
+    sample = [v for v in known if v] if cut.ignore_zeros else known + [0.0] * (everybody - len(known))
+    low = float(np.percentile(sample, cut.lower)) if cut.lower is not None and sample else -np.inf
+    high = float(np.percentile(sample, cut.upper)) if cut.upper is not None and sample else np.inf
+    return lambda value: min(max(value, low), high)
+
+
+def _measured(
+    metric: Metric,
+    listed: Sequence[tuple[int, _Numbers]],
+    plan: AggregationPlan,
+    cut: Callable[[float], float],
+    cut_before: Callable[[float], float],
+) -> Measured:
+    active = [
+        numbers
+        for _, numbers in listed
+        if (numbers.value is not None if metric.kind is Kind.THRESHOLD else numbers.events)
+    ]
+    values = [1.0 if metric.is_share else numbers.value or 0.0 for numbers in active]
+    moments = Moments.of([value if metric.is_share else cut(value) for value in values])
+    events = sum(numbers.events for _, numbers in listed)
+    joint = None
+    if metric.is_ratio or plan.adjusts(metric):
+        rows = []
+        for _, numbers in listed:
+            own = (1.0 if numbers.events else 0.0) if metric.is_share else cut(numbers.value or 0.0)
+            before = (cut_before(numbers.before[0]), *numbers.before[1:]) if numbers.before else ()
+            rows.append((own, *((numbers.other or 0.0,) if metric.is_ratio else ()), *before))
+        joint = Comoments.of(rows)
+    silent = [0.0 if metric.is_share else cut(0.0), *([0.0] if metric.is_ratio else [])]
+    if plan.adjusts(metric):
+        silent += [cut_before(0.0), *([0.0] if metric.is_ratio else [])]
+    return Measured(len(active), events, sum(values), moments, tuple(silent), joint)
+
+
+def _funnel(metric: Metric, users: Sequence[_User], plan: AggregationPlan, counts: Rule) -> dict[Cell, Measured]:
+    reached: dict[Cell, list[int]] = {}
+    for user in users:
+        at, last = user.exposure.exposed_at + metric.delay, None
+        for step, source in enumerate(metric.steps):
+            later = [
+                event for event in user.events
+                if _is_of(source, event) and _counts(event, metric, user, plan, counts)
+                and event.occurred_at >= at + bool(last and set(last.event_types) & set(source.event_types))
+            ]  # fmt: skip
+            if not later:
+                break
+            at, last = later[0].occurred_at, source
+            for cell in user.cells(plan, at):
+                reached.setdefault(cell, [0] * len(metric.steps))[step] += 1
+    return {
+        cell: Measured(
+            steps[-1], steps[-1], float(steps[-1]), Moments.binomial(steps[-1], steps[-1]), steps=tuple(steps)
+        )
+        for cell, steps in reached.items()
     }
-    moments = Moments.of([numbers[metric.kind](values) for values in users.values()])
-    events = sum(len(values) for values in users.values())
-    return Measured(len(users), events, moments.total, moments)
+
+
+def _quantiles(metric: Metric, users: Sequence[_User], plan: AggregationPlan, counts: Rule) -> dict[Cell, Measured]:
+    values: dict[Cell, dict[int, list[float]]] = {}
+    for place, user in enumerate(users):
+        for cell, numbers in _numbers(metric, user, plan, counts):
+            if metric.unit is Unit.USER:
+                own = [] if numbers.value is None else [numbers.value]
+            else:
+                events = [e for e in user.events if _counts(e, metric, user, plan, counts) and _is_of(metric.source, e)]
+                own = [value for e in events if (value := _value(metric.source, e)) is not None]
+            if own:
+                values.setdefault(cell, {})[place] = own
+    measured: dict[Cell, Measured] = {}
+    for cell, of_users in values.items():
+        ordered = sorted(value for own in of_users.values() for value in own)
+        ranks = quantile.ranks(len(ordered), metric.amount)
+        if ranks is None:
+            continue
+        at = tuple(ordered[rank - 1] for rank in ranks)
+        below = Comoments.of([(float(bisect_right(sorted(own), at[1])), float(len(own))) for own in of_users.values()])
+        order = Ordered(
+            len(ordered), len(of_users), ranks, (at[0], at[1], at[2]), below if metric.unit is Unit.EVENT else None
+        )
+        moments = Measured(len(of_users), len(ordered), 0.0, Moments())
+        if metric.unit is Unit.USER:
+            mine = [(0, n) for user in users for c, n in _numbers(metric, user, plan, counts) if c == cell]
+            moments = _measured(metric, mine, plan, lambda value: value, lambda value: value)
+        measured[cell] = replace(moments, ordered=order)
+    return measured

@@ -96,16 +96,17 @@ def _only(kind: type, value: Scalar) -> Any:
     return value if isinstance(value, kind) else None
 
 
-def _number(value: Scalar) -> float | None:
+def number(value: Scalar) -> float | None:
+    """Return the number that a value is, or is written as in JSON; finite as a double."""
     if isinstance(value, bool) or (isinstance(value, str) and not _JSON_NUMBER.fullmatch(value)):
         return None
-    return number if math.isfinite(number := float(value)) else None
+    return found if math.isfinite(found := float(value)) else None
 
 
 def _meaning(value: Scalar) -> str | float | None:
     """Return the boolean (as `true` or `false`) or the number that a value is or is written as."""
     text = str(value).translate(_FOLD)
-    return text if text in {"true", "false"} else _number(value)
+    return text if text in {"true", "false"} else number(value)
 
 
 def _version(value: Scalar) -> tuple[object, ...] | None:
@@ -149,15 +150,23 @@ def _distinct(raw: Any, at: str, read: Check = _scalar) -> list[Any]:
     return list(seen.values())
 
 
-def _wanted(raw: object, at: str, read: Check = _scalar) -> tuple[frozenset[Any], ...]:
+class Wanted(NamedTuple):
+    """The values that `eq` and `in` compare with: texts, what the others mean, and what any of them means."""
+
+    texts: frozenset[str]
+    others: frozenset[str | float | None]
+    meanings: frozenset[str | float | None]
+
+
+def _wanted(raw: object, at: str, read: Check = _scalar) -> Wanted:
     found = read(raw, at)
     values = found if isinstance(found, list) else [found]
     texts = frozenset(value for value in values if isinstance(value, str))
     others = frozenset(_meaning(value) for value in values if not isinstance(value, str))
-    return texts, others, others.union(map(_meaning, texts))
+    return Wanted(texts, others, others.union(map(_meaning, texts)))
 
 
-def _equal(value: Scalar, wanted: tuple[frozenset[Any], ...]) -> bool:
+def _equal(value: Scalar, wanted: Wanted) -> bool:
     texts, others, meanings = wanted
     if isinstance(value, str):
         return value in texts or (bool(others) and _meaning(value) in others)
@@ -208,7 +217,7 @@ def _found(text: str, pattern: re.Pattern[str]) -> bool:
 
 
 _STRING: Final = partial(_only, str)
-_BOUND: Final = partial(_readable, read=_number, code="invalid_number", message="must be a number, or a string of one")
+_BOUND: Final = partial(_readable, read=number, code="invalid_number", message="must be a number, or a string of one")
 _RELEASE: Final = partial(_readable, read=_version, code="invalid_version", message="must be like 2.1.0-rc.1")
 _TRUTH: Final = partial(_readable, read=partial(_only, bool), code="type", message="must be a boolean")
 _COUNTRIES: Final = partial(_distinct, read=lambda raw, at: _text(raw, at).translate(_FOLD))
@@ -218,10 +227,10 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "ne": Operator(_wanted, lambda values, wanted: not _SAME(values, wanted)),
     "in": Operator(partial(_wanted, read=_distinct), _SAME),
     "not_in": Operator(partial(_wanted, read=_distinct), lambda values, wanted: not _SAME(values, wanted)),
-    "lt": Operator(_BOUND, _some(operator.lt, _number)),
-    "lte": Operator(_BOUND, _some(operator.le, _number)),
-    "gt": Operator(_BOUND, _some(operator.gt, _number)),
-    "gte": Operator(_BOUND, _some(operator.ge, _number)),
+    "lt": Operator(_BOUND, _some(operator.lt, number)),
+    "lte": Operator(_BOUND, _some(operator.le, number)),
+    "gt": Operator(_BOUND, _some(operator.gt, number)),
+    "gte": Operator(_BOUND, _some(operator.ge, number)),
     "semver_eq": Operator(_RELEASE, _some(operator.eq, _version)),
     "semver_lt": Operator(_RELEASE, _some(operator.lt, _version)),
     "semver_lte": Operator(_RELEASE, _some(operator.le, _version)),
@@ -233,7 +242,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "regex": Operator(_pattern, _some(_found, _STRING, Limit.SEARCHED_ELEMENTS)),
     "exists": Operator(_TRUTH, lambda values, wanted: bool(values) is wanted),
 }
-_SHORTHANDS: Final = {
+SHORTHANDS: Final[Mapping[str, tuple[str, Operator]]] = {  # the attribute of each, and its operator
     "countries": ("country", Operator(_COUNTRIES, _some(lambda x, low: x.translate(_FOLD) in low, _STRING))),
     "min_version": ("app_version", OPERATORS["semver_gte"]),
 }
@@ -280,8 +289,8 @@ def _rule(raw: Any, at: str, depth: int, spent: dict[str, int]) -> Rule:
         if key in _GROUPS:
             rules = [nested(value, place)] if key == "not" else _distinct(value, place, nested)
             tests.append(partial(_GROUPS[key], rules))
-        elif key in _SHORTHANDS and depth == 0:
-            tests.append(_condition(*_SHORTHANDS[key], value, place, spent))
+        elif key in SHORTHANDS and depth == 0:
+            tests.append(_condition(*SHORTHANDS[key], value, place, spent))
         else:
             _require(key in _CONDITION, place, "unknown_key", "is no key of a rule here")
     if not raw.keys().isdisjoint(_CONDITION):

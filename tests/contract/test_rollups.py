@@ -32,7 +32,7 @@ PLANS = {
     "a window inside": AggregationPlan(1, (BOUGHT,), FIRST + 30 * HOUR, FIRST + 61 * HOUR + 7, HOURS[30:62]),
     "a type never seen": AggregationPlan(1, (Metric("none", Kind.SUM, ("nothing",)), BOUGHT), None, END, DAYS),
     "other stretches": AggregationPlan(2, (BOUGHT,), None, END, (*HOURS[5:9], Period(FIRST + DAY, END))),
-    "segment": AggregationPlan(1, (BOUGHT,), None, END, DAYS, "country"),
+    "segment": AggregationPlan(1, (BOUGHT,), None, END, DAYS, ("country",)),
 }
 
 

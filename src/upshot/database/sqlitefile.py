@@ -10,6 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from upshot import targeting
 from upshot.errors import ConfigurationError
 
 # SQLite 3.7.0 to 3.51.2 can corrupt a WAL file when two connections write or checkpoint at the same instant
@@ -84,7 +85,7 @@ def _prepare(engine: AsyncEngine, pragmas: Sequence[str], begin: str) -> None:
         for pragma in pragmas:
             cursor.execute(pragma)
         cursor.close()
-        connection.run_async(_with_variance)
+        connection.run_async(_with_functions)
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Any) -> None:
@@ -111,6 +112,11 @@ class _Variance:
         return squares / number if number else None
 
 
-async def _with_variance(driver: Any) -> None:
+def _written_number(text: str | None) -> float | None:
+    return None if text is None else targeting.number(text)
+
+
+async def _with_functions(driver: Any) -> None:
     if isinstance(driver._conn, sqlite3.Connection):  # noqa: SLF001 - the power-cut simulation brings another one
         await driver._execute(driver._conn.create_aggregate, "var_pop", 1, _Variance)  # noqa: SLF001 - no public way
+        await driver.create_function("written_number", 1, _written_number, deterministic=True)

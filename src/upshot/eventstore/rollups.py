@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import CompoundSelect, Select, func, or_, select
 
 from upshot.aggregation import AggregationPlan, Period
 from upshot.eventstore import sql
@@ -30,7 +30,7 @@ MARGIN = 300_000_000  # clocks of several machines differ
 PERIODS = 400  # how many are counted with one query
 
 Rows = Sequence[Mapping[str, Any]]
-Fetch = Callable[[Select[Any]], Rows]
+Fetch = Callable[[Select[Any] | CompoundSelect[Any]], Rows]
 
 
 class Mark(NamedTuple):
@@ -79,7 +79,8 @@ def _now() -> int:
 def moments(question: sql.Question, fetch: Fetch) -> list[Mapping[str, Any]]:
     """The rows of `sql.moments`: of periods that are rolled up from there, of all others counted now."""
     plan = question.plan
-    kept = _kept(question, fetch) if plan.periods and plan.segment is None else {}
+    plain = all(metric.is_plain for metric in plan.metrics) and not (plan.segments or plan.covariates)
+    kept = _kept(question, fetch) if plan.periods and plain and plan.beside is None else {}
     others = [index for index in range(len(plan.periods)) if index not in kept]
     rows = list(_read(question, fetch, kept)) if kept else []
     if not plan.periods:

@@ -1,155 +1,120 @@
-"""Metrics: what is measured per user.
-
-Every event type is a metric with no definition at all. A reference is a text or an object:
+"""What a reference to a metric stands for. A reference is a text or a definition:
 
     "purchase"             share of users with at least one such event          (conversion)
     "purchase:count"       events per user                                      (count)
     "purchase:sum"         sum of the events' values per user                   (sum)
     "revenue"              sum of the values of the primary metric's events, of all events where there is no primary
     "conversion_rate"      the conversion of the primary metric, of any event where there is no primary
-    {"key": "spend", "kind": "sum", "event_type": "order"}     the same with a name of its own
+    "checkout"             the metric definition of that key, where the client has one: it goes before an event type
+    {"key": "spend", "kind": "sum", "event_type": "order"}     a definition of the experiment's own
 
-Users without an event count as zero. Which events count at all is said once, in `results.py`.
+Every event type is a metric with no definition at all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from upshot import identifiers
 from upshot.errors import Fault, Invalid
 from upshot.experiments import Experiment
+from upshot.metrics.definition import define
+from upshot.metrics.model import Kind, Metric
 
 METRICS = 50
+Definitions = Mapping[str, Metric]
+"""The metric definitions of a client, by key."""
+
+_NONE: Definitions = {}
 
 
-class Kind(StrEnum):
-    """How a user's events become the one number of that user."""
-
-    CONVERSION = "conversion"
-    COUNT = "count"
-    SUM = "sum"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One number per user, from the events of some types; no types means every type."""
-
-    key: str
-    kind: Kind
-    event_types: tuple[str, ...]
-
-
-def parse(reference: Any, main: tuple[str, ...], pointer: str = "/metrics") -> Metric:
+def parse(reference: Any, main: tuple[str, ...], pointer: str = "/metrics", definitions: Definitions = _NONE) -> Metric:
     """The metric that a reference stands for; `main` are the event types of the experiment's primary metric.
 
     Raises:
-        Invalid: the reference is neither a usable text nor a usable object.
+        Invalid: the reference is neither a usable text nor a usable definition.
     """
-    if isinstance(reference, str):
-        return _of_text(reference, main, pointer)
-    if not isinstance(reference, Mapping):
-        raise _invalid(pointer, "bad_metric", "must be a text or an object")
-    unknown = sorted(set(reference) - {"key", "kind", "event_type", "event_types"})
-    if unknown:
-        raise _invalid(pointer, "unknown_field", "a metric has key, kind, event_type and event_types")
-    types = _types(reference, pointer)
-    try:
-        kind = Kind(reference.get("kind", Kind.CONVERSION))
-    except ValueError:
-        raise _invalid(f"{pointer}/kind", "bad_kind", f"must be one of {', '.join(Kind)}") from None
-    key = reference.get("key", types[0] if len(types) == 1 and kind is Kind.CONVERSION else None)
-    if not isinstance(key, str):
-        raise _invalid(f"{pointer}/key", "missing", "a metric needs a key")
-    _check(key, f"{pointer}/key")
-    return Metric(key, kind, types)
+    if not isinstance(reference, str):
+        return define(reference, pointer)
+    found = identifiers.fault_of_text(reference, identifiers.EVENT_TYPE_LENGTH)
+    if found:
+        raise Invalid.of(Fault(pointer, *found))
+    return definitions.get(reference) or _of_text(reference, main)
 
 
-def parse_all(references: Sequence[Any], main: tuple[str, ...], pointer: str = "/metrics") -> tuple[Metric, ...]:
+def parse_all(
+    references: Sequence[Any], main: tuple[str, ...], pointer: str = "/metrics", definitions: Definitions = _NONE
+) -> tuple[Metric, ...]:
     """The metrics of several references, in order, each key once.
 
     Raises:
         Invalid: one of them is not usable, two share a key with different meanings, or there are more than 50.
     """
     if len(references) > METRICS:
-        raise _invalid(pointer, "too_many", f"at most {METRICS} metrics")
+        raise Invalid.of(Fault(pointer, "too_many", f"at most {METRICS} metrics"))
     found: dict[str, Metric] = {}
     for index, reference in enumerate(references):
-        metric = parse(reference, main, f"{pointer}/{index}")
+        metric = parse(reference, main, f"{pointer}/{index}", definitions)
         if found.setdefault(metric.key, metric) != metric:
-            raise _invalid(f"{pointer}/{index}/key", "duplicate_key", "is the key of another metric")
+            raise Invalid.of(Fault(f"{pointer}/{index}/key", "duplicate_key", "is the key of another metric"))
     return tuple(found.values())
 
 
-def of_experiment(experiment: Experiment) -> tuple[Metric, ...]:
-    """The metrics that an experiment's result holds when nothing else is asked for: primary, others, guardrails, revenue."""
-    return of_references(experiment.primary_metric, experiment.metrics, experiment.guardrails)
-
-
-def of_references(primary: str | None, references: Sequence[Any], guardrails: Sequence[Any]) -> tuple[Metric, ...]:
-    """The metrics of an experiment with these references, the primary one first.
+def of_experiment(experiment: Experiment, definitions: Definitions = _NONE) -> tuple[Metric, ...]:
+    """The metrics that an experiment's result holds when nothing else is asked for: primary, others, guardrails, revenue.
 
     Raises:
         Invalid: one of the references is not usable.
     """
-    main = _main_types(primary, references)
-    named = {metric.key: metric for metric in parse_all(references, main)}
-    leading = named.get(primary or "") or parse(primary or "conversion_rate", main, "/primary_metric")
-    rest = [*named.values(), *parse_all(guardrails, main, "/guardrails")]
+    main = _main_types(experiment.primary_metric, experiment.metrics, definitions)
+    named = {metric.key: metric for metric in parse_all(experiment.metrics, main, definitions=definitions)}
+    primary = experiment.primary_metric
+    leading = named.get(primary or "") or parse(primary or "conversion_rate", main, "/primary_metric", definitions)
+    guardrails = parse_all(experiment.guardrails, main, "/guardrails", definitions)
+    rest = [*named.values(), *guardrails]
     if all(metric.kind is not Kind.SUM for metric in (leading, *rest)):
         rest.append(parse("revenue", main))  # out of the box, unless the experiment says what its money is
     metrics = {metric.key: metric for metric in reversed([leading, *rest])}
     return tuple(dict.fromkeys(metrics[metric.key] for metric in (leading, *rest)))
 
 
-def asked_for(experiment: Experiment, names: Sequence[str]) -> tuple[Metric, ...]:
+def guardrails_of(experiment: Experiment, definitions: Definitions = _NONE) -> tuple[Metric, ...]:
+    """The metrics that must not get worse."""
+    main = _main_types(experiment.primary_metric, experiment.metrics, definitions)
+    return parse_all(experiment.guardrails, main, "/guardrails", definitions)
+
+
+def asked_for(experiment: Experiment, names: Sequence[str], definitions: Definitions = _NONE) -> tuple[Metric, ...]:
     """The metrics that a request names; a name means the experiment's own metric of that key first.
 
     Raises:
         Invalid: a name is not usable as a metric.
     """
-    own = {metric.key: metric for metric in of_experiment(experiment)}
-    main = _main_types(experiment.primary_metric, experiment.metrics)
-    return tuple(dict.fromkeys(own.get(name) or parse(name, main) for name in names))
+    own = {metric.key: metric for metric in of_experiment(experiment, definitions)}
+    main = _main_types(experiment.primary_metric, experiment.metrics, definitions)
+    return tuple(dict.fromkeys(own.get(name) or parse(name, main, definitions=definitions) for name in names))
 
 
-def _of_text(text: str, main: tuple[str, ...], pointer: str) -> Metric:
-    _check(text, pointer)
+def _of_text(text: str, main: tuple[str, ...]) -> Metric:
     if text == "revenue":
         return Metric(text, Kind.SUM, main)
     if text == "conversion_rate":
         return Metric(text, Kind.CONVERSION, main)
     name, _, kind = text.rpartition(":")
-    if name and kind in set(Kind):
+    if name and kind in {Kind.CONVERSION, Kind.COUNT, Kind.SUM}:
         return Metric(text, Kind(kind), (name,))
     return Metric(text, Kind.CONVERSION, (text,))
 
 
-def _main_types(primary: str | None, references: Sequence[Any]) -> tuple[str, ...]:
+def _main_types(primary: str | None, references: Sequence[Any], definitions: Definitions) -> tuple[str, ...]:
     """The event types behind the primary metric's name; none means every type."""
     for reference in references:
         if primary and isinstance(reference, Mapping) and reference.get("key") == primary:
-            return parse(reference, ()).event_types
+            return _types_of(define(reference))
     if primary is None or primary in {"revenue", "conversion_rate"}:
         return ()
-    return _of_text(primary, (), "/primary_metric").event_types
+    return _types_of(parse(primary, (), "/primary_metric", definitions))
 
 
-def _types(reference: Mapping[str, Any], pointer: str) -> tuple[str, ...]:
-    types = reference.get("event_types", [reference["event_type"]] if "event_type" in reference else [])
-    if not isinstance(types, list) or not types or not all(isinstance(name, str) for name in types):
-        raise _invalid(f"{pointer}/event_type", "missing", "a metric needs the event type that it counts")
-    for name in types:
-        _check(name, f"{pointer}/event_type")
-    return tuple(sorted(set(types)))
-
-
-def _check(text: str, pointer: str) -> None:
-    found = identifiers.fault_of_text(text, identifiers.EVENT_TYPE_LENGTH)
-    if found:
-        raise Invalid.of(Fault(pointer, *found))
-
-
-def _invalid(pointer: str, code: str, message: str) -> Invalid:
-    return Invalid.of(Fault(pointer, code, message))
+def _types_of(metric: Metric) -> tuple[str, ...]:
+    """The event types that a metric is about: of a funnel those of its last step."""
+    return metric.sources[-1].event_types if metric.kind is Kind.FUNNEL else metric.event_types

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from sqlalchemy import Select
+from sqlalchemy import CompoundSelect, Select
 from sqlalchemy.util import await_only
 
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
@@ -61,7 +61,7 @@ class Connection(Protocol):
 def fetching(connection: Connection, settings: dict[str, Any] = READING) -> Fetch:
     """How common code that knows of no event loop fetches rows; it runs in `greenlet_spawn`."""
 
-    async def fetch(query: Select[Any]) -> list[dict[str, Any]]:
+    async def fetch(query: Select[Any] | CompoundSelect[Any]) -> list[dict[str, Any]]:
         names = query.selected_columns.keys()
         rows = await connection.query(compiled(query), settings)
         return [dict(zip(names, row, strict=True)) for row in rows]

@@ -1,14 +1,27 @@
 """How ClickHouse is spoken to: its own functions and types where the common SQL would mean something else."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from clickhouse_connect.cc_sqlalchemy.dialect import ClickHouseDialect
 from clickhouse_connect.cc_sqlalchemy.sql.compiler import ChStatementCompiler
-from sqlalchemy import BigInteger, ColumnElement, Select, case, func, literal, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    Double,
+    Integer,
+    Select,
+    Text,
+    case,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.sql.compiler import GenericTypeCompiler
 
 from upshot.eventstore import tables
-from upshot.eventstore.forms import Forms
+from upshot.eventstore.forms import JSON_NUMBER, LARGEST, Forms
 
 READ_SECONDS = 30
 RECOUNT_SECONDS = 600
@@ -58,6 +71,10 @@ class _Statements(ChStatementCompiler):
         # varPop keeps raw sums of squares, which lose everything when the mean is large beside the spread.
         return f"varPopStable({self.process(function.clauses, **options)})"
 
+    def visit_covar_pop_func(self, function: Any, **options: Any) -> str:
+        # For the same reason.
+        return f"covarPopStable({self.process(function.clauses, **options)})"
+
 
 class _Dialect(ClickHouseDialect):
     statement_compiler = _Statements
@@ -74,6 +91,10 @@ class ClickHouseForms(Forms):
     the types that are asked for.
     """
 
+    texts = ("String",)
+    numbers = ("Int64", "UInt64", "Double")
+    booleans = ("Bool",)
+
     def __init__(self, client_key: int = 0) -> None:
         columns = tables.marks.c
         client = case((columns.type_key == 0, columns.client_key), else_=literal(client_key, BigInteger))
@@ -82,9 +103,38 @@ class ClickHouseForms(Forms):
 
     def attribute(self, context: ColumnElement[Any], name: str) -> ColumnElement[Any]:
         """By name: JSONExtract knows no paths, and writes what is not a text as JSON."""
-        return func.JSONExtract(context, literal(name), literal("Nullable(String)"))
+        return func.JSONExtract(context, literal(name), literal("Nullable(String)"), type_=Text)
+
+    def kind(self, properties: ColumnElement[Any], name: str) -> ColumnElement[str]:
+        """As a text: the answer is an enumeration, which refuses to be compared with what it does not know."""
+        return func.toString(func.JSONType(properties, literal(name)), type_=Text)
+
+    def written(self, text: ColumnElement[str]) -> ColumnElement[float]:
+        """By a function; there is no operator."""
+        return case((func.match(text, JSON_NUMBER.format(end="$")) == 1, self.double(text)))
+
+    def double(self, number: ColumnElement[str]) -> ColumnElement[float]:
+        """Read as JSON: a conversion is inexact unless a setting says otherwise. Minus zero would be in no list of zero."""
+        found = func.JSONExtract(number, literal("Nullable(Float64)"), type_=Double) + literal(0.0, Double)
+        return case((func.abs(found) <= LARGEST, found))
+
+    def position(self, text: ColumnElement[str], part: str) -> ColumnElement[int]:
+        """In bytes; both are UTF-8."""
+        return func.position(text, part, type_=Integer)
+
+    def ending(self, text: ColumnElement[str], part: str) -> ColumnElement[str]:
+        """In bytes."""
+        return func.right(text, len(part.encode()), type_=Text)
+
+    def folded(self, text: ColumnElement[str]) -> ColumnElement[str]:
+        """`lower` knows ASCII only."""
+        return func.lower(text, type_=Text)
+
+    def among(self, value: ColumnElement[Any], options: Sequence[str] | Sequence[float]) -> ColumnElement[bool]:
+        """As a list in the statement; without minus zero, as `double` answers none."""
+        return value.in_([option or 0.0 if isinstance(option, float) else option for option in options])
 
 
-def compiled(query: Select[Any]) -> str:
+def compiled(query: Select[Any] | CompoundSelect[Any]) -> str:
     """The SQL of a query with its values in it: the keys are wider than the common columns' types, which a server would check."""
     return str(query.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))

@@ -111,7 +111,9 @@ class ClickHouseStore(Appends):
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
-        statement = dialect.compiled(sql.rows(await self._question(client, plan)))
+        asked = await self._question(client, plan)
+        question = await greenlet_spawn(aggregates.prepared, asked, fetching(self._connection))
+        statement = dialect.compiled(sql.rows(question))
         async for batch in self._connection.stream(statement):
             yield [tuple(row) for row in batch]
 

@@ -4,13 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from sqlalchemy import ColumnElement, Select, literal
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import ColumnElement, CompoundSelect, Double, Select, Text, case, func, literal, try_cast
+from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg, PGDialect_psycopg
 from sqlalchemy.engine import Dialect
 
-from upshot.eventstore.forms import Forms
+from upshot.eventstore.forms import LARGEST, Forms
 
-DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+class _Statements(PGCompiler_psycopg):
+    def visit_try_cast(self, element: Any, **options: Any) -> str:
+        # PostgreSQL has no such thing.
+        return f"TRY_CAST({self.process(element.clause, **options)} AS {self.process(element.typeclause, **options)})"
+
+
+class _Dialect(PGDialect_psycopg):
+    statement_compiler = _Statements
+
+
+DIALECT: Dialect = _Dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 # The commonest values of every attribute in the contexts of an experiment; DuckDB's own JSON functions and QUALIFY.
 SEGMENT_VALUES = """
@@ -49,20 +60,36 @@ def quiet(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
 class DuckForms(Forms):
     """How DuckDB writes what engines write differently."""
 
+    texts = ("VARCHAR",)
+    numbers = ("BIGINT", "UBIGINT", "DOUBLE")
+    booleans = ("BOOLEAN",)
+
     def attribute(self, context: ColumnElement[Any], name: str) -> ColumnElement[Any]:
         """By JSON pointer: DuckDB would take a plain name that begins with $ or / for a path."""
-        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-        return context.op("->>")(literal(pointer))
+        return func.json_extract_string(context, _pointer(name), type_=Text)
+
+    def kind(self, properties: ColumnElement[Any], name: str) -> ColumnElement[str]:
+        """By JSON pointer."""
+        return func.json_type(properties, _pointer(name), type_=Text)
+
+    def double(self, number: ColumnElement[str]) -> ColumnElement[float]:
+        """What is too large is read as infinite."""
+        found = try_cast(number, Double)
+        return case((func.abs(found) <= LARGEST, found))
 
 
-def compiled(query: Select[Any]) -> tuple[str, list[Any]]:
+def _pointer(name: str) -> ColumnElement[str]:
+    return literal("/" + name.replace("~", "~0").replace("/", "~1"))
+
+
+def compiled(query: Select[Any] | CompoundSelect[Any]) -> tuple[str, list[Any]]:
     """The SQL of a query, and its parameters in order."""
     compiled = query.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
     positions = compiled.positiontup or []
     return str(compiled), [compiled.params[name] for name in positions]
 
 
-def fetch(cursor: duckdb.DuckDBPyConnection, query: Select[Any]) -> list[dict[str, Any]]:
+def fetch(cursor: duckdb.DuckDBPyConnection, query: Select[Any] | CompoundSelect[Any]) -> list[dict[str, Any]]:
     """The rows of a query, by column name."""
     found = cursor.execute(*compiled(query))
     names = [column[0] for column in found.description or ()]

@@ -15,7 +15,7 @@ from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
 from upshot.events import micros
 from upshot.eventstore import EventTypeSummary, Verdict, rollups, sql, tables
-from upshot.eventstore.aggregates import read_aggregates
+from upshot.eventstore.aggregates import prepared, read_aggregates
 from upshot.eventstore.appends import Append, Appends
 from upshot.eventstore.embedded import duck
 from upshot.eventstore.embedded.dictionary import last_sequence
@@ -99,7 +99,9 @@ class EmbeddedStore(Appends):
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
-        statement, parameters = duck.compiled(sql.rows(self._question(client, plan)))
+        asked = self._question(client, plan)
+        question = await self._read(lambda cursor: prepared(asked, partial(duck.fetch, cursor)))
+        statement, parameters = duck.compiled(sql.rows(question))
         loop, cursor = asyncio.get_running_loop(), duck.quiet(self._written.connection.cursor())
         try:
             await loop.run_in_executor(self._readers, cursor.execute, statement, parameters)

@@ -20,7 +20,7 @@ from upshot.database import Database
 from upshot.errors import TimedOut, Unavailable
 from upshot.events import micros
 from upshot.eventstore import EventTypeSummary, Verdict, columns, rollups, sql
-from upshot.eventstore.aggregates import read_aggregates
+from upshot.eventstore.aggregates import prepared, read_aggregates
 from upshot.eventstore.appends import Append, Appends, EventType, Group, new
 from upshot.eventstore.keys import Keys
 from upshot.eventstore.relational import appending, schema, segments, tables
@@ -160,7 +160,9 @@ class RelationalStore(Appends):
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
-        query: Select[Any] = sql.rows(await self._question(client, plan))
+        asked = await self._question(client, plan)
+        question = await self._read(lambda connection: prepared(asked, _fetching(connection)))
+        query: Select[Any] = sql.rows(question)
         streamed = query.execution_options(yield_per=EXPORT_BATCH)
         async with (
             self._database.read(EXPORT_SECONDS, replica=True) as connection,
