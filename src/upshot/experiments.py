@@ -15,7 +15,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from upshot import identifiers, targeting
+from upshot import analysisplan, identifiers, targeting
+from upshot.analysisplan import AnalysisPlan
 from upshot.errors import Conflict, Fault, Invalid
 from upshot.variants import Variant, VariantDraft, arrange
 
@@ -43,7 +44,8 @@ ACTIONS: Mapping[str, tuple[frozenset[Status], Status]] = MappingProxyType(
     }
 )
 
-_ANALYSIS = frozenset({"name", "description", "hypothesis", "primary_metric", "metrics", "guardrails"})
+_ANALYSIS = frozenset({"name", "description", "hypothesis", "primary_metric", "metrics", "guardrails", "plan"})
+_JUDGED_BY = ("primary_metric", "metrics", "guardrails")
 _ENTRY = frozenset({"targeting", "traffic_percentage", "variants"})
 EDITABLE: Mapping[Status, frozenset[str]] = MappingProxyType(
     {
@@ -80,6 +82,7 @@ class Draft:
     guardrails: Sequence[Any] = ()
     targeting: Any = None
     traffic_percentage: Decimal = Decimal(100)
+    plan: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class Experiment:
     created_at: datetime
     updated_at: datetime
     version: int
+    plan: AnalysisPlan = dataclasses.field(default_factory=AnalysisPlan)
 
     @property
     def control(self) -> Variant:
@@ -150,6 +154,7 @@ def create(draft: Draft, now: datetime, new_id: Callable[[], str]) -> Experiment
         variants=arrange(draft.variants, (), new_id, allow_closed=False),
         rule=_rule(draft.targeting), traffic=_traffic(draft.traffic_percentage), salt=identity, phases=(),
         started_at=None, ended_at=None, created_at=now, updated_at=now, version=1,
+        plan=analysisplan.plan_of(draft.plan),
     )  # fmt: skip
     return _started(experiment, now) if draft.status is Status.RUNNING else experiment
 
@@ -193,11 +198,14 @@ def change(
     fields: dict[str, Any] = {name: value for name, value in changes.items() if name not in _ENTRY}
     _check_texts(fields)
     fields |= {name: tuple(fields[name]) for name in ("metrics", "guardrails") if name in fields}
+    if "plan" in fields:
+        fields["plan"] = analysisplan.plan_of(fields["plan"], experiment.plan)
     if "targeting" in changes:
         fields["rule"] = _rule(changes["targeting"])
     if "traffic_percentage" in changes:
         fields["traffic"] = _traffic(changes["traffic_percentage"])
     changed = dataclasses.replace(experiment, **fields, updated_at=now, version=experiment.version + 1)
+    changed = _recorded(experiment, changed, now)
     return _allocate(changed, changes["variants"], now, new_id, occupied) if "variants" in changes else changed
 
 
@@ -237,7 +245,26 @@ def _allocate(
 
 def _started(experiment: Experiment, now: datetime) -> Experiment:
     phase = Phase(1, now, _weights(experiment.variants))
-    return dataclasses.replace(experiment, status=Status.RUNNING, started_at=now, updated_at=now, phases=(phase,))
+    plan = dataclasses.replace(experiment.plan, locked_at=now)
+    return dataclasses.replace(
+        experiment, status=Status.RUNNING, started_at=now, updated_at=now, phases=(phase,), plan=plan
+    )
+
+
+def _recorded(before: Experiment, after: Experiment, now: datetime) -> Experiment:
+    """The changed experiment with what changed in how it is judged, once it has started."""
+    if before.status is Status.DRAFT:
+        return after
+    old, new = (
+        analysisplan.options_of(e.plan) | {name: _listed(getattr(e, name)) for name in _JUDGED_BY}
+        for e in (before, after)
+    )
+    changes = (*after.plan.changes, *analysisplan.differences(old, new, now))
+    return dataclasses.replace(after, plan=dataclasses.replace(after.plan, changes=changes))
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _weights(variants: Sequence[Variant]) -> dict[int, int]:

@@ -12,6 +12,10 @@ import pytest
 
 WINDOW = "start_date=2024-01-01&end_date=2024-01-31"
 SECTIONS = {
+    "plan",
+    "segment_differences",
+    "interactions",
+    "cumulative",
     "experiment",
     "window",
     "summary",

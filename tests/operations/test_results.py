@@ -140,8 +140,8 @@ async def test_a_clear_winner_is_recommended_and_a_clear_loser_stopped(stores: S
 
 
 async def test_a_fixed_horizon_p_value_makes_no_word_before_the_end(stores: Stores, clock: FixedClock) -> None:
-    """p < .05 in a running experiment is not significant yet; after its end it is."""
-    experiment = await under_way(stores, clock, {"a": 500, "b": 500})
+    """p < .05 in a running experiment says nothing yet; at the end that was planned it does, and otherwise never."""
+    experiment = await under_way(stores, clock, {"a": 500, "b": 500}, plan={"stopping": "fixed"})
     await converted(stores, {"a": 50, "b": 71})
 
     running = await answer(stores, experiment)
@@ -149,7 +149,8 @@ async def test_a_fixed_horizon_p_value_makes_no_word_before_the_end(stores: Stor
     ended = await answer(stores, experiment)
 
     assert compared(running, "buy").p_value == pytest.approx(0.0425, abs=0.001)
-    assert (compared(running, "buy").significant, running.summary.recommendation) == (False, "keep_running")
+    assert (compared(running, "buy").significant, compared(running, "buy").reason) == (None, "not_final")
+    assert running.summary.recommendation == "keep_running"
     assert (compared(ended, "buy").significant, ended.summary.recommendation) == (True, "ship")
     assert running.summary.users_needed is not None
 

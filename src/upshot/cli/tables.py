@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 _COLOURS = {"ship": "green", "stop_loss": "red", "stop_harm": "red", "do_not_trust": "red"}
+_SHARES = {"conversion", "retention", "threshold", "funnel"}
 
 
 def show(found: dict[str, Any], console: Console) -> None:
@@ -20,6 +21,9 @@ def show(found: dict[str, Any], console: Console) -> None:
     sure = f" Confidence: {summary['confidence']}." if summary["confidence"] else ""
     recommendation = summary["recommendation"].replace("_", " ")
     console.print(f"[bold {colour}]{recommendation}[/]: {escape(summary['reason'])}{sure}")
+    for line in _waiting(summary):
+        console.print(line)
+    console.print(_stopping(found["plan"]))
     ratio = health["sample_ratio"]
     if ratio["p_value"] is not None:
         console.print(f"sample ratio {'as planned' if ratio['ok'] else 'MISMATCH'} (p = {ratio['p_value']:.4f})")
@@ -27,6 +31,30 @@ def show(found: dict[str, Any], console: Console) -> None:
         console.print(f"[yellow]{escape(warning['message'])}[/yellow]")
     for metric in found["variants"][0]["metrics"]:
         console.print(_table(found, metric))
+
+
+def _waiting(summary: dict[str, Any]) -> list[str]:
+    """When to look again, and what the days until then may cost."""
+    found = []
+    if summary["decide_at"] is not None:
+        found.append(
+            f"Expected to be decided on {summary['decide_at'][:10]}, after {summary['users_needed']:,} more users."
+        )
+    cost = summary["cost_of_waiting"]
+    if cost is not None:
+        found.append(
+            f"If the difference is real, a day of waiting costs {cost['per_day']:,.4g} in {escape(cost['metric'])}"
+            f" ({cost['users_per_day']:,.0f} users a day)."
+        )
+    return found
+
+
+def _stopping(plan: dict[str, Any]) -> str:
+    """What words rest on."""
+    planned = "" if plan["planned_users"] is None else f", {plan['planned_users']:,} users planned"
+    look = plan["look"]
+    looked = "" if look is None else f"; look {len(look['fractions'])} at {look['fractions'][-1]:.0%} of them"
+    return f"Stopping: {plan['stopping'].replace('_', ' ')}, alpha {plan['alpha']:g}{planned}{looked}."
 
 
 def _table(found: dict[str, Any], metric: str) -> Table:
@@ -57,7 +85,7 @@ def _against_control(comparison: dict[str, Any] | None) -> tuple[str, str, str, 
 def _value(value: float | None, kind: str) -> str:
     if value is None:
         return "–"
-    return f"{value:.4%}" if kind == "conversion" else f"{value:.6f}"
+    return f"{value:.4%}" if kind in _SHARES else f"{value:.6f}"
 
 
 def _bound(share: float | None) -> str:

@@ -57,11 +57,22 @@ def _asked(
     primary_event_type: Annotated[Text, Query(description="Take this as the primary metric.")] = None,
     variant_id: Annotated[Text, Query(description="Show this variant (id or name) and the control only.")] = None,
     group_by: Annotated[
-        Text, Query(description="hour, day or week for a time series; variant; context attributes.")
+        Text,
+        Query(
+            description="hour, day or week for a time series; variant; context attributes, or two as country*device."
+        ),
     ] = None,
     granularity: Annotated[Granularity | None, Query(description="A time series of these periods.")] = None,
-    confidence_level: Annotated[float, Query(ge=0.5, le=0.999)] = 0.95,
+    confidence_level: Annotated[
+        float | None, Query(ge=0.5, le=0.999, description="Of the plan where none is given, 0.95 by default.")
+    ] = None,
+    interaction_with: Annotated[
+        Text, Query(description="Another experiment (id or key): do the effects depend on each other?")
+    ] = None,
     include_time_series: Annotated[bool, Query(description="A daily time series.")] = False,  # noqa: FBT002
+    cumulative: Annotated[  # noqa: FBT002
+        bool, Query(description="The comparisons as they stood at the end of each period of the time series.")
+    ] = False,
 ) -> Asked:
     """What a request asks for."""
     zone = _zone(timezone)
@@ -76,7 +87,9 @@ def _asked(
         primary=primary_event_type,
         variant=variant_id,
         confidence_level=confidence_level,
-        granularity=span or ("day" if include_time_series else None),
+        granularity=span or ("day" if include_time_series or cumulative else None),
+        beside=interaction_with,
+        cumulative=cumulative,
         segments=tuple(name for name in groups if name not in GRANULARITIES and name != "variant"),
     )
 
@@ -95,7 +108,9 @@ async def report(
     """The result: `summary` (who wins, by how much, how sure, what next), `metrics_only`, or `full` with time series,
     segments and sufficient statistics. Only events of a user at or after that user's exposure count."""
     if format is Format.FULL:
-        asked = replace(asked, granularity=asked.granularity or "day", all_segments=True, sufficient=True)
+        asked = replace(
+            asked, granularity=asked.granularity or "day", all_segments=True, sufficient=True, cumulative=True
+        )
     found = await results.report(stores, client, experiment_id, asked)
     content: Any = found
     if format is Format.METRICS_ONLY:

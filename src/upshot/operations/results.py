@@ -1,6 +1,6 @@
 """Answer: the result of an experiment, broken down as asked, and its user-level rows."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,20 +8,27 @@ from zoneinfo import ZoneInfo
 
 from upshot import breakdowns, metrics, results
 from upshot.aggregation import Aggregates, AggregationPlan
+from upshot.analysisplan import Stopping
+from upshot.arms import Arms
+from upshot.comparisons import Judgement
 from upshot.errors import Fault, Invalid
 from upshot.events import SECOND, micros
 from upshot.experiments import Experiment
-from upshot.metrics import Metric
+from upshot.metrics import Definitions, Metric, Role
 from upshot.operations import Stores
 from upshot.operations import experiments as experiment_operations
-from upshot.report import Point, Report, SegmentReport, Window
+from upshot.operations import metrics as metric_operations
+from upshot.report import CumulativePoint, InteractionReport, Look, Point, Report, SegmentReport, Window
+from upshot.statistics import boundaries, looks_up_to
 
 WIDEST = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a result is asked for. `primary` and `event_types` stand in for the experiment's own choice."""
+    """What a result is asked for. `primary` and `event_types` stand in for the experiment's own choice, `confidence_level`
+    for that of its plan; `segments` are attributes, or two joined by `*`; `beside` is another experiment, to see whether the
+    two interact; `cumulative` asks for the comparisons as they stood at the end of each period."""
 
     start: datetime | None = None
     end: datetime | None = None
@@ -30,10 +37,12 @@ class Asked:
     event_types: tuple[str, ...] = ()
     primary: str | None = None
     variant: str | None = None
-    confidence_level: float = 0.95
+    confidence_level: float | None = None
     granularity: str | None = None
     segments: tuple[str, ...] = ()
     all_segments: bool = False
+    beside: str | None = None
+    cumulative: bool = False
     sufficient: bool = False
 
 
@@ -47,19 +56,32 @@ async def report(stores: Stores, client: str, reference: str, asked: Asked) -> R
     """
     await stores.relay.run()
     experiment = await experiment_operations.browse(stores, client, reference)
-    chosen, guardrails = _metrics(experiment, asked)
+    definitions = await metric_operations.definitions_for(stores, client, experiment, asked.metrics)
+    chosen, roles = _metrics(experiment, asked, definitions)
     now = stores.clock.now()
     plan = _plan(experiment, chosen, asked, now)
     aggregates = await stores.events.aggregate(client, plan)
+    level = 1 - experiment.plan.alpha if asked.confidence_level is None else asked.confidence_level
     question = results.Question(
         chosen,
-        guardrails,
+        roles,
         _window(asked, plan, aggregates, await _watermark(stores, experiment, aggregates, now)),
-        asked.confidence_level,
+        level,
+        await _seen(stores, client, experiment, plan, aggregates, now),
     )
+    judgement = results.judged(Arms(experiment, aggregates), question)
     series = await _series(stores, client, experiment, question, plan, asked) if asked.granularity else []
-    segments = await _segments(stores, client, experiment, question, plan, asked)
+    segments = await _segments(stores, client, experiment, chosen, judgement, plan, asked)
     found = results.report(experiment, question, aggregates, series, segments, sufficient=asked.sufficient)
+    if segments:
+        found = replace(found, segment_differences=breakdowns.differences(segments, question.alpha))
+    if asked.cumulative:
+        points = await _cumulative(stores, client, experiment, question, judgement, plan, asked)
+        found = replace(found, cumulative=points)
+    if asked.beside:
+        found = replace(
+            found, interactions=await _interactions(stores, client, experiment, asked.beside, question, plan)
+        )
     return _of_variant(found, experiment, asked.variant) if asked.variant else found
 
 
@@ -69,10 +91,11 @@ async def export(
     """Column names, and one row per exposed user in batches: who, which variant, since when, and every metric's number."""
     await stores.relay.run()
     experiment = await experiment_operations.browse(stores, client, reference)
-    chosen, _ = _metrics(experiment, asked)
+    definitions = await metric_operations.definitions_for(stores, client, experiment, asked.metrics)
+    chosen, _ = _metrics(experiment, asked, definitions)
     plan = _plan(experiment, chosen, asked, stores.clock.now())
     names = {variant.position: variant.name for variant in experiment.variants}
-    columns = ["user_id", "variant", "phase", "exposed_at", "context", *(metric.key for metric in chosen)]
+    columns = ["user_id", "variant", "phase", "exposed_at", "context", *plan.exported]
     return columns, _readable(stores.events.rows(client, plan), names)
 
 
@@ -93,18 +116,24 @@ async def _readable(
         ]
 
 
-def _metrics(experiment: Experiment, asked: Asked) -> tuple[tuple[Metric, ...], frozenset[str]]:
-    """The metrics to report, the primary one first, and which of them are guardrails."""
+def _metrics(
+    experiment: Experiment, asked: Asked, definitions: Definitions
+) -> tuple[tuple[Metric, ...], dict[str, Role]]:
+    """The metrics to report, the primary one first, and what each is for."""
     primary = asked.primary or (asked.event_types[0] if asked.event_types else None)
     seen = replace(experiment, primary_metric=primary) if primary else experiment
     if asked.metrics:
-        chosen = metrics.asked_for(seen, asked.metrics)
+        chosen = metrics.asked_for(seen, asked.metrics, definitions)
     elif asked.event_types:
-        chosen = metrics.asked_for(seen, tuple(dict.fromkeys((primary or "", *asked.event_types, "revenue"))))
+        wanted = tuple(dict.fromkeys((primary or "", *asked.event_types, "revenue")))
+        chosen = metrics.asked_for(seen, wanted, definitions)
     else:
-        chosen = metrics.of_experiment(seen)
-    guardrails = metrics.of_references(None, experiment.guardrails, ())
-    return chosen, frozenset(metric.key for metric in guardrails) if experiment.guardrails else frozenset()
+        chosen = metrics.of_experiment(seen, definitions)
+    guardrails = {metric.key for metric in metrics.guardrails_of(experiment, definitions)}
+    roles = {metric.key: Role.GUARDRAIL if metric.key in guardrails else metric.role for metric in chosen}
+    if chosen and roles[chosen[0].key] is not Role.GUARDRAIL:
+        roles[chosen[0].key] = Role.PRIMARY
+    return chosen, {key: role for key, role in roles.items() if role is not None}
 
 
 def _plan(experiment: Experiment, chosen: tuple[Metric, ...], asked: Asked, now: datetime) -> AggregationPlan:
@@ -114,7 +143,7 @@ def _plan(experiment: Experiment, chosen: tuple[Metric, ...], asked: Asked, now:
     if asked.start is not None and end - asked.start > WIDEST:
         raise Invalid.of(Fault("/query/start_date", "too_wide", "the window spans at most 400 days"))
     start = micros(asked.start) if asked.start else None
-    return AggregationPlan(experiment.number, chosen, start, micros(end))
+    return AggregationPlan(experiment.number, chosen, start, micros(end), covariates=experiment.plan.adjust)
 
 
 async def _watermark(stores: Stores, experiment: Experiment, aggregates: Aggregates, now: datetime) -> datetime:
@@ -149,28 +178,98 @@ async def _series(
     if question.window.start is None or asked.granularity is None:
         return []
     spans = breakdowns.periods(question.window.start, question.window.end, asked.granularity, ZoneInfo(asked.zone))
-    found = await stores.events.aggregate(client, replace(plan, periods=spans))
+    found = await stores.events.aggregate(client, replace(plan, periods=spans, covariates=False))
     return breakdowns.series(experiment, question.metrics, question.alpha, spans, found)
+
+
+async def _cumulative(
+    stores: Stores,
+    client: str,
+    experiment: Experiment,
+    question: results.Question,
+    judgement: Judgement,
+    plan: AggregationPlan,
+    asked: Asked,
+) -> list[CumulativePoint] | None:
+    if question.window.start is None or asked.granularity is None:
+        return []
+    spans = breakdowns.periods(question.window.start, question.window.end, asked.granularity, ZoneInfo(asked.zone))
+    grown = replace(plan, periods=spans, covariates=False, cumulative=True)
+    found = await stores.events.aggregate(client, grown)
+    return breakdowns.cumulative(experiment, grown.accumulated, judgement, spans, found)
+
+
+async def _seen(
+    stores: Stores, client: str, experiment: Experiment, plan: AggregationPlan, aggregates: Aggregates, now: datetime
+) -> results.Seen | None:
+    """The last planned look, if stopping is group-sequential: looks are at the end of every UTC day of the experiment.
+
+    Looks and their information follow from when users came, so that whoever asks, whenever, gets the same ones.
+    """
+    planned = experiment.plan.planned_users
+    if (
+        experiment.plan.in_force is not Stopping.GROUP_SEQUENTIAL
+        or planned is None
+        or aggregates.first_exposure is None
+    ):
+        return None
+    start = datetime.fromtimestamp(aggregates.first_exposure / SECOND, UTC)
+    end = min(now, experiment.ended_at or now)
+    days = breakdowns.periods(start, end, "day", ZoneInfo("UTC"))[: breakdowns.MOST_PERIODS["day"]]
+    found = await stores.events.aggregate(client, replace(plan, metrics=(), periods=days, covariates=False))
+    came = [0] * len(days)
+    for cell, users in found.exposed.items():
+        came[cell.period or 0] += users
+    fractions: tuple[float, ...] = ()
+    looked: int | None = None
+    for index, day in enumerate(days):
+        over = day.end <= micros(end) or experiment.ended_at is not None
+        following = looks_up_to(fractions, sum(came[: index + 1]) / planned) if over else fractions
+        if following != fractions:
+            fractions, looked = following, min(day.end, micros(end))
+    if looked is None:
+        return None
+    critical = boundaries(fractions, experiment.plan.alpha, experiment.plan.spending)[-1]
+    look = Look(datetime.fromtimestamp(looked / SECOND, UTC), list(fractions), critical)
+    return results.Seen(look, await stores.events.aggregate(client, replace(plan, end=min(plan.end, looked))))
 
 
 async def _segments(
     stores: Stores,
     client: str,
     experiment: Experiment,
-    question: results.Question,
+    chosen: tuple[Metric, ...],
+    judgement: Judgement,
     plan: AggregationPlan,
     asked: Asked,
 ) -> list[SegmentReport]:
     if not asked.segments and not asked.all_segments:
         return []
     values = await stores.events.segment_values(client, experiment.number, breakdowns.VALUES)
-    attributes: Sequence[str] = asked.segments or sorted(values)[: breakdowns.SEGMENTS]
     found: list[SegmentReport] = []
-    for attribute in attributes:
-        aggregates = await stores.events.aggregate(client, replace(plan, segment=attribute))
-        named = values.get(attribute, [])
-        found += breakdowns.segments(experiment, question.metrics, question.alpha, attribute, named, aggregates)
+    for wanted in asked.segments or sorted(values)[: breakdowns.SEGMENTS]:
+        attributes = tuple(wanted.split(breakdowns.CROSS)) if asked.segments else (wanted,)
+        if len(attributes) > breakdowns.CROSSED or len(set(attributes)) < len(attributes) or not all(attributes):
+            raise Invalid.of(Fault("/query/group_by", "bad_segments", "names attributes, or two of them joined by *"))
+        aggregates = await stores.events.aggregate(client, replace(plan, segments=attributes))
+        found += breakdowns.segments(experiment, chosen, judgement, attributes, values, aggregates)
     return found
+
+
+async def _interactions(
+    stores: Stores,
+    client: str,
+    experiment: Experiment,
+    reference: str,
+    question: results.Question,
+    plan: AggregationPlan,
+) -> list[InteractionReport]:
+    other = await experiment_operations.browse(stores, client, reference)
+    if other.id == experiment.id:
+        raise Invalid.of(Fault("/query/interaction_with", "same_experiment", "must be another experiment"))
+    beside = replace(plan, beside=other.number, covariates=False)
+    aggregates = await stores.events.aggregate(client, beside)
+    return breakdowns.interactions(experiment, other, question.metrics, question.alpha, aggregates)
 
 
 def _of_variant(found: Report, experiment: Experiment, reference: str) -> Report:

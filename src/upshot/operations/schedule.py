@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from upshot.experiments import Experiment
 from upshot.export import FORMATS
-from upshot.operations import Stores, results
+from upshot.operations import Stores, bandits, results
 
 HOUR = 3_600.0
 
@@ -64,12 +64,19 @@ async def exports(stores: Stores, policy: Policy) -> str:
     return f"{len(running)} files written"
 
 
+async def allocations(stores: Stores, _policy: Policy) -> str:
+    """Move the shares of the experiments that ask for Thompson sampling."""
+    moved = [await bandits.reallocate(stores, *pair) for pair in await stores.control.running()]
+    return f"{sum(moved)} allocations moved"
+
+
 JOBS = MappingProxyType(
     {
         "relay": Job(30, relay),
         "rollups": Job(60, rollups),
         "partitions": Job(HOUR, partitions),
         "exports": Job(24 * HOUR, exports),
+        "allocations": Job(24 * HOUR, allocations),
     }
 )
 

@@ -21,7 +21,7 @@ Map of the room, each file a few pure functions:
 - ``multiplicity``     Holm's and Benjamini and Hochberg's corrections
 - ``noninferiority``   whether a guardrail is harmed, safe or neither
 - ``heterogeneity``    whether an effect differs between groups
-- ``power``            detectable effects and users needed
+- ``power``            detectable effects, users needed, and the chance to find an effect
 - ``calibration``      how many errors of a simulation chance allows
 - ``confidence``       the words for evidence
 
@@ -40,13 +40,30 @@ from upshot.statistics.comparison import (
 )
 from upshot.statistics.confidence import p_value_of_chance, word
 from upshot.statistics.cuped import Adjustment, adjust, adjust_ratio
-from upshot.statistics.groupsequential import Spending, boundaries, looks_up_to
+from upshot.statistics.groupsequential import (
+    Spending,
+    boundaries,
+    chance_to_cross,
+    equivalent_critical_value,
+    looks_up_to,
+)
 from upshot.statistics.heterogeneity import Heterogeneity, Interaction, heterogeneity, interaction
 from upshot.statistics.interval import Interval, mean_interval, proportion_interval
 from upshot.statistics.moments import Moments
 from upshot.statistics.multiplicity import benjamini_hochberg, holm
 from upshot.statistics.noninferiority import Guardrail, non_inferiority
-from upshot.statistics.power import minimum_detectable_effect, users_needed, users_needed_proportion
+from upshot.statistics.power import (
+    chance_to_find,
+    days_needed,
+    drift_of,
+    drift_of_proportion,
+    inflation_of,
+    minimum_detectable_change,
+    minimum_detectable_effect,
+    users_needed,
+    users_needed_proportion,
+    users_per_arm,
+)
 from upshot.statistics.quantile import QuantileArm, clustering_factor
 from upshot.statistics.ratio import ratio_arm
 from upshot.statistics.sequential import (
@@ -56,8 +73,8 @@ from upshot.statistics.sequential import (
     always_valid_p_value,
 )
 from upshot.statistics.srm import ALERT, SampleRatio, SequentialSampleRatio, sample_ratio, sequential_sample_ratio
-from upshot.statistics.tails import log10_p_value
-from upshot.statistics.thompson import chance_to_be_best_normal
+from upshot.statistics.tails import log10_p_value, normal_critical_value
+from upshot.statistics.thompson import chance_to_be_best_normal, integer_weights, next_allocation
 
 __all__ = [
     "ALERT",
@@ -83,20 +100,31 @@ __all__ = [
     "benjamini_hochberg",
     "boundaries",
     "chance_to_be_best_normal",
+    "chance_to_cross",
+    "chance_to_find",
     "clustering_factor",
     "compare_means",
     "compare_proportions",
     "compare_strata",
     "credible_interval",
+    "days_needed",
+    "drift_of",
+    "drift_of_proportion",
+    "equivalent_critical_value",
     "flat_prior",
     "heterogeneity",
     "holm",
+    "inflation_of",
+    "integer_weights",
     "interaction",
     "log10_p_value",
     "looks_up_to",
     "mean_interval",
+    "minimum_detectable_change",
     "minimum_detectable_effect",
+    "next_allocation",
     "non_inferiority",
+    "normal_critical_value",
     "p_value_of_chance",
     "post_stratified",
     "proportion_interval",
@@ -106,5 +134,6 @@ __all__ = [
     "untested",
     "users_needed",
     "users_needed_proportion",
+    "users_per_arm",
     "word",
 ]

@@ -136,6 +136,39 @@ def inflation_factor(
     return (drift / (normal_critical_value(alpha) + float(ndtri(power)))) ** 2
 
 
+def equivalent_critical_value(
+    fractions: tuple[float, ...],
+    alpha: float,
+    power: float,
+    family: Spending = Spending.OBRIEN_FLEMING,
+    rho: float = 2.0,
+) -> float:
+    """The critical value of a test with a single look that needs as many users for ``power`` as these looks do.
+
+    The drift of `inflation_factor` less z_power; sample sizes computed with it are those of the looks. Arguments,
+    source and errors as there.
+    """
+    return _drift(fractions, alpha, power, family, rho) - float(ndtri(power))
+
+
+def chance_to_cross(
+    fractions: tuple[float, ...],
+    alpha: float,
+    drift: float,
+    family: Spending = Spending.OBRIEN_FLEMING,
+    rho: float = 2.0,
+) -> float:
+    """The power of these looks, in [0, 1]: the chance to stop on the side of an effect.
+
+    ``drift`` >= 0 is the effect in standard errors at information 1 (`power.drift_of`). Source: Jennison & Turnbull
+    (2000). Raises ValueError unless the drift is finite and not negative, and as `boundaries`.
+    """
+    _require_ascending(fractions)
+    if not 0.0 <= drift < math.inf:
+        raise ValueError(f"a drift is finite and not negative, as {drift}")
+    return min(1.0, math.fsum(_stopping(fractions, alpha, family, rho, drift)[1]))
+
+
 def average_sample_fraction(
     fractions: tuple[float, ...],
     alpha: float,

@@ -2,20 +2,29 @@
 
 A variance is always one per user: that of the value; for a ratio of two quantities that of its linearised value; with
 an adjustment for data from before the experiment, what `adjusted_variance` leaves of it. Several treatments share
-alpha, and looks have their price in users: `users_of_all_arms` takes both into account.
+alpha, and looks have their price in users: `users_per_arm` takes both into account.
+
+Where a ``critical_value`` can be given it is that of the analysis, by default that of a single look at ``alpha``: B of
+an always-valid test at its planned end, `groupsequential.equivalent_critical_value` of planned looks.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from scipy.special import ndtr, ndtri
 
+from upshot.statistics.roots import bracketed_root
 from upshot.statistics.sequential import always_valid_critical_value
 from upshot.statistics.tails import normal_critical_value, require_level
 
 
 def minimum_detectable_effect(
-    control_variance: float, control_n: int, treatment_n: int, alpha: float = 0.05, power: float = 0.8
+    control_variance: float,
+    control_n: float,
+    treatment_n: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    critical_value: float | None = None,
 ) -> float | None:
     """The smallest absolute effect (> 0) that a two-sided test at ``alpha`` shows with ``power``.
 
@@ -23,10 +32,42 @@ def minimum_detectable_effect(
     arm has no user or the variance (squared units) is not positive. Raises ValueError unless
     0 < alpha < power < 1.
     """
-    reach = sum(_quantiles(alpha, power))
+    reach = sum(_quantiles(alpha, power, critical_value))
     if control_n < 1 or treatment_n < 1 or not control_variance > 0.0:
         return None
     return reach * math.sqrt(control_variance / control_n + control_variance / treatment_n)
+
+
+def minimum_detectable_change(
+    baseline: float,
+    control_n: float,
+    treatment_n: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    critical_value: float | None = None,
+    *,
+    pooled: bool = True,
+    rising: bool = True,
+) -> float | None:
+    """The smallest absolute change of a share, below 0 unless ``rising``, that a two-sided test shows with ``power``.
+
+    The inverse of ``users_needed_proportion``, with the same ``pooled``. None when an arm has no user, the baseline
+    is 0 or 1, or not even a change to 0 or 1 would be shown. Raises ValueError unless 0 < alpha < power < 1 and the
+    baseline lies in [0, 1].
+    """
+    for_level, for_power = _quantiles(alpha, power, critical_value)
+    if not 0.0 <= baseline <= 1.0:
+        raise ValueError(f"a share lies between 0 and 1, not {baseline}")
+    sign, furthest = (1.0, 1.0 - baseline) if rising else (-1.0, baseline)
+    if control_n < 1 or treatment_n < 1 or not 0.0 < baseline < 1.0:
+        return None
+
+    def missing(size: float) -> float:
+        # Concave in the size and positive at 0, hence with one root at most.
+        errors = _errors_of_shares(baseline, sign * size, control_n, treatment_n, pooled=pooled)
+        return for_level * errors[0] + for_power * errors[1] - size
+
+    return sign * bracketed_root(missing, 0.0, furthest) if missing(furthest) < 0.0 else None
 
 
 def users_needed(
@@ -35,6 +76,7 @@ def users_needed(
     alpha: float = 0.05,
     power: float = 0.8,
     treatment_share: float = 0.5,
+    critical_value: float | None = None,
 ) -> int:
     """Users of two arms together, each rounded up, that show an absolute ``effect`` on a mean with ``power``.
 
@@ -42,27 +84,34 @@ def users_needed(
     is positive, ``effect`` is not 0, 0 < alpha < power < 1 and 0 < treatment_share < 1.
     """
     spread = _spread(baseline_variance, effect, treatment_share)
-    return _whole_users(sum(_quantiles(alpha, power)) * spread / effect, treatment_share)
+    return _whole_users(sum(_quantiles(alpha, power, critical_value)) * spread / effect, treatment_share)
 
 
 def users_needed_proportion(
-    baseline: float, effect: float, alpha: float = 0.05, power: float = 0.8, treatment_share: float = 0.5
+    baseline: float,
+    effect: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    treatment_share: float = 0.5,
+    critical_value: float | None = None,
+    *,
+    pooled: bool = True,
 ) -> int:
     """Users of two arms together that show an absolute change ``effect`` of a share with ``power``.
 
     Each arm is rounded up. Source: Fleiss, Levin & Paik (2003), pooled variance under the null:
-    [z_alpha/2 sqrt(pq (1/w + 1/(1-w))) + z_power sqrt(p1 q1/w + p0 q0/(1-w))]² / effect², p the mean share.
-    Raises ValueError unless baseline and baseline + effect lie in (0, 1), and as users_needed.
+    [z_alpha/2 sqrt(pq (1/w + 1/(1-w))) + z_power sqrt(p1 q1/w + p0 q0/(1-w))]² / effect², p the mean share. Without
+    ``pooled``, the second root in place of the first as well: for a test with the arms' own variances, as that of
+    adjusted shares. Raises ValueError unless baseline and baseline + effect lie in (0, 1), and as users_needed.
     """
     changed = baseline + effect
     if not (0.0 < baseline < 1.0 and 0.0 < changed < 1.0):
         raise ValueError(f"both shares must lie between 0 and 1, not {baseline} and {changed}")
     _require_design(effect, treatment_share)
-    for_level, for_power = _quantiles(alpha, power)
-    kept = 1.0 - treatment_share
-    pooled = kept * baseline + treatment_share * changed
-    under_null = math.sqrt(pooled * (1.0 - pooled) * (1.0 / treatment_share + 1.0 / kept))
-    under_effect = math.sqrt(changed * (1.0 - changed) / treatment_share + baseline * (1.0 - baseline) / kept)
+    for_level, for_power = _quantiles(alpha, power, critical_value)
+    under_null, under_effect = _errors_of_shares(
+        baseline, effect, 1.0 - treatment_share, treatment_share, pooled=pooled
+    )
     return _whole_users((for_level * under_null + for_power * under_effect) / effect, treatment_share)
 
 
@@ -84,19 +133,19 @@ def users_needed_non_inferiority(
     return _whole_users(reach * _spread(variance, margin, treatment_share) / margin, treatment_share)
 
 
-def users_of_all_arms(
+def users_per_arm(
     shares: Sequence[float],
     users_of_pair: Callable[[float, float], int],
     alpha: float = 0.05,
     inflation: float = 1.0,
-) -> int:
-    """Users of control and all treatments together, each arm rounded up, for every comparison to have its power.
+) -> tuple[int, ...]:
+    """Users of control and of every treatment, each rounded up, for every comparison to have its power.
 
     ``shares`` are those of the arms, control's first, positive on any scale. ``users_of_pair`` gives the users that
     control and one treatment need together at (level, treatment's share of the two), such as ``users_needed`` with
-    all else filled in. The level is Bonferroni's alpha / treatments. ``inflation`` >= 1 is the price of looks:
-    `always_valid_inflation`, `inflation_factor` of a group-sequential plan, or 1. Raises ValueError for fewer than
-    two arms, shares that are not positive, and an inflation below 1.
+    all else filled in. The level is Bonferroni's alpha / treatments. ``inflation`` >= 1 is the price of looks where
+    ``users_of_pair`` counts those of a single one: `always_valid_inflation`, `inflation_factor` of a group-sequential
+    plan. Raises ValueError for fewer than two arms, shares that are not positive, and an inflation below 1.
     """
     if len(shares) < 2 or not all(0.0 < share < math.inf for share in shares):
         raise ValueError(f"two or more arms with positive shares, not {list(shares)}")
@@ -108,7 +157,7 @@ def users_of_all_arms(
     pairs = ((share + control, users_of_pair(level, share / (share + control))) for share in treatments)
     users = max(needed * inflation * total / pair for pair, needed in pairs)
     # Less a rounding error, which would cost a user where the numbers are whole.
-    return sum(math.ceil(users * share / total * (1.0 - 1e-12)) for share in shares)
+    return tuple(math.ceil(users * share / total * (1.0 - 1e-12)) for share in shares)
 
 
 def adjusted_variance(variance: float, correlation: float) -> float:
@@ -125,42 +174,75 @@ def adjusted_variance(variance: float, correlation: float) -> float:
 def always_valid_inflation(alpha: float = 0.05, power: float = 0.8) -> float:
     """How many times the users (> 1) an always-valid test tuned to its planned end needs there for equal power.
 
-    Source: ((B + z_power) / (z_alpha/2 + z_power))², B the always-valid critical value at the planned number of users,
-    which is the same for every such number; looks before the end only add to the power. Raises ValueError unless
-    0 < alpha < power < 1.
+    Source: `inflation_of` B, the always-valid critical value at the planned number of users, which is the same for
+    every such number; looks before the end only add to the power. Raises ValueError unless 0 < alpha < power < 1.
+    """
+    return inflation_of(always_valid_critical_value(1_000_000, alpha, 1_000_000), alpha, power)
+
+
+def inflation_of(critical_value: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """How many times the users of a single look at ``alpha`` a test of a mean with this critical value needs.
+
+    Source: ((critical value + z_power) / (z_alpha/2 + z_power))². Raises ValueError unless 0 < alpha < power < 1.
     """
     for_level, for_power = _quantiles(alpha, power)
-    critical = always_valid_critical_value(1_000_000, alpha, 1_000_000)
-    return ((critical + for_power) / (for_level + for_power)) ** 2
+    return ((critical_value + for_power) / (for_level + for_power)) ** 2
 
 
 def power_of(
-    effect: float, variance: float, control_n: int, treatment_n: int, critical_value: float | None = None
+    effect: float, variance: float, control_n: float, treatment_n: float, critical_value: float | None = None
 ) -> float | None:
     """The chance, in [0, 1], that a two-sided z-test of these users calls an absolute ``effect`` on a mean different.
 
-    ``critical_value`` is that of the analysis, by default the 1.96 of a single look at .05. Source: with d = effect /
-    standard error, Phi(d - c) + Phi(-d - c). None when an arm has no user or the variance is not positive. Raises
+    ``critical_value`` is by default the 1.96 of a single look at .05. Source: with d = effect / standard error,
+    Phi(d - c) + Phi(-d - c). None when an arm has no user or the variance is not positive. Raises
     ValueError when the effect is not finite.
+    """
+    drift = drift_of(effect, variance, control_n, treatment_n)
+    critical = normal_critical_value(0.05) if critical_value is None else critical_value
+    return None if drift is None else chance_to_find(drift, critical)
+
+
+def chance_to_find(drift: float, critical_value: float) -> float:
+    """The chance, in [0, 1], that a statistic with mean ``drift`` and variance 1 exceeds the critical value, either way."""
+    return float(ndtr(drift - critical_value) + ndtr(-drift - critical_value))
+
+
+def drift_of(effect: float, variance: float, control_n: float, treatment_n: float) -> float | None:
+    """How many standard errors (>= 0) these users put between an absolute ``effect`` on a mean and no effect.
+
+    What `power_of` compares with the critical value, and `groupsequential.chance_to_cross` takes. None and errors as
+    `power_of`.
     """
     if not math.isfinite(effect):
         raise ValueError(f"the effect must be finite, not {effect}")
     if control_n < 1 or treatment_n < 1 or not variance > 0.0:
         return None
-    critical = normal_critical_value(0.05) if critical_value is None else critical_value
-    errors = abs(effect) / math.sqrt(variance / control_n + variance / treatment_n)
-    return float(ndtr(errors - critical) + ndtr(-errors - critical))
+    return abs(effect) / math.sqrt(variance / control_n + variance / treatment_n)
 
 
-def power_curve(
-    baseline: float, relative_effects: Iterable[float], users_for: Callable[[float], int]
-) -> list[tuple[float, int]]:
-    """Pairs of relative effect and users needed, in the order given; an effect is a fraction of |baseline|.
+def drift_of_proportion(
+    baseline: float,
+    effect: float,
+    control_n: float,
+    treatment_n: float,
+    critical_value: float,
+    *,
+    pooled: bool = True,
+) -> float | None:
+    """The drift at which a mean would be found as often as these users find an absolute change ``effect`` of a share.
 
-    ``users_for`` gives the users for an absolute effect in the unit of the quantity, such as ``users_needed`` with
-    all else filled in, and raises ValueError for effects that it refuses, 0 among them.
+    With c the critical value and s0, s1 the standard errors under no effect and under this one, a share is found when
+    it exceeds c s0, which happens with chance Phi((effect - c s0) / s1): the drift is c + (effect - c s0) / s1. Source:
+    as `users_needed_proportion`, whose users have the drift c + z_power. None when an arm has no user or the baseline
+    is 0 or 1; raises ValueError unless baseline and baseline + effect lie in [0, 1].
     """
-    return [(relative, users_for(relative * abs(baseline))) for relative in relative_effects]
+    if not (0.0 <= baseline <= 1.0 and 0.0 <= baseline + effect <= 1.0):
+        raise ValueError(f"both shares must lie between 0 and 1, not {baseline} and {baseline + effect}")
+    if control_n < 1 or treatment_n < 1 or not 0.0 < baseline < 1.0:
+        return None
+    under_null, under_effect = _errors_of_shares(baseline, effect, control_n, treatment_n, pooled=pooled)
+    return critical_value + (abs(effect) - critical_value * under_null) / under_effect
 
 
 def days_needed(users: int, per_day: float, *, whole_weeks: bool = True) -> int:
@@ -181,10 +263,22 @@ def _spread(variance: float, effect: float, treatment_share: float) -> float:
     return math.sqrt(variance * (1.0 / treatment_share + 1.0 / (1.0 - treatment_share)))
 
 
-def _quantiles(alpha: float, power: float) -> tuple[float, float]:
+def _quantiles(alpha: float, power: float, critical_value: float | None = None) -> tuple[float, float]:
     if not alpha < power < 1.0:
         raise ValueError(f"the power must lie between the level {alpha} and 1, not {power}")
-    return normal_critical_value(alpha), float(ndtri(power))
+    return normal_critical_value(alpha) if critical_value is None else critical_value, float(ndtri(power))
+
+
+def _errors_of_shares(
+    baseline: float, effect: float, control_n: float, treatment_n: float, *, pooled: bool
+) -> tuple[float, float]:
+    """Standard errors of the difference of two shares: as a test without effect sees it, and under the effect."""
+    changed = baseline + effect
+    under_effect = math.sqrt(changed * (1.0 - changed) / treatment_n + baseline * (1.0 - baseline) / control_n)
+    if not pooled:
+        return under_effect, under_effect
+    together = (control_n * baseline + treatment_n * changed) / (control_n + treatment_n)
+    return math.sqrt(together * (1.0 - together) * (1.0 / treatment_n + 1.0 / control_n)), under_effect
 
 
 def _require_design(effect: float, treatment_share: float) -> None:

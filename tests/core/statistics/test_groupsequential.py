@@ -17,6 +17,8 @@ from upshot.statistics.groupsequential import (
     Spending,
     average_sample_fraction,
     boundaries,
+    chance_to_cross,
+    equivalent_critical_value,
     inflation_factor,
     looks_up_to,
     nominal_levels,
@@ -113,6 +115,9 @@ def test_a_single_look_is_the_fixed_test() -> None:
     for family in Spending:
         assert boundaries((1.0,), 0.05, family)[0] == pytest.approx(normal_critical_value(0.05), rel=1e-12)
         assert inflation_factor((1.0,), 0.05, 0.8, family) == pytest.approx(1.0, rel=1e-9)
+        fixed = normal_critical_value(0.05)
+        assert equivalent_critical_value((1.0,), 0.05, 0.8, family) == pytest.approx(fixed, rel=1e-9)
+        assert chance_to_cross((1.0,), 0.05, 2.5, family) == pytest.approx(float(ndtr(2.5 - fixed)), rel=1e-9)
         assert average_sample_fraction((1.0,), 0.05, 0.8, family) == pytest.approx(1.0, rel=1e-9)
     assert boundaries((), 0.05) == ()
 
@@ -190,6 +195,18 @@ def test_impossible_looks_are_refused(fractions: Fractions) -> None:
         boundaries(fractions, ALPHA)
 
 
+@given(families, schedules.map(lambda early: (*early, 1.0)), st.floats(0.5, 0.95), st.floats(0, 3))
+@settings(max_examples=25)
+def test_looks_cross_with_their_power_at_the_drift_that_they_need(
+    family: Spending, fractions: Fractions, power: float, less: float
+) -> None:
+    """The drift c + z_power of the equivalent critical value c has just that power; less drift has less, none half the level."""
+    drift = equivalent_critical_value(fractions, ALPHA, power, family) + float(ndtri(power))
+    assert chance_to_cross(fractions, ALPHA, drift, family) == pytest.approx(power, rel=1e-9)
+    assert chance_to_cross(fractions, ALPHA, max(drift - less, 0.0), family) <= power + 1e-9
+    assert chance_to_cross(fractions, ALPHA, 0.0, family) == pytest.approx(ALPHA / 2, rel=1e-6)
+
+
 def test_impossible_plans_are_refused() -> None:
     """A level, an exponent, an end or a power that makes no sense raises."""
     for call in (
@@ -199,10 +216,13 @@ def test_impossible_plans_are_refused() -> None:
         lambda: inflation_factor((0.5,), 0.05, 0.8),
         lambda: inflation_factor((), 0.05, 0.8),
         lambda: inflation_factor((0.5, 1.0), 0.05, 0.04),
+        lambda: chance_to_cross((0.5, 1.0), 0.05, -0.1),
+        lambda: chance_to_cross((0.5, 0.4), 0.05, 1.0),
+        lambda: equivalent_critical_value((0.5,), 0.05, 0.8),
         lambda: looks_up_to((), -0.1),
         lambda: looks_up_to((), math.inf),
     ):
-        with pytest.raises(ValueError, match=r"level|exponent|fraction|end at"):
+        with pytest.raises(ValueError, match=r"level|exponent|fraction|end at|drift"):
             call()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from upshot.statistics.calibration import binomial_band
@@ -13,13 +13,16 @@ from upshot.statistics.power import (
     adjusted_variance,
     always_valid_inflation,
     days_needed,
+    drift_of,
+    drift_of_proportion,
+    inflation_of,
+    minimum_detectable_change,
     minimum_detectable_effect,
-    power_curve,
     power_of,
     users_needed,
     users_needed_non_inferiority,
     users_needed_proportion,
-    users_of_all_arms,
+    users_per_arm,
 )
 from upshot.statistics.sequential import always_valid_critical_value
 from upshot.statistics.tails import normal_critical_value
@@ -76,6 +79,8 @@ def test_users_for_a_proportion_equal_the_oracles_of_both_variances(case: Case) 
     own = (before * (1 - before) + after * (1 - after)) / 2
     assert users_needed(own, effect, params["alpha"], params["power"]) == 2 * math.ceil(expected["n_per_arm_unpooled"])
     assert pooled != 2 * math.ceil(expected["n_per_arm_unpooled"])
+    unpooled = users_needed_proportion(before, effect, params["alpha"], params["power"], pooled=False)
+    assert unpooled == 2 * math.ceil(expected["n_per_arm_unpooled"])
 
 
 def test_users_for_a_mean_have_the_power_of_the_oracle(case: Case) -> None:
@@ -121,6 +126,70 @@ def test_power_is_a_chance_that_grows_with_effect_and_users(variance: float, eff
     assert dearer <= power <= min(larger, more) + 1e-12
 
 
+@given(
+    st.floats(0.01, 0.99),
+    st.floats(0.01, 0.99),
+    st.floats(0.1, 0.9),
+    st.floats(1.9, 4.0),
+    st.booleans(),
+)
+def test_the_users_for_a_change_of_a_share_can_show_that_change(
+    before: float,
+    after: float,
+    share: float,
+    critical: float,
+    pooled: bool,  # noqa: FBT001
+) -> None:
+    """The detectable change is the inverse of the users needed, in either direction, and has the drift c + z_power."""
+    effect = after - before
+    assume(abs(effect) > 1e-3)
+    users = users_needed_proportion(before, effect, 0.05, 0.8, share, critical, pooled=pooled)
+    control, treatment = (1 - share) * users, share * users
+    assume(min(control, treatment) >= 5)
+
+    found = minimum_detectable_change(before, control, treatment, 0.05, 0.8, critical, pooled=pooled, rising=effect > 0)
+    drift = drift_of_proportion(before, effect, control, treatment, critical, pooled=pooled)
+
+    assert found is not None
+    # Rounding up to whole users makes a slightly smaller change visible, and never a larger one necessary.
+    assert 0 < found / effect <= 1 + 1e-9
+    assert found == pytest.approx(effect, rel=2 / min(control, treatment))
+    assert drift is not None
+    assert critical + 0.8416212335729143 - 1e-9 <= drift
+    assert drift == pytest.approx(critical + 0.8416212335729143, rel=2 / min(control, treatment))
+
+
+def test_a_share_cannot_change_beyond_its_bounds() -> None:
+    """Too few users to show even a change to 0 or 1 have no detectable one; a baseline at a bound has none either."""
+    assert minimum_detectable_change(0.5, 2, 2) is None
+    assert minimum_detectable_change(0.05, 40, 40, rising=False) is None
+    assert minimum_detectable_change(0.05, 40, 40) is not None
+    assert minimum_detectable_change(0.0, 1e6, 1e6) is None
+    assert minimum_detectable_change(0.5, 0, 10) is None
+    assert drift_of_proportion(1.0, -0.1, 10, 10, 1.96) is None
+    assert drift_of_proportion(0.5, 0.1, 0, 10, 1.96) is None
+
+
+def test_the_drift_of_a_mean_is_its_effect_in_standard_errors() -> None:
+    """Which power_of compares with the critical value; the pooled drift of a share is not that of a mean."""
+    assert drift_of(-0.5, 4.0, 100, 100) == pytest.approx(0.5 / math.sqrt(0.08))
+    assert drift_of(0.5, 0.0, 100, 100) is None
+    mean = drift_of(0.05, 0.05 * 0.95, 900, 100)
+    assert drift_of_proportion(0.05, 0.05, 900, 100, 1.96) != pytest.approx(mean, rel=0.05)
+
+
+def test_a_dearer_critical_value_costs_the_users_of_its_inflation() -> None:
+    """The same as multiplying the users of a single look, and detectable effects grow by its root."""
+    critical = always_valid_critical_value(10, 0.05, 10)
+    assert inflation_of(critical) == pytest.approx(always_valid_inflation())
+    assert inflation_of(normal_critical_value(0.05)) == pytest.approx(1)
+    dearer = users_needed(4.0, 0.1, critical_value=critical)
+    assert dearer == pytest.approx(users_needed(4.0, 0.1) * inflation_of(critical), rel=1e-3)
+    plain, larger = (minimum_detectable_effect(4.0, 500, 500, critical_value=c) for c in (None, critical))
+    assert plain is not None
+    assert larger == pytest.approx(plain * math.sqrt(inflation_of(critical)))
+
+
 def test_there_is_no_power_without_users_or_variance() -> None:
     """None, as for the detectable effect; an effect without end is refused."""
     assert power_of(1.0, 1.0, 0, 10) is None
@@ -136,18 +205,19 @@ def test_treatments_share_alpha_and_looks_cost_users() -> None:
     def pair(level: float, share: float) -> int:
         return users_needed(variance, effect, level, 0.8, share)
 
-    assert users_of_all_arms((0.5, 0.5), pair) == users_needed(variance, effect)
-    three = users_of_all_arms((1, 1, 1), pair)
+    assert sum(users_per_arm((0.5, 0.5), pair)) == users_needed(variance, effect)
+    three = sum(users_per_arm((1, 1, 1), pair))
     assert three == pytest.approx(1.5 * users_needed(variance, effect, 0.025), abs=3)
     assert three > 1.5 * users_needed(variance, effect) + 3
-    dearer = users_of_all_arms((1, 1), pair, inflation=always_valid_inflation())
+    dearer = sum(users_per_arm((1, 1), pair, inflation=always_valid_inflation()))
     assert dearer == pytest.approx(1.9149 * users_needed(variance, effect), rel=1e-4)
 
 
 def test_the_smallest_treatment_decides() -> None:
     """Control 80, treatments 15 and 5 %: the smallest pair needs the most users, and each has then its power."""
     variance, effect, shares = 4.0, 0.1, (0.8, 0.15, 0.05)
-    total = users_of_all_arms(shares, lambda level, share: users_needed(variance, effect, level, 0.8, share))
+    arms = users_per_arm(shares, lambda level, share: users_needed(variance, effect, level, 0.8, share))
+    total = sum(arms)
     powers = [
         power_of(effect, variance, round(0.8 * total), round(share * total), normal_critical_value(0.025))
         for share in shares[1:]
@@ -155,6 +225,7 @@ def test_the_smallest_treatment_decides() -> None:
     assert powers[0] is not None
     assert powers[0] > 0.95
     assert powers[1] == pytest.approx(0.8, abs=1e-3)
+    assert arms == pytest.approx([share * total for share in shares], abs=1)
 
 
 def test_non_inferiority_needs_the_users_of_its_formula() -> None:
@@ -185,21 +256,14 @@ def test_planned_experiments_have_their_power() -> None:
     pooled = (x0 + x1) / (2 * users)
     z = (x1 - x0) / users / np.sqrt(pooled * (1 - pooled) * 2 / users)
     assert int((np.abs(z) >= normal_critical_value(0.05)).sum()) in binomial_band(RUNS, 0.8)
-    dearer = users_of_all_arms((1, 1), lambda level, share: users_needed(1.0, 0.1, level, 0.8, share), inflation=1.9149)
+    dearer = sum(
+        users_per_arm((1, 1), lambda level, share: users_needed(1.0, 0.1, level, 0.8, share), inflation=1.9149)
+    )
     critical = always_valid_critical_value(dearer, 0.05, dearer)
     noise = rng.normal(size=RUNS)
     found = [int((noise + 0.1 * math.sqrt(n / 4) >= critical).sum()) for n in (dearer, users_needed(1.0, 0.1))]
     assert found[0] in binomial_band(RUNS, 0.8)
     assert found[1] < binomial_band(RUNS, 0.8).count_low
-
-
-def test_a_curve_falls_with_the_effect() -> None:
-    """Pairs in the order given; double the effect needs about a quarter of the users; a negative baseline is no matter."""
-    curve = power_curve(10.0, (0.01, 0.02, 0.04), lambda effect: users_needed(9.0, effect))
-    assert [relative for relative, _ in curve] == [0.01, 0.02, 0.04]
-    assert curve[0] == (0.01, users_needed(9.0, 0.1))
-    assert curve[0][1] == pytest.approx(4 * curve[1][1], rel=1e-3)
-    assert power_curve(-10.0, (0.01,), lambda effect: users_needed(9.0, effect)) == curve[:1]
 
 
 def test_days_are_rounded_up_and_to_whole_weeks() -> None:
@@ -225,14 +289,17 @@ def test_an_impossible_plan_is_refused() -> None:
         lambda: users_needed_non_inferiority(0.0, 0.1),
         lambda: users_needed_non_inferiority(1.0, 0.1, alpha=0.5),
         lambda: users_needed_non_inferiority(1.0, 0.1, power=0.01),
-        lambda: users_of_all_arms((1.0,), pair),
-        lambda: users_of_all_arms((1.0, 0.0), pair),
-        lambda: users_of_all_arms((1.0, 1.0), pair, inflation=0.9),
+        lambda: users_per_arm((1.0,), pair),
+        lambda: users_per_arm((1.0, 0.0), pair),
+        lambda: users_per_arm((1.0, 1.0), pair, inflation=0.9),
         lambda: adjusted_variance(1.0, 1.0),
         lambda: always_valid_inflation(0.05, 0.01),
         lambda: days_needed(0, 10),
         lambda: days_needed(10, 0.0),
-        lambda: power_curve(1.0, (0.0,), lambda effect: users_needed(1.0, effect)),
+        lambda: minimum_detectable_change(0.1, 10, 10, alpha=0.9),
+        lambda: minimum_detectable_change(1.1, 10, 10),
+        lambda: drift_of_proportion(0.5, 0.6, 10, 10, 1.96),
+        lambda: inflation_of(1.96, 0.05, 0.01),
     ):
-        with pytest.raises(ValueError, match=r"must|level|arms|inflation|correlation|never"):
+        with pytest.raises(ValueError, match=r"must|level|arms|inflation|correlation|never|lie"):
             call()
