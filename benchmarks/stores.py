@@ -92,13 +92,11 @@ def _answering(places: Mapping[str, str]) -> Iterator[Row]:
             except Exception as error:  # noqa: BLE001 - that there is no answer is an answer, too
                 yield Row(f"{what}, {backend}", f"{type(error).__name__}: {error}", "", "", "an answer", reached=False)
                 continue
-            own, yardstick = answers[backend], answers["embedded"]
-            yield at_most(
-                f"{what}, {backend}",
-                f"{own.seconds:.2f} s",
-                f"{yardstick.seconds:.2f} s",
-                own.seconds / yardstick.seconds,
-            )
+            own, yardstick = answers[backend].seconds, answers.get("embedded")
+            if yardstick is None:
+                yield Row(f"{what}, {backend}", f"{own:.2f} s", "no answer", "")
+                continue
+            yield at_most(f"{what}, {backend}", f"{own:.2f} s", f"{yardstick.seconds:.2f} s", own / yardstick.seconds)
 
 
 def append(url: str, batches: int) -> Sample:

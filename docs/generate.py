@@ -91,7 +91,7 @@ def field_codes() -> list[str]:
 def _codes(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Call):
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-        values = node.args if name in {"Fault", "Rejection", "_invalid", "_require"} else []
+        values = node.args if name in {"Fault", "Rejection", "_invalid", "_require", "_word"} else []
     elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 2:
         values = node.value.elts[:1]
     else:

@@ -1,4 +1,4 @@
-"""What tests of migrations look at: how a database is made up, what its rows are, and what the previous release left."""
+"""What tests of migrations look at: how a database is made up, what its rows are, and what an earlier release left."""
 
 import hashlib
 import re
@@ -20,12 +20,15 @@ from upshot.database import parsed
 from upshot.database.schema import changing
 from upshot.database.urls import blocking
 
-HEAD = "0002"
-PREVIOUS = "0001"
+HEAD = "0003"
+EARLIER = ("0001", "0002")
 
 _PARTITION = re.compile(r"assignments_p\d\d")
 _ASPECTS = ("columns", "pk_constraint", "foreign_keys", "unique_constraints", "check_constraints", "indexes")
 _CHANGE = re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
+_RULE = (
+    '{"any": [{"attribute": "a", "operator": "lt", "value": 0.1}, {"attribute": "ü", "operator": "eq", "value": 1}]}'
+)
 _NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, UTC)
 
 
@@ -97,13 +100,13 @@ class Rows:
         return found.hexdigest()
 
 
-def previous_release(url: str, users: int) -> Rows:
-    """Make the database as the previous release left it, with so many assignments."""
+def earlier_release(url: str, revision: str, users: int) -> Rows:
+    """Make the database as an earlier release left it, with so many assignments."""
     config = Config()
     config.set_main_option("script_location", str(migrate._SCRIPTS))
     with changing(parsed(url, "DATABASE_URL"), "DATABASE_URL") as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, PREVIOUS)
+        command.upgrade(config, revision)
     with connected(url) as connection:
         _fill(connection, users)
     return Rows(url)
@@ -116,19 +119,22 @@ def _fill(connection: Connection, users: int) -> None:
         "experiments": [_experiment(number) for number in range(1, 11)],
         "variants": [_variant(number, position) for number in range(1, 11) for position in range(2)],
         "phases": [
-            {"experiment": n, "number": 1, "client_id": "one", "started_at": _NOW, "weights": "[1]"}
+            {"experiment": n, "number": 1, "client_id": "one", "started_at": _NOW, "weights": '{"0": 1, "1": 1}'}
             for n in range(1, 11)
         ],
         "assignments": [_assignment(number) for number in range(users)],
         "outbox": [{"exposures": f"[{number}]".encode() * 50} for number in range(20)],
+        "leases": [{"name": "rollups", "holder": "worker-1", "expires_at": _NOW}],
+        "progress": [{"worker": "worker-1", "complete_to": _NOW, "reported_at": _NOW}],
     }
     for name, values in rows.items():
-        connection.execute(found.tables[name].insert(), values)
+        if name in found.tables:
+            connection.execute(found.tables[name].insert(), values)
 
 
 def _experiment(number: int) -> dict[str, Any]:
     texts = {"name": f"Experiment {number}", "description": "d" * 3_000 + "🚀", "hypothesis": "ü", "salt": f"s{number}"}
-    documents = {"metrics": '["buy"]', "guardrails": "[]", "targeting": '{"deep": [{"a": null}]}'}
+    documents = {"metrics": '["buy"]', "guardrails": "[]", "targeting": _RULE}
     moments = {"started_at": _NOW, "ended_at": None, "created_at": _NOW, "updated_at": _NOW}
     keys = {"number": number, "client_id": "one", "id": f"experiment-{number}", "key": f"Key-{number}"}
     return (

@@ -13,28 +13,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, event, text
+from sqlalchemy import Column, Integer, MetaData, Table, event, select, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from tests.contract.databases import NAMES, Fresh, fresh
 from tests.faults.conftest import seed
 from tests.faults.reporting import say
 from tests.migration.databases import (
+    EARLIER,
     HEAD,
     BrokenOff,
     Rows,
     connected,
     described,
     differences,
+    earlier_release,
     partitions,
-    previous_release,
     watched,
 )
 
 from upshot import control
+from upshot.analysisplan import AnalysisPlan
 from upshot.control import migrate
 from upshot.control.tables import PARTITIONS, metadata
 from upshot.database import parsed, schema
@@ -42,6 +45,7 @@ from upshot.errors import ConfigurationError, Unavailable
 
 __all__ = ["fresh", "seed"]
 
+NEW_COLUMNS = {"plan"}
 TRANSACTIONAL = ("sqlite", "postgresql")
 KILLS = 20
 SCRIPT = (
@@ -89,9 +93,12 @@ async def test_migrations_equal_the_metadata(url: str, name: str, target: Schema
 
 
 @pytest.mark.parametrize("users", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
-async def test_the_previous_release_is_upgraded_with_all_its_rows(url: str, target: Schema, users: int) -> None:
+@pytest.mark.parametrize("revision", EARLIER)
+async def test_an_earlier_release_is_upgraded_with_all_its_rows(
+    url: str, target: Schema, revision: str, users: int
+) -> None:
     """Every row is there as it was, and the schema is the same as a new database's; a changed row would be noticed."""
-    rows = previous_release(url, users)
+    rows = earlier_release(url, revision, users)
     assert described(url) != target
 
     assert await migrate.upgrade(url) == HEAD
@@ -103,6 +110,45 @@ async def test_the_previous_release_is_upgraded_with_all_its_rows(url: str, targ
     with connected(url) as connection:
         connection.execute(text("UPDATE assignments SET phase = 2 WHERE user_id = 'User-7-ü'"))
     assert rows.summed(url) != rows.checksum
+
+
+@pytest.mark.parametrize("revision", EARLIER)
+async def test_an_experiment_of_an_earlier_release_has_the_default_plan(url: str, revision: str) -> None:
+    """Locked when it started, without any definition; and it can be stored again."""
+    earlier_release(url, revision, users=10)
+
+    store = await control.connect(url)
+    try:
+        async with store.transaction() as transaction:
+            found = await transaction.experiment("one", "Key-1")
+            assert found is not None
+            assert found.plan == AnalysisPlan(locked_at=found.started_at)
+            assert found.plan.locked_at is not None
+            await transaction.save("one", found)
+            assert await transaction.experiment("one", "Key-1") == found
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("revision", EARLIER)
+async def test_an_earlier_release_that_still_runs_can_write(url: str, revision: str) -> None:
+    """Servers are replaced one by one: what the previous one adds after the migration is read as its older experiments are."""
+    earlier_release(url, revision, users=10)
+    await migrate.upgrade(url)
+    with connected(url) as connection:
+        found = MetaData()
+        found.reflect(connection, only=["experiments"])
+        columns = [column for column in found.tables["experiments"].columns if column.name not in NEW_COLUMNS]
+        values = dict(connection.execute(select(*columns).limit(1)).one()._mapping)
+
+        connection.execute(found.tables["experiments"].insert(), values | {"number": 99, "id": "late", "key": "late"})
+
+    store = await control.connect(url)
+    try:
+        async with store.reading() as view:
+            assert [e.key for e in (await view.experiments("one", limit=1)).experiments] == ["late"]
+    finally:
+        await store.close()
 
 
 async def test_a_second_run_changes_nothing(url: str) -> None:
@@ -212,12 +258,15 @@ async def test_a_database_of_a_newer_version_is_left_alone(url: str) -> None:
     assert described(url) == before
 
 
-async def broken_off_everywhere(name: str, fresh: Fresh, target: Schema) -> list[str]:
-    """Break a migration off after its statements that change something, and run it again: what is wrong then."""
+async def broken_off_everywhere(name: str, fresh: Fresh, target: Schema, revision: str | None = None) -> list[str]:
+    """Break a migration, from empty or from a revision, off after its statements that change something, and run it again:
+    what is wrong then."""
     faults: list[str] = []
     # In a transaction one statement is like another; MariaDB commits each.
     for last in itertools.count(1, 4 if name in TRANSACTIONAL else 1):
         url = fresh(name)
+        rows = earlier_release(url, revision, 20) if revision else None
+        before = described(url)
         with watched(last):
             try:
                 await migrate.upgrade(url)
@@ -225,7 +274,7 @@ async def broken_off_everywhere(name: str, fresh: Fresh, target: Schema) -> list
                 pass
             else:
                 return faults
-        if name in TRANSACTIONAL and described(url) not in ({}, target):
+        if name in TRANSACTIONAL and described(url) not in (before, target):
             faults.append(f"after {last}: neither the old schema nor the new one")
         try:
             await migrate.upgrade(url)
@@ -235,13 +284,18 @@ async def broken_off_everywhere(name: str, fresh: Fresh, target: Schema) -> list
             faults += [f"after {last}: {found}" for found in differences(url)]
             if described(url) != target:
                 faults.append(f"after {last}: another schema")
+            if rows is not None and rows.summed(url) != rows.checksum:
+                faults.append(f"after {last}: other rows")
     raise AssertionError
 
 
 @pytest.mark.slow
-async def test_a_migration_that_is_broken_off_anywhere_is_completed(name: str, fresh: Fresh, target: Schema) -> None:
+@pytest.mark.parametrize("revision", [None, *EARLIER])
+async def test_a_migration_that_is_broken_off_anywhere_is_completed(
+    name: str, fresh: Fresh, target: Schema, revision: str | None
+) -> None:
     """After whichever statement; where the database has transactions for it, it is as if nothing had begun."""
-    assert await broken_off_everywhere(name, fresh, target) == []
+    assert await broken_off_everywhere(name, fresh, target, revision) == []
 
 
 BROKEN = {
@@ -311,9 +365,12 @@ def killed(url: str, seconds: float) -> None:
 def test_a_migration_that_is_killed_is_completed_by_the_next(
     name: str, fresh: Fresh, target: Schema, seed: int
 ) -> None:
-    """At twenty different moments, from empty and from the previous release: kill −9, then the next run; no row is harmed."""
+    """At twenty different moments, from empty and from earlier releases: kill −9, then the next run; no row is harmed."""
     moments = random.Random(seed)
-    starts: list[Callable[[str], Rows | None]] = [lambda _: None, lambda url: previous_release(url, 200)]
+    starts: list[Callable[[str], Rows | None]] = [
+        lambda _: None,
+        *(partial(earlier_release, revision=revision, users=200) for revision in EARLIER),
+    ]
     durations: list[float] = []
     for start in starts:
         url = fresh(name)
@@ -321,7 +378,7 @@ def test_a_migration_that_is_killed_is_completed_by_the_next(
         durations.append(seconds_to_migrate(url))
     cut = 0
     for attempt in range(KILLS):
-        start, seconds = starts[attempt % 2], durations[attempt % 2]
+        start, seconds = starts[attempt % len(starts)], durations[attempt % len(starts)]
         url = fresh(name)
         rows = start(url)
         old = described(url)

@@ -40,7 +40,15 @@ async def request(client: httpx.AsyncClient, method: str, path: str, **parts: An
     Raises:
         UpshotError: the server refused it; the message says why.
     """
-    response = await client.request(method, quote(path), **parts)
+    return checked(await client.request(method, quote(path), **parts))
+
+
+def checked(response: httpx.Response) -> httpx.Response:
+    """A response that is no refusal.
+
+    Raises:
+        UpshotError: the server refused the request; the message says why.
+    """
     if response.is_error:
         content = response.json() if "json" in response.headers.get("content-type", "") else {}
         faults = [Fault(**fault) for fault in content.get("errors", [])]

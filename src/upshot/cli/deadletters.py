@@ -8,6 +8,7 @@ from typing import TypeVar
 import click
 
 from upshot import eventqueue, settings
+from upshot.cli import options
 from upshot.errors import ConfigurationError, UpshotError
 from upshot.eventqueue import EventQueue
 
@@ -17,7 +18,6 @@ Answer = TypeVar("Answer")
 
 _ids = click.argument("ids", nargs=-1)
 _all = click.option("--all", "everything", is_flag=True, help="All of them.")
-_data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the embedded stores.")
 
 
 @click.group()
@@ -27,7 +27,7 @@ def deadletters() -> None:
 
 @deadletters.command("list")
 @click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="How many, oldest first.")
-@_data_dir
+@options.data_dir
 def listed(limit: int, data_dir: Path | None) -> None:
     """List them: id, when, size, reason."""
     found = _asked(data_dir, lambda queue: queue.dead_letters(limit))
@@ -39,7 +39,7 @@ def listed(limit: int, data_dir: Path | None) -> None:
 
 @deadletters.command()
 @click.argument("id")
-@_data_dir
+@options.data_dir
 def show(id: str, data_dir: Path | None) -> None:  # noqa: A002 - the name of the argument in the help
     """Print one message as it came."""
     for letter in _asked(data_dir, lambda queue: queue.dead_letters(MOST)):
@@ -52,7 +52,7 @@ def show(id: str, data_dir: Path | None) -> None:  # noqa: A002 - the name of th
 @deadletters.command()
 @_ids
 @_all
-@_data_dir
+@options.data_dir
 def replay(ids: tuple[str, ...], *, everything: bool, data_dir: Path | None) -> None:
     """Put messages back into the queue."""
     chosen = _chosen(ids, everything=everything)
@@ -62,7 +62,7 @@ def replay(ids: tuple[str, ...], *, everything: bool, data_dir: Path | None) -> 
 @deadletters.command()
 @_ids
 @_all
-@_data_dir
+@options.data_dir
 def drop(ids: tuple[str, ...], *, everything: bool, data_dir: Path | None) -> None:
     """Delete messages for ever."""
     chosen = _chosen(ids, everything=everything)

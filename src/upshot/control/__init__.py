@@ -1,4 +1,4 @@
-"""The control store: experiments, variants, phases, assignments, and the outbox of exposures.
+"""The control store: experiments, variants, phases, metric definitions, assignments, and the outbox of exposures.
 
 This page is the contract. One backend serves SQLite, PostgreSQL, MySQL and MariaDB; it is loaded when it is used:
 
@@ -9,7 +9,7 @@ Every method that touches a client's data takes the client first. Changes happen
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +18,7 @@ from typing import Protocol
 from upshot.assignment import Assignment
 from upshot.events import Exposure
 from upshot.experiments import Experiment, Status
+from upshot.metrics import Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,23 @@ class Page:
     """Experiments, and where the next page begins (None at the end)."""
 
     experiments: tuple[Experiment, ...]
+    following: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A version of a metric's definition; since `archived_at` its key no longer means it."""
+
+    metric: Metric
+    created_at: datetime
+    archived_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionPage:
+    """Metric definitions, and where the next page begins (None at the end)."""
+
+    definitions: tuple[Definition, ...]
     following: int | None
 
 
@@ -51,6 +69,20 @@ class ReadTransaction(Protocol):
         """The stored assignment of each (experiment number, user id), or None; at most 1,000 keys."""
         ...
 
+    async def definitions(self, client: str, keys: Collection[str] | None = None) -> dict[str, Metric]:
+        """What these keys, or all that the client has, mean now: the newest version of each that is not archived."""
+        ...
+
+    async def definition(self, client: str, key: str, version: int | None = None) -> Definition | None:
+        """What a key means now, or that version of it, archived or not."""
+        ...
+
+    async def definition_page(
+        self, client: str, *, search: str | None = None, after: int | None = None, limit: int = 50
+    ) -> DefinitionPage:
+        """A page of what keys mean now, the last changed first, from below number `after`."""
+        ...
+
 
 class Transaction(ReadTransaction, Protocol):
     """What can be changed; all of it is durable when the transaction ends well, none of it when it does not."""
@@ -69,6 +101,22 @@ class Transaction(ReadTransaction, Protocol):
 
     async def occupied(self, client: str, experiment: Experiment) -> frozenset[int]:
         """The positions of the variants that have users."""
+        ...
+
+    async def add_definition(self, client: str, metric: Metric, now: datetime) -> Definition:
+        """Store the definition of a key that has none; returns it with its version, which follows that of an archived one.
+
+        Raises Conflict when the key has a definition.
+        """
+        ...
+
+    async def save_definition(self, client: str, metric: Metric, now: datetime) -> Definition:
+        """Store the version that follows the one which the metric was made from; those before stay. Raises Conflict when it
+        is there already."""
+        ...
+
+    async def archive_definition(self, client: str, key: str, now: datetime) -> bool:
+        """Let a key mean nothing from now on; False when it means nothing already."""
         ...
 
 

@@ -1,15 +1,18 @@
 """Between rows and what they stand for."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.engine import Row
 
-from upshot import targeting
+from upshot import analysisplan, targeting
 from upshot.assignment import Assignment
+from upshot.control import Definition
 from upshot.control.tables import experiments
 from upshot.events import Exposure, micros
 from upshot.experiments import Experiment, Phase, Status
+from upshot.metrics import Metric, define, describe
 from upshot.variants import Variant
 
 
@@ -17,7 +20,7 @@ def columns_of(experiment: Experiment) -> dict[str, Any]:
     """The row of an experiment, without its client and its parts."""
     columns = {name: getattr(experiment, name) for name in experiments.c.keys() if hasattr(experiment, name)}  # noqa: SIM118
     del columns["number"]  # the database gives it
-    return columns | {"targeting": targeting.dump(experiment.rule)}
+    return columns | {"targeting": targeting.dump(experiment.rule), "plan": analysisplan.dump(experiment.plan)}
 
 
 def weights_of(phase: Phase) -> dict[str, int]:
@@ -43,6 +46,7 @@ def experiment_of(row: Row[Any], arms: Sequence[Row[Any]], stretches: Sequence[R
                 for part in stretches
             ),
             "rule": targeting.parse(columns.pop("targeting")),
+            "plan": analysisplan.load(row.plan, row.started_at),
         }
     )
 
@@ -63,3 +67,14 @@ def exposure_of(client: str, assignment: Assignment) -> Exposure:
         exposed_at=micros(assignment.exposed_at or assignment.assigned_at),
         context=assignment.context,
     )
+
+
+def columns_of_definition(metric: Metric) -> dict[str, Any]:
+    """The row of a metric's definition, without its client, its version and its moments."""
+    columns = {"key": metric.key, "name": metric.name, "description": metric.description}
+    return columns | {"definition": describe(metric)}
+
+
+def definition_of(row: Row[Any]) -> Definition:
+    """The definition of a row; its metric says its version."""
+    return Definition(replace(define(row.definition), version=row.version), row.created_at, row.archived_at)

@@ -100,6 +100,7 @@ experiments = Table(
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("plan", Document),  # none where the experiment is older than plans are
     UniqueConstraint("client_id", "key"),
     CheckConstraint("status IN ('draft', 'running', 'paused', 'completed', 'archived')", name="status"),
     CheckConstraint("traffic BETWEEN 0 AND 1000000", name="traffic"),
@@ -148,6 +149,22 @@ outbox = Table(
     "outbox", metadata,
     Column("entry", Number, primary_key=True, autoincrement=True),
     Column("exposures", Bytes, nullable=False),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+# Every version of every definition; those before a deletion are archived. `name` and `description` are there to be searched.
+metric_definitions = Table(
+    "metric_definitions", metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("client_id", exact(120), nullable=False),
+    Column("key", exact(200), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("name", LongText, nullable=False),
+    Column("description", LongText, nullable=False),
+    Column("definition", Document, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("archived_at", Moment),
+    UniqueConstraint("client_id", "key", "version"),
     sqlite_autoincrement=True,
 )  # fmt: skip
 

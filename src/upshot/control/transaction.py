@@ -1,28 +1,30 @@
-"""Every query about experiments and assignments, client first, on every dialect."""
+"""Every query about experiments, assignments and metric definitions, client first, on every dialect."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, delete, insert, or_, select, update
+from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.assignment import Assignment
-from upshot.control import Page, records
-from upshot.control.tables import assignments, experiments, outbox, phases, variants
+from upshot.control import Definition, DefinitionPage, Page, records
+from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
 from upshot.database import insert_new
 from upshot.database.inserting import among
 from upshot.errors import Conflict
 from upshot.experiments import Experiment, Status
+from upshot.metrics import Metric
 
 
 class SqlTransaction:
     """A transaction on one connection. It never commits: `SqlStore.transaction` does, once, at the end.
 
-    One that may write locks the experiments that it reads, so that of two changes the second sees the first.
+    One that may write locks the experiments and definitions that it reads, so that of two changes the second sees the first.
     """
 
     def __init__(self, connection: AsyncConnection, *, writing: bool = False) -> None:
@@ -68,10 +70,44 @@ class SqlTransaction:
         found = {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
         return [found.get(key) for key in keys]
 
+    async def definitions(self, client: str, keys: Collection[str] | None = None) -> dict[str, Metric]:
+        """What these keys, or all that the client has, mean now."""
+        query = _current(client)
+        if keys is not None:
+            query = query.where(metric_definitions.c.key.in_(sorted(keys)))
+        found = map(records.definition_of, await self._connection.execute(query))
+        return {definition.metric.key: definition.metric for definition in found}
+
+    async def definition(self, client: str, key: str, version: int | None = None) -> Definition | None:
+        """What a key means now, or that version of it."""
+        if self._writing:
+            await self._hold(client, key)
+        table = metric_definitions.c
+        query = _current(client)
+        if version is not None:
+            query = select(metric_definitions).where(table.client_id == client, table.version == version)
+        row = (await self._connection.execute(query.where(table.key == key))).one_or_none()
+        return None if row is None else records.definition_of(row)
+
+    async def definition_page(
+        self, client: str, *, search: str | None = None, after: int | None = None, limit: int = 50
+    ) -> DefinitionPage:
+        """A page of what keys mean now, the last changed first."""
+        table = metric_definitions.c
+        query = _current(client)
+        if search:
+            columns = (table.key, table.name, table.description)
+            query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
+        if after is not None:
+            query = query.where(table.number < after)
+        rows = (await self._connection.execute(query.order_by(table.number.desc()).limit(limit + 1))).all()
+        following = rows[limit - 1].number if len(rows) > limit else None
+        return DefinitionPage(tuple(map(records.definition_of, rows[:limit])), following)
+
     async def add(self, client: str, experiment: Experiment) -> Experiment:
         """Store a new experiment and number it."""
         values = records.columns_of(experiment) | {"client_id": client}
-        number = (await self._unique(insert(experiments).values(values))).inserted_primary_key[0]
+        number = (await self._unique("experiment", insert(experiments).values(values))).inserted_primary_key[0]
         stored = replace(experiment, number=number)
         await self._add_parts(client, stored)
         return stored
@@ -80,9 +116,10 @@ class SqlTransaction:
         """Store a changed experiment."""
         number = experiment.number
         await self._unique(
+            "experiment",
             update(experiments)
             .where(experiments.c.client_id == client, experiments.c.number == number)
-            .values(records.columns_of(experiment))
+            .values(records.columns_of(experiment)),
         )
         for table in (variants, phases):
             await self._connection.execute(
@@ -103,6 +140,32 @@ class SqlTransaction:
             query.where(assignments.c.client_id == client, assignments.c.experiment == experiment.number)
         )
         return frozenset(rows.scalars())
+
+    async def add_definition(self, client: str, metric: Metric, now: datetime) -> Definition:
+        """Store the definition of a key that has none."""
+        await self._hold(client, metric.key)
+        table = metric_definitions.c
+        query = select(table.version, table.archived_at).where(table.client_id == client, table.key == metric.key)
+        newest = (await self._connection.execute(query.order_by(table.version.desc()).limit(1))).one_or_none()
+        if newest is not None and newest.archived_at is None:
+            raise Conflict("Another metric has this key.")
+        return await self.save_definition(client, replace(metric, version=newest and newest.version), now)
+
+    async def save_definition(self, client: str, metric: Metric, now: datetime) -> Definition:
+        """Store the next version of a definition."""
+        stored = replace(metric, version=(metric.version or 0) + 1)
+        owner = {"client_id": client, "version": stored.version, "created_at": now}
+        await self._unique("metric", insert(metric_definitions).values(owner | records.columns_of_definition(stored)))
+        return Definition(stored, now)
+
+    async def archive_definition(self, client: str, key: str, now: datetime) -> bool:
+        """Let a key mean nothing from now on."""
+        await self._hold(client, key)
+        table = metric_definitions.c
+        archived = update(metric_definitions).where(
+            table.client_id == client, table.key == key, table.archived_at.is_(None)
+        )
+        return bool((await self._connection.execute(archived.values(archived_at=now))).rowcount)
 
     async def insert_or_nothing(self, asked: Sequence[tuple[str, Assignment]]) -> list[tuple[Assignment, bool]]:
         """Store those of (client, assignment) whose user has none yet, with an outbox entry for the exposures."""
@@ -175,8 +238,27 @@ class SqlTransaction:
         if stretches:
             await self._connection.execute(insert(phases), stretches)
 
-    async def _unique(self, statement: Any) -> Any:
+    async def _hold(self, client: str, key: str) -> None:
+        """Lock every version of a key: the statement after this one sees what others added until now."""
+        table = metric_definitions.c
+        query = select(table.number).where(table.client_id == client, table.key == key)
+        await self._connection.execute(query.with_for_update())
+
+    async def _unique(self, kind: str, statement: Any) -> Any:
         try:
             return await self._connection.execute(statement)
         except IntegrityError:
-            raise Conflict("Another experiment has this key.") from None
+            raise Conflict(f"Another {kind} has this key.") from None
+
+
+def _current(client: str) -> Select[Any]:
+    """The newest version of every key, unless it is archived."""
+    versions = metric_definitions.alias()
+    newest = select(func.max(versions.c.version)).where(
+        versions.c.client_id == client, versions.c.key == metric_definitions.c.key
+    )
+    return select(metric_definitions).where(
+        metric_definitions.c.client_id == client,
+        metric_definitions.c.archived_at.is_(None),
+        metric_definitions.c.version == newest.scalar_subquery(),
+    )

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from upshot import targeting
+from upshot import analysisplan, targeting
 from upshot.allocation import percent_of
+from upshot.analysisplan import AnalysisPlan
 from upshot.experiments import TRAFFIC_WHOLE, Experiment
 from upshot.http.wire import MetricReference
 from upshot.operations.assignments import Assigned
@@ -49,6 +50,36 @@ class PhaseOut(BaseModel):
     traffic_allocation: dict[str, float]
 
 
+class PlanChangeOut(BaseModel):
+    """A change after the start: which option of the plan or field of the experiment, what it was, and what it became."""
+
+    at: datetime
+    field: str
+    before: Any
+    after: Any
+
+
+class PlanOut(BaseModel):
+    """The analysis plan. `in_force` is the mode of stopping that results follow; `definitions` are the metric definitions
+    that the experiment refers to by key, with their versions, as they were when they were locked."""
+
+    stopping: str | None
+    in_force: str
+    alpha: float
+    planned_users: int | None
+    spending: str
+    adjust: bool
+    allocation: str
+    locked_at: datetime | None
+    changes: list[PlanChangeOut]
+    definitions: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, plan: AnalysisPlan) -> "PlanOut":
+        """The wire form of a plan."""
+        return cls.model_validate({**analysisplan.dump(plan), "in_force": str(plan.in_force)})
+
+
 class ExperimentOut(BaseModel):
     """An experiment."""
 
@@ -65,6 +96,7 @@ class ExperimentOut(BaseModel):
     targeting: dict[str, Any]
     traffic_percentage: float
     phases: list[PhaseOut]
+    plan: PlanOut
     started_at: datetime | None
     ended_at: datetime | None
     created_at: datetime
@@ -83,6 +115,7 @@ class ExperimentOut(BaseModel):
                 "metrics": list(experiment.metrics),
                 "guardrails": list(experiment.guardrails),
                 "targeting": targeting.dump(experiment.rule),
+                "plan": PlanOut.of(experiment.plan),
                 "traffic_percentage": percent_of(experiment.traffic, TRAFFIC_WHOLE),
                 "variants": [
                     VariantOut(id=v.id, name=v.name, is_control=v.is_control, config=v.config,

@@ -1,14 +1,13 @@
 """Experiments over HTTP."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from upshot.errors import Fault, Invalid
 from upshot.experiments import Status
 from upshot.http.access import Client
 from upshot.http.answers import ExperimentOut, ExperimentsOut
+from upshot.http.cursors import cursor_of, number_of
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.http.wire import ExperimentIn, ExperimentPatch, StatusWord
@@ -47,11 +46,11 @@ async def search(
         client,
         status=Status(status) if status else None,
         search=search,
-        after=_number(cursor),
+        after=number_of(cursor),
         limit=limit,
     )
-    following = None if page.following is None else urlsafe_b64encode(str(page.following).encode()).decode()
-    return ExperimentsOut(experiments=[ExperimentOut.of(e) for e in page.experiments], next_cursor=following)
+    found = [ExperimentOut.of(experiment) for experiment in page.experiments]
+    return ExperimentsOut(experiments=found, next_cursor=cursor_of(page.following))
 
 
 @router.get("/{experiment_id}", responses=problems(404))
@@ -88,15 +87,3 @@ def _move(action: Action) -> Any:
 
 for _action in ("start", "pause", "resume", "complete", "archive"):
     router.post("/{experiment_id}/" + _action, responses=problems(404, 409))(_move(_action))
-
-
-def _number(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    try:
-        number = int(urlsafe_b64decode(cursor.encode("ascii")))
-    except ValueError:
-        raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave")) from None
-    if not 0 < number < 2**53:
-        raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave"))
-    return number

@@ -24,16 +24,19 @@ def check_target(request: Request) -> None:
     """Refuse a path or query that means different things to different readers.
 
     Raises:
-        Malformed: it is not UTF-8, which would be repaired, or the path has control characters: routes ignore a last line feed.
+        Malformed: it is not UTF-8, which would be repaired; the path has control characters: routes ignore a last line feed; or
+            the query has NUL, which some stores cannot compare with.
         Invalid: a query parameter is said twice.
     """
     try:
         path = unquote_to_bytes(request.scope["raw_path"]).decode()
         query = request.scope["query_string"].decode()
-        names = [name for name, _ in parse_qsl(query, keep_blank_values=True, errors="strict")]
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise Malformed("The path and the query must be UTF-8.") from None
     if _CONTROL.search(path):
         raise Malformed("The path must not hold control characters.")
-    if len(names) != len(set(names)):
+    if any("\0" in text for pair in pairs for text in pair):
+        raise Malformed("The query must not hold NUL.")
+    if len(pairs) != len({name for name, _ in pairs}):
         raise Invalid.of(Fault("/query", "repeated_parameter", "a query parameter must not be given twice"))

@@ -1,10 +1,12 @@
 """The product on one page: everything that Upshot can do, whoever asks (HTTP, command line, worker).
 
     experiments   create, read, search, change, move (start … archive), delete
+    metrics       define, read, search, change, archive; what a text stands for in an experiment
     assignments   assign one user, many users, one user everywhere; import assignments made elsewhere
     events        ingest, list the types seen, import past events
     deliveries    store what a queue delivers
     results       report, export
+    planner       users, days and effects of an experiment to come
     relay         hand exposures from the control store to the event store
     pending       store what was answered while the database was away
     schedule      what is done regularly: partitions, rollups, retention, exports to files

@@ -10,6 +10,7 @@ from upshot.control import Page, Transaction
 from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
 from upshot.operations import Stores
+from upshot.operations import metrics as metric_operations
 
 KIND = "experiment"
 FRESH = timedelta(seconds=1)
@@ -26,8 +27,9 @@ class Held(NamedTuple):
 async def create(stores: Stores, client: str, draft: Draft) -> Experiment:
     """A new experiment; running unless the draft says otherwise."""
     experiment = experiments.create(draft, stores.clock.now(), stores.clock.new_id)
-    metrics.of_experiment(experiment)
+    metrics.of_experiment(experiment)  # most faults do not wait for the database
     async with stores.control.transaction() as transaction:
+        experiment = await metric_operations.checked(transaction, client, experiment)
         if draft.key is None:
             experiment = await _with_free_key(transaction, client, experiment)
         return await transaction.add(client, experiment)
@@ -88,7 +90,7 @@ async def change(
             raise Conflict(f"The experiment is at version {experiment.version} by now; read it again.")
         occupied = await transaction.occupied(client, experiment) if "variants" in changes else frozenset()
         changed = experiments.change(experiment, changes, stores.clock.now(), stores.clock.new_id, occupied)
-        metrics.of_experiment(changed)
+        changed = await metric_operations.checked(transaction, client, changed, experiment)
         await transaction.save(client, changed)
     if changed.key != experiment.key:
         await stores.cache.forget(client, KIND, experiment.key)
@@ -100,6 +102,8 @@ async def move(stores: Stores, client: str, reference: str, action: str) -> Expe
     async with stores.control.transaction() as transaction:
         experiment = _found(await transaction.experiment(client, reference))
         moved = experiments.move(experiment, action, stores.clock.now())
+        if action == "start":
+            moved = await metric_operations.checked(transaction, client, moved, experiment)
         await transaction.save(client, moved)
     return await _remember(stores, client, moved)
 

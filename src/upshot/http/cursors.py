@@ -1,0 +1,27 @@
+"""Cursors: where the next page of a list begins, as a text that nobody needs to understand."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+from upshot.errors import Fault, Invalid
+
+
+def cursor_of(number: int | None) -> str | None:
+    """The cursor of a place in a list; None at its end."""
+    return None if number is None else urlsafe_b64encode(str(number).encode()).decode()
+
+
+def number_of(cursor: str | None) -> int | None:
+    """The place that a cursor stands for; None is the beginning.
+
+    Raises:
+        Invalid: no list gave that cursor.
+    """
+    if cursor is None:
+        return None
+    try:
+        number = int(urlsafe_b64decode(cursor.encode("ascii")))
+    except ValueError:
+        raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave")) from None
+    if not 0 < number < 2**53:
+        raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave"))
+    return number
