@@ -16,9 +16,9 @@ Equality: of strings by code point, of numbers as doubles. A string equals a num
 as it, a boolean when it is `true` or `false` in any case. A boolean equals no number. So "5" and "5.0" are 5, but not
 each other; "True" is true; true is not 1. `lt lte gt gte` read strings in the same way.
 Version: a string of up to 256 characters; semver.org 2.0.0, optional `v` or `V`, missing minor or patch 0, `+…` ignored.
-Regex: the syntax of `_PART`; a group is repeated by `?` only. It searches anywhere, heeds case, and `\\d \\w \\s \\b`
+Regex: the syntax of `patterns.py`; a group is repeated by `?` only. It searches anywhere, heeds case, and `\\d \\w \\s \\b`
 are ASCII. Text of over 512 characters or with LF, CR, U+2028 or U+2029 fails, so that `.` and `$` mean one thing in
-all engines. The patterns of a rule may together cost `Limit.STEPS` of `_steps`.
+all engines. The patterns of a rule may together cost `Limit.STEPS` of its `steps`.
 
 >>> rule = parse({"countries": ["US", "CA"], "min_version": "2.0.0"})
 >>> matches(rule, {"country": "us", "app_version": "2.1"}), matches(rule, {"country": "us"})
@@ -33,6 +33,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
+
+from upshot.patterns import is_portable, steps
 
 Scalar = str | bool | float
 Check = Callable[[Any, str], Any]  # a rule's value and its pointer -> the operand
@@ -78,12 +80,6 @@ _VERSION: Final = re.compile(
     rf"(?:-({_LABEL}(?:\.{_LABEL})*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
 _SEARCHED: Final = re.compile(f"[^\n\r\u2028\u2029]{{0,{Limit.SEARCHED_TEXT}}}")
-_PART: Final = re.compile(  # possessive, so that this pattern itself cannot be slow
-    r"""[^\\\[\](){}*+?|^$.] | [|^$.] | \((?!\?) | \(\?: | \)(?![*+{]) | \\[dDwWsSbB^$\\.*+?()\[\]{}|/-]
-    | (?: [*+?] | \{[0-9]{1,3}(?:,[0-9]{0,3})?\} )\??+(?!\+)
-    | \[\^?+(?: [^\\\[\]&~|-] | ([&~|-])(?!\1) | \\[dDwWsS^$\\.*+?()\[\]{}|/-] )++\]""",
-    re.VERBOSE,
-)
 
 
 def _values(found: object) -> Sequence[Scalar]:
@@ -173,28 +169,8 @@ def _equal(value: Scalar, wanted: Wanted) -> bool:
     return _meaning(value) in meanings
 
 
-def _steps(pattern: str) -> int:
-    """Bound the work of a backtracking search: starts, times ways through the pattern, times its length."""
-    length, ways, branches = len(pattern), 1, [1]
-    for part in (found[0] for found in _PART.finditer(pattern)):
-        if part[0] == "(":
-            branches.append(1)
-        elif part == ")":
-            ways *= branches.pop()
-        elif part == "|":
-            branches[-1] += 1
-        elif part[0] in "*+?":
-            ways *= 2 if part[0] == "?" else Limit.SEARCHED_TEXT
-        elif part[0] == "{":
-            least, comma, most = part.strip("{}?").partition(",")
-            length += int(most or least)
-            ways *= int(most) - int(least) + 1 if most else Limit.SEARCHED_TEXT if comma else 1
-    starts = 1 if pattern[0] == "^" and branches == [1] else Limit.SEARCHED_TEXT
-    return starts * ways * branches[0] * length
-
-
 def _pattern(raw: Any, at: str) -> re.Pattern[str]:
-    _require(not _PART.sub("", _text(raw, at)), at, "unsupported_pattern", "must use only what regex engines share")
+    _require(is_portable(_text(raw, at)), at, "unsupported_pattern", "must use only what regex engines share")
     try:
         return re.compile(raw, re.ASCII)
     except (re.error, RecursionError) as error:
@@ -303,7 +279,7 @@ def _rule(raw: Any, at: str, depth: int, spent: dict[str, int]) -> Rule:
 def _condition(attribute: str, row: Operator, value: object, at: str, spent: dict[str, int]) -> Test:
     operand = row.check(value, at)
     spent["conditions"] += 1
-    spent["steps"] += _steps(operand.pattern) if isinstance(operand, re.Pattern) else 0
+    spent["steps"] += steps(operand.pattern, Limit.SEARCHED_TEXT) if isinstance(operand, re.Pattern) else 0
     _require(spent["conditions"] <= Limit.CONDITIONS, at, "too_many", "is one condition too many")
     _require(spent["steps"] <= Limit.STEPS, at, "costly_pattern", "can be slow: start with ^, repeat less")
     return lambda context: row.holds(_values(context.get(attribute)), operand)

@@ -15,7 +15,7 @@ from tests.backends.mariadb import MariaDB, mariadb
 from tests.backends.postgresql import USER as POSTGRESQL_USER
 from tests.backends.postgresql import PostgreSQL, postgresql
 
-_LATER = {"mariadb", "clickhouse", "chdb", "pgbouncer", "rabbitmq", "kafka", "sqs"}
+_LATER = {"postgresql", "mariadb", "clickhouse", "chdb", "pgbouncer", "rabbitmq", "redis", "kafka", "sqs"}
 _LATER_FILES = {"test_clickhouse.py", "test_servers.py", "test_celery.py"}
 _MISSING = re.compile(r"(?:Skipped|Failed): (.+?): not installed, so not run; to have it: (.+)")
 
@@ -43,12 +43,11 @@ def clickhouse_server() -> Iterator[ClickHouse]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The everyday suite runs on the embedded stores, on PostgreSQL for control data, and on Redis; the rest in `make test`."""
+    """The everyday suite runs on the embedded stores, which start at once; servers are for `make test`."""
     for item in items:
         said = getattr(item, "callspec", None)
         words = set(re.findall("[a-z]+", " ".join(map(str, said.params.values())))) if said else set()
-        later = _LATER | {"postgresql"} if item.path.name != "test_control.py" else _LATER
-        if words & later or item.path.name in _LATER_FILES:
+        if words & _LATER or item.path.name in _LATER_FILES:
             item.add_marker(pytest.mark.slow)
 
 

@@ -54,7 +54,7 @@ class Case:
 
     @property
     def path(self) -> str:
-        """Where to send it; `{draft}`, `{running}` and `{archived}` stand for experiments in that state."""
+        """Where to send it; `{draft}`, `{running}`, `{archived}` are experiments in that state, `{defined}` is a metric."""
         return self.target.path + self.content.decode("ascii") if self.target.method == "GET" else self.target.path
 
 
@@ -67,12 +67,16 @@ _ARMS = [{"name": "a", "traffic_allocation": 50, "is_control": True, "config": {
 _FIELDS = {"name": "An experiment", "description": "why", "hypothesis": "so", "primary_metric": "purchase",
     "metrics": ["signup"],
            "guardrails": [{"key": "errors", "event_type": "error", "kind": "count"}], "traffic_percentage": 50,
-           "targeting": {"countries": ["US"]}, "variants": _ARMS}  # fmt: skip
+           "targeting": {"countries": ["US"]}, "variants": _ARMS,
+           "plan": {"stopping": "group_sequential", "alpha": 0.01, "planned_users": 1_000, "spending": "pocock",
+                    "adjust": False}}  # fmt: skip
 _ARM_SLOTS = {"/variants/0/name": "name s", "/variants/0/traffic_allocation": "share n", "/variants/0/is_control": "any b0",
               "/variants/0/config": "any snbao0", "/variants/0/config/color": "any snbao0"}  # fmt: skip
 _TEXT_SLOTS = {"/description": "text s0", "/hypothesis": "text s0", "/primary_metric": "type s0", "/metrics": "metrics a0",
                "/metrics/0": "metric s", "/guardrails": "metrics a0", "/guardrails/0": "metric s",
-               "/targeting": "targeting o0", "/variants/1": "any"}  # fmt: skip
+               "/targeting": "targeting o0", "/variants/1": "any", "/plan": "plan o0", "/plan/stopping": "word 0",
+               "/plan/alpha": "level", "/plan/planned_users": "planned-users n", "/plan/spending": "word",
+               "/plan/adjust": "any b"}  # fmt: skip
 _CREATE_SLOTS = _TEXT_SLOTS | _ARM_SLOTS | {"/name": "name s", "/key": "key s0", "/status": "status",
     "/traffic_percentage": "percentage n",
                                             "/variants": "variants"}  # fmt: skip
@@ -84,18 +88,76 @@ _EVENT_SLOTS = {"/user_id": "user s", "/event_type": "type s", "/timestamp": "mo
 _ROW_SLOTS = {"/user_id": "user s", "/variant": "reference", "/assigned_at": "past", "/context": "context o0",
               "/context/country": "attribute snb0"}  # fmt: skip
 _USER_SLOTS = {"/user_id": "user s", "/context": "context o", "/context/country": "attribute snb0"}
+_WHERE = {"attribute": "country", "operator": "eq", "value": "US"}
+_COUNT = {"kind": "count", "event_type": "purchase", "where": _WHERE, "value": "price", "delay": "1h", "window": "7d",
+          "complete_windows": True, "winsorize": {"lower": 5, "upper": 99, "ignore_zeros": True}, "direction": "decrease",
+          "role": "guardrail", "minimum_effect": 0.02, "margin": 0.01, "covariate": "age", "lookback": "30d",
+          "name": "Purchases", "description": "why"}  # fmt: skip
+_COUNT_SLOTS = {"/kind": "word", "/event_type": "type s", "/where": "targeting o0", "/value": "type s0",
+                "/delay": "duration 0", "/window": "duration", "/complete_windows": "any b0", "/winsorize": "winsorize 0",
+                "/winsorize/lower": "percentile n0", "/winsorize/upper": "percentile n0", "/winsorize/ignore_zeros": "any b",
+                "/direction": "word 0", "/role": "word 0", "/minimum_effect": "effect n0", "/margin": "effect 0",
+                "/covariate": "type s0", "/lookback": "duration 0", "/name": "text s0", "/description": "text s0"}  # fmt: skip
+_RATIO = {"key": "a-ratio", "kind": "ratio", "numerator": {"of": "sum", "event_type": "click", "where": _WHERE, "value": "x"},
+          "denominator": {"of": "count", "event_types": ["view", "scroll"]}}  # fmt: skip
+_RATIO_SLOTS = {"/key": "metric-key s", "/numerator": "source", "/numerator/of": "word", "/numerator/event_type": "type s",
+                "/numerator/where": "targeting o0", "/numerator/value": "type s0", "/denominator": "source",
+                "/denominator/of": "word", "/denominator/event_types": "event-types a",
+                "/denominator/event_types/0": "type s"}  # fmt: skip
+_FUNNEL = {
+    "key": "a-funnel",
+    "kind": "funnel",
+    "steps": [{"event_type": "view", "where": _WHERE}, {"event_type": "order"}],
+}
+_FUNNEL_SLOTS = {
+    "/steps": "steps",
+    "/steps/0": "source",
+    "/steps/0/event_type": "type s",
+    "/steps/0/where": "targeting o0",
+}
+_QUANTILE = {"key": "p90", "kind": "quantile", "event_type": "load", "level": 0.9, "per": "user", "of": "sum"}
+_QUANTILE_SLOTS = {"/level": "level", "/per": "word", "/of": "word 0"}
+_THRESHOLD = {"key": "big", "kind": "threshold", "event_type": "order", "of": "sum", "at_least": 100}
+_THRESHOLD_SLOTS = {"/of": "word 0", "/at_least": "amount n"}
+_MEASURED = {"metric": "purchase", "entry": ["visit"], "history_days": 7, "users_per_day": 100.5, "variants": [3, 1], "looks": 4,
+             "alpha": 0.05, "power": 0.8, "stopping": "group_sequential", "spending": "pocock", "relative_effect": 0.05,
+             "users": 1000, "adjust": True}  # fmt: skip
+_MEASURED_SLOTS = {"/metric": "metric s", "/entry": "event-types as", "/entry/0": "type s", "/history_days": "version n",
+                   "/users_per_day": "amount n0", "/variants": "arms an", "/alpha": "level n", "/power": "level n",
+                   "/stopping": "word", "/spending": "word", "/looks": "version n0", "/relative_effect": "change n0",
+                   "/users": "planned-users n0", "/adjust": "any b"}  # fmt: skip
+_GIVEN = {
+    "baseline": {"value": 12, "standard_deviation": 40, "users_per_day": 100, "variance_reduction": 0.2},
+    "kind": "sum",
+    "absolute_effect": -0.5,
+    "run_for_days": 14,
+}
+_GIVEN_SLOTS = {"/baseline": "any", "/baseline/value": "any n", "/baseline/standard_deviation": "amount n",
+                "/baseline/users_per_day": "amount n0", "/baseline/variance_reduction": "reduction n", "/kind": "word 0",
+                "/absolute_effect": "change n0", "/run_for_days": "version n0"}  # fmt: skip
 
 
 def _below(prefix: str, slots: Mapping[str, str]) -> dict[str, str]:
     return {prefix + pointer: kind for pointer, kind in slots.items()}
 
 
+_DEFINE = "POST /metric-definitions"
+_DEFINE_PATH = "/metric-definitions"
 _IMPORT = "POST /experiments/{id}/import"
 _IMPORT_PATH = "/experiments/{running}/import"
 TARGETS = (
     Target("POST /experiments", "/experiments", _FIELDS | {"status": "draft"}, _CREATE_SLOTS, ("/variants/0/config",)),
     Target("PATCH /experiments/{id}", "/experiments/{draft}", _FIELDS | {"key": "a-key", "version": 1}, _PATCH_SLOTS,
            ("/variants/0/config",)),
+    Target(_DEFINE, _DEFINE_PATH, {"key": "a-count"} | _COUNT, {"/key": "metric-key s"} | _COUNT_SLOTS, shape="(count)"),
+    Target(_DEFINE, _DEFINE_PATH, _RATIO, _RATIO_SLOTS, shape="(ratio)"),
+    Target(_DEFINE, _DEFINE_PATH, _FUNNEL, _FUNNEL_SLOTS, shape="(funnel)"),
+    Target(_DEFINE, _DEFINE_PATH, _QUANTILE, _QUANTILE_SLOTS, shape="(quantile)"),
+    Target(_DEFINE, _DEFINE_PATH, _THRESHOLD, _THRESHOLD_SLOTS, shape="(threshold)"),
+    Target("PATCH /metric-definitions/{key}", "/metric-definitions/{defined}", _COUNT | {"version": 1},
+           _COUNT_SLOTS | {"/version": "version 0"}),
+    Target("POST /planner", "/planner", _MEASURED, _MEASURED_SLOTS, shape="(measured)"),
+    Target("POST /planner", "/planner", _GIVEN, _GIVEN_SLOTS, shape="(given)"),
     Target("POST /experiments/{id}/assignments", "/experiments/{running}/assignments", {"users": ["visitor 2", _USER]},
            {"/users": "users a", "/users/0": "user s"} | _below("/users/1", _USER_SLOTS), ("/users/1/context",)),
     Target("POST /assignments", "/assignments", _USER, _USER_SLOTS, ("/context",)),

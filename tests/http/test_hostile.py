@@ -26,7 +26,7 @@ from upshot.settings import Settings
 AT_ONCE = 16
 SLOWEST = 1.0
 LONGEST = 4_096
-PLACES = {"draft": "draft", "running": "running", "archived": "archived"}
+PLACES = {"draft": "draft", "running": "running", "archived": "archived", "defined": "defined"}
 _HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -41,7 +41,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All answers, what the experiments were before and after, and how many rows each table has in the end."""
+    """All answers, what experiments and metrics were before and after, and how many rows each table has in the end."""
 
     answers: list[Answer]
     before: Any
@@ -69,7 +69,7 @@ def test_the_corpus_is_large() -> None:
     per_route = Counter(case.target.route for case in everything if case.target.slots)
 
     assert len({case.content for case in everything}) >= 3_000
-    assert len(per_route) == 7
+    assert len(per_route) == 10
     assert min(per_route.values()) >= 150
 
 
@@ -92,10 +92,10 @@ def test_every_hostile_request_is_refused_with_a_problem(outcome: Outcome) -> No
 
 
 def test_no_hostile_request_leaves_a_row(outcome: Outcome) -> None:
-    """The stores hold the three experiments that the test made, unchanged, and no assignment, exposure or event."""
+    """The stores hold the three experiments and the metric of the test, unchanged, and no assignment, exposure or event."""
     kept = {table: count for table, count in outcome.rows.items() if count}
 
-    assert kept == {"experiments": 3, "variants": 6, "phases": 2, "alembic_version": 1}
+    assert kept == {"experiments": 3, "variants": 6, "phases": 2, "metric_definitions": 1, "alembic_version": 1}
     assert outcome.after == outcome.before
 
 
@@ -205,14 +205,19 @@ async def attack_server(url: str) -> tuple[list[Answer], Any, Any]:
 
 
 async def attack(client: httpx.AsyncClient, wanted: Iterable[Case]) -> tuple[list[Answer], Any, Any]:
-    """The answers, and the experiments before and after; the slowest are asked once more, each by itself."""
+    """The answers, and the experiments and metrics before and after; the slowest are asked once more, each by itself."""
     await prepare(client)
-    before = (await client.get("/experiments")).json()
+    before = await managed(client)
     answers = sorted(await send_all(client, wanted), key=lambda answer: answer.seconds)
     answers[-10:] = [
         min(answer, await timed(client, answer.case), key=lambda one: one.seconds) for answer in answers[-10:]
     ]
-    return answers, before, (await client.get("/experiments")).json()
+    return answers, before, await managed(client)
+
+
+async def managed(client: httpx.AsyncClient) -> list[Any]:
+    """What requests manage: experiments and metric definitions."""
+    return [(await client.get(path)).json() for path in ("/experiments", "/metric-definitions")]
 
 
 def faults_of(response: httpx.Response) -> list[str]:
@@ -264,7 +269,9 @@ def assert_nothing_rejected(content: Any) -> None:
 
 
 async def prepare(client: httpx.AsyncClient) -> None:
-    """Make the experiments that the paths of the corpus name by their keys."""
+    """Make the experiments and the metric that the paths of the corpus name by their keys."""
+    metric = {"key": "defined", "event_type": "purchase"}
+    assert (await client.post("/metric-definitions", json=metric)).status_code == 201
     variants = [{"name": "a"}, {"name": "b"}]
     for key, status in (("draft", "draft"), ("running", "running"), ("archived", "running")):
         body = {"name": key, "key": key, "status": status, "variants": variants}

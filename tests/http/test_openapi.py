@@ -20,9 +20,12 @@ PARAMETERS = 50
 _RULES = {
     "/experiments": "shares sum to 100, names differ, one control, the grammar of targeting and metrics; a cursor is opaque",
     "/experiments/{experiment_id}": "as above",
+    "/metric-definitions": "which fields a kind has and needs, the grammar of rules on properties; a cursor is opaque",
+    "/metric-definitions/{key}": "as above",
     "/experiments/{experiment_id}/assignment/{user_id}": "a user id and the names of attributes hold no control characters",
     "/experiments/{experiment_id}/assignments": "as above",
     "/assignments": "as above",
+    "/planner": "one source of a baseline, an effect that is not zero, users or days, definitions, an experiment that exists",
     "/events": "one of two names of the type, identifiers, an experiment that exists, the size and depth of properties",
     "/events/batch": "as above",
     "/experiments/{experiment_id}/results": "dates in order, IANA time zones, metrics, variants of the experiment",

@@ -19,9 +19,11 @@ MEBIBYTE = 1024 * 1024
 OPEN = {"/livez", "/health", "/readyz"}
 BODIES = (
     "/experiments",
+    "/metric-definitions",
     "/events",
     "/events/batch",
     "/assignments",
+    "/planner",
     "/experiments/none/import",
     "/experiments/none/assignments",
 )
@@ -145,11 +147,33 @@ async def test_a_bad_query_is_refused(api: httpx.AsyncClient) -> None:
                "search=" + "a" * 201)  # fmt: skip
 
     for query in queries:
-        response = await api.get(f"/experiments?{query}")
+        for path in ("/experiments", "/metric-definitions"):
+            if path == "/metric-definitions" and query.startswith("status"):
+                continue  # which has none, and lets be what it does not know
+            response = await api.get(f"{path}?{query}")
 
-        assert response.status_code == 422, query
+            assert response.status_code == 422, (path, query)
+            assert is_problem(response)
+            assert "99999" not in response.text
+
+
+async def test_a_version_that_cannot_be_is_refused(api: httpx.AsyncClient) -> None:
+    """422, whatever the key."""
+    for version in ("0", "-1", "1.5", "a", "", "2147483648", "9" * 5_000, "1&version=2"):
+        response = await api.get(f"/metric-definitions/none?version={version}")
+
+        assert response.status_code == 422, version
         assert is_problem(response)
-        assert "99999" not in response.text
+
+
+async def test_a_query_with_nul_is_refused(api: httpx.AsyncClient) -> None:
+    """400: PostgreSQL could not compare anything with it."""
+    for path in ("/experiments", "/metric-definitions"):
+        for query in ("search=a%00", "%00=a", "cursor=%00"):
+            response = await api.get(f"{path}?{query}")
+
+            assert response.status_code == 400, (path, query)
+            assert is_problem(response)
 
 
 async def test_a_query_that_is_not_utf8_is_refused(api: httpx.AsyncClient) -> None:

@@ -292,4 +292,6 @@ def test_the_openapi_document_lists_the_documented_operations() -> None:
         "POST /assignments",
         "POST /events", "POST /events/batch", "GET /events/types", "GET /experiments/{experiment_id}/results",
         "GET /experiments/{experiment_id}/results/export", "POST /experiments/{experiment_id}/import",
+        "POST /metric-definitions", "GET /metric-definitions", "GET /metric-definitions/{key}",
+        "PATCH /metric-definitions/{key}", "DELETE /metric-definitions/{key}", "POST /planner",
     }  # fmt: skip

@@ -17,20 +17,17 @@ from rich.console import Console
 
 from upshot import __version__, settings
 from upshot.backends import open_stores
-from upshot.cli import backups, demonstration, doctor, importing, server, tables, working
+from upshot.cli import backups, demonstration, doctor, importing, notebooks, options, server, tables, working
+from upshot.cli.calibrating import calibrate
 from upshot.cli.connection import connected, request
 from upshot.cli.deadletters import deadletters
+from upshot.cli.definitions import metric
+from upshot.cli.planning import plan
 from upshot.control import migrate as migration
 from upshot.errors import ConfigurationError, UpshotError
 from upshot.eventstore import clickhouse
 from upshot.operations import backup as backing
 from upshot.settings import Settings
-
-_data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the embedded stores.")
-_url = click.option(
-    "--url", envvar="UPSHOT_URL", help="A running server; by default the one on the data folder, if any."
-)
-_token = click.option("--token", envvar="UPSHOT_TOKEN", help="Bearer token; by default the one in the data folder.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,14 +39,14 @@ def commands() -> None:
 @commands.command()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
-@_data_dir
+@options.data_dir
 def serve(host: str | None, port: int | None, data_dir: Path | None) -> None:
     """Run the server until Ctrl-C."""
     uvloop.run(server.serve(settings.load(host=host, port=port, data_dir=data_dir)))
 
 
 @commands.command()
-@_data_dir
+@options.data_dir
 def migrate(data_dir: Path | None) -> None:
     """Bring the control database to this version's schema."""
     chosen = settings.load(data_dir=data_dir)
@@ -58,7 +55,7 @@ def migrate(data_dir: Path | None) -> None:
 
 
 @commands.command()
-@_data_dir
+@options.data_dir
 def worker(data_dir: Path | None) -> None:
     """Empty the queue into the event store and do the scheduled work, until Ctrl-C."""
     uvloop.run(working.run(settings.load(data_dir=data_dir)))
@@ -86,9 +83,9 @@ def demo() -> None:
     help="CSV, NDJSON or Parquet.",
 )
 @click.option("--events", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV, NDJSON or Parquet.")
-@_data_dir
-@_url
-@_token
+@options.data_dir
+@options.url
+@options.token
 def import_files(
     experiment: str,
     assignments: Path | None,
@@ -110,9 +107,9 @@ def import_files(
 @click.argument("experiment")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--metrics", help="Metrics, separated by commas.")
-@_data_dir
-@_url
-@_token
+@options.data_dir
+@options.url
+@options.token
 def results(
     experiment: str,
     *,
@@ -130,9 +127,31 @@ def results(
         tables.show(found, Console())
 
 
+@commands.command("notebook")
+@click.argument("experiment")
+@click.option("--output", type=click.Path(path_type=Path), default=Path(), help="Folder; by default the present one.")
+@click.option("--metrics", help="Metrics, separated by commas.")
+@options.data_dir
+@options.url
+@options.token
+def write_notebook(
+    experiment: str,
+    *,
+    output: Path,
+    metrics: str | None,
+    data_dir: Path | None,
+    url: str | None,
+    token: str | None,
+) -> None:
+    """Write a notebook that recomputes the result of EXPERIMENT from its rows, with SciPy alone."""
+    chosen = settings.load(data_dir=data_dir)
+    for path in asyncio.run(notebooks.write(chosen, url, token, experiment, output, metrics)):
+        click.echo(str(path))
+
+
 @commands.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@_data_dir
+@options.data_dir
 def backup(folder: Path, data_dir: Path | None) -> None:
     """Copy the embedded stores into FOLDER, which is new; a server may run. Restored, it is a data folder."""
     asyncio.run(_backup(settings.load(data_dir=data_dir), folder.absolute()))
@@ -140,7 +159,7 @@ def backup(folder: Path, data_dir: Path | None) -> None:
 
 
 @commands.command()
-@_data_dir
+@options.data_dir
 def config(data_dir: Path | None) -> None:
     """Print the effective settings, secrets masked."""
     for name, value in settings.load(data_dir=data_dir).masked().items():
@@ -148,14 +167,17 @@ def config(data_dir: Path | None) -> None:
 
 
 @commands.command("doctor")
-@_data_dir
+@options.data_dir
 def examine(data_dir: Path | None) -> None:
     """Check what the server needs: settings, folder, databases, disk, clock, assets."""
     if not doctor.run(settings.load(data_dir=data_dir)):
         sys.exit(1)
 
 
+commands.add_command(calibrate)
 commands.add_command(deadletters)
+commands.add_command(metric)
+commands.add_command(plan)
 
 
 def main() -> None:

@@ -11,7 +11,18 @@ from starlette.staticfiles import StaticFiles
 
 from upshot import __version__, worker
 from upshot.backends import open_stores
-from upshot.http import assignments, events, experiments, health, imports, openapi, problems, results
+from upshot.http import (
+    assignments,
+    events,
+    experiments,
+    health,
+    imports,
+    metricdefinitions,
+    openapi,
+    planner,
+    problems,
+    results,
+)
 from upshot.http.access import Tokens
 from upshot.http.envelope import Envelope
 from upshot.http.stores import check_target
@@ -43,7 +54,7 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     )  # fmt: skip
     app.state.tokens = Tokens(clients)
     app.state.stopping = False
-    for part in (experiments, assignments, events, imports, results, health):
+    for part in (experiments, metricdefinitions, assignments, events, imports, results, planner, health):
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)

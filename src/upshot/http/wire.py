@@ -1,4 +1,5 @@
-"""The shapes of requests; those of responses are in `answers.py`. The two are the only Pydantic beside the settings.
+"""The shapes of requests; those of responses are in `answers.py`, those of metric definitions and of plans, both ways, in
+`definitions.py` and `planning.py`. The four are the only Pydantic beside the settings.
 
 Field names have aliases on input, never on output: what five documents called one thing, each of them may go on calling it.
 """
@@ -41,11 +42,13 @@ Context = Annotated[dict[str, str | int | float | bool | None], Field(max_length
 MetricReference = str | dict[str, Any]
 
 
-class _In(BaseModel):
+class In(BaseModel):
+    """What a client sends: nothing is converted, nothing unknown is taken."""
+
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-class VariantIn(_In):
+class VariantIn(In):
     """One arm of an experiment. Give every variant a percentage (summing to 100), or every one a weight, or none."""
 
     name: Name = Field(validation_alias=AliasChoices("name", "variant_name", "key"))
@@ -69,7 +72,33 @@ class VariantIn(_In):
         )
 
 
-class _Editable(_In):
+class PlanIn(In):
+    """How the experiment will be judged. It is locked at the start; later changes are kept and shown in every result."""
+
+    stopping: Literal["fixed", "group_sequential", "always_valid"] | None = Field(
+        None, description="When a difference may be called significant. By default group_sequential with planned_users, "
+        "always_valid without.",
+    )  # fmt: skip
+    alpha: Annotated[float, Field(ge=0.0005, le=0.2)] = Field(
+        0.05, description="The rate of false alarms over all looks together."
+    )
+    planned_users: Annotated[int, Field(ge=2, le=10**12)] | None = Field(
+        None, description="How many users all variants together are planned to have."
+    )
+    spending: Literal["obrien_fleming", "pocock"] = Field(
+        "obrien_fleming", description="How group-sequential looks share alpha: little at first, or evenly."
+    )
+    adjust: bool = Field(
+        default=True, description="Whether what users did before their exposure may make results more precise (CUPED)."
+    )
+    allocation: Literal["fixed", "thompson"] = Field(
+        "fixed",
+        description="Whether the shares stay as they are set, or follow the chance of each variant to be best in the primary "
+        "metric (Thompson sampling, once a day, each time in a new phase).",
+    )
+
+
+class _Editable(In):
     description: str | None = Field(None, max_length=TEXT_LENGTH)
     hypothesis: str | None = Field(None, max_length=TEXT_LENGTH)
     primary_metric: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
@@ -78,6 +107,11 @@ class _Editable(_In):
     metrics: list[MetricReference] | None = Field(None, max_length=50)
     guardrails: list[MetricReference] | None = Field(None, max_length=50)
     targeting: dict[str, Any] | None = Field(None, description="Who is eligible; see the targeting page.")
+    plan: PlanIn | None = Field(None, description="The analysis plan; options that are not named stay as they are.")
+
+    def plan_options(self) -> dict[str, Any] | None:
+        """The options of the plan that were sent."""
+        return None if self.plan is None else self.plan.model_dump(exclude_unset=True)
 
 
 class ExperimentIn(_Editable):
@@ -103,6 +137,7 @@ class ExperimentIn(_Editable):
             guardrails=self.guardrails or (),
             targeting=self.targeting,
             traffic_percentage=_decimal(self.traffic_percentage) or Decimal(0),
+            plan=self.plan_options(),
         )
 
 
@@ -124,6 +159,8 @@ class ExperimentPatch(_Editable):
             changes["variants"] = [variant.draft() for variant in self.variants]
         if self.traffic_percentage is not None:
             changes["traffic_percentage"] = _decimal(self.traffic_percentage)
+        if self.plan is not None:
+            changes["plan"] = self.plan_options()
         return {
             name: value
             for name, value in changes.items()
@@ -131,14 +168,14 @@ class ExperimentPatch(_Editable):
         }
 
 
-class UserIn(_In):
+class UserIn(In):
     """A user to assign, with what is known about them."""
 
     user_id: UserId
     context: Context = Field(default_factory=dict)
 
 
-class AssignManyIn(_In):
+class AssignManyIn(In):
     """Users to assign ahead of time: ids, or objects with a context."""
 
     users: list[UserId | UserIn] = Field(
@@ -150,7 +187,7 @@ class AssignManyIn(_In):
         return [(user, {}) if isinstance(user, str) else (user.user_id, user.context) for user in self.users]
 
 
-class EventIn(_In):
+class EventIn(In):
     """An event that a user caused. Without a timestamp it happened now; without an event_id a retry counts twice."""
 
     user_id: UserId
@@ -164,14 +201,14 @@ class EventIn(_In):
     event_id: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(None, description="Idempotency key.")
 
 
-class EventsIn(_In):
+class EventsIn(In):
     """Several events, with the client's clock at the moment of sending, by which their times are corrected."""
 
     events: list[EventIn] = Field(min_length=1, max_length=10_000)
     sent_at: str | None = Field(None, description="ISO 8601 with an offset.")
 
 
-class AssignmentRowIn(_In):
+class AssignmentRowIn(In):
     """An assignment that was made elsewhere."""
 
     user_id: UserId
@@ -180,7 +217,7 @@ class AssignmentRowIn(_In):
     context: Context = Field(default_factory=dict)
 
 
-class ImportIn(_In):
+class ImportIn(In):
     """Assignments made elsewhere and past events, with their own times."""
 
     assignments: list[AssignmentRowIn] = Field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Reading and writing the definition of a metric: a JSON object, checked to the last field.
+"""Reading the definition of a metric: a JSON object, checked to the last field.
 
     {"kind": "conversion", "event_type": "order", "where": {"attribute": "country", "operator": "eq", "value": "US"}}
     {"kind": "mean", "event_type": "order", "value": "price"}
@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from upshot import identifiers, targeting
 from upshot.errors import Fault, Invalid
+from upshot.metrics.durations import micros_of
 from upshot.metrics.model import (
-    LOOKBACK,
     Direction,
     Fold,
     Kind,
@@ -32,13 +32,9 @@ from upshot.metrics.model import (
 )
 
 STEPS = 10
-LONGEST = 400 * 86_400_000_000
 TEXT = 2_000
 
-_SECOND = 1_000_000
-_UNITS = {"s": _SECOND, "m": 60 * _SECOND, "h": 3_600 * _SECOND, "d": 86_400 * _SECOND}
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 
 _SOURCE = frozenset({"event_type", "event_types", "where", "value"})
 _ALWAYS = frozenset(
@@ -80,41 +76,6 @@ def define(raw: Any, pointer: str = "") -> Metric:
         raise _invalid(f"{pointer}/key", "missing", "a metric needs a key")
     _check(key, f"{pointer}/key")
     return Metric(key=key, kind=kind, **fields)
-
-
-def describe(metric: Metric) -> dict[str, Any]:
-    """The definition of a metric, without what is at its default: `define(describe(metric)) == metric` but for its version."""
-    found: dict[str, Any] = {"key": metric.key, "kind": str(metric.kind)}
-    if metric.kind is Kind.FUNNEL:
-        found["steps"] = [_describe_source(step) for step in metric.steps]
-    elif metric.kind is Kind.RATIO and metric.denominator is not None:
-        found["numerator"] = {"of": str(metric.of), **_describe_source(metric.source)}
-        found["denominator"] = {"of": str(metric.denominator.fold), **_describe_source(metric.denominator.source)}
-    else:
-        found |= _describe_source(metric.source)
-    if metric.kind is Kind.THRESHOLD:
-        found |= {"of": str(metric.of), "at_least": metric.amount}
-    if metric.kind is Kind.QUANTILE:
-        found |= {"level": metric.amount, "per": str(metric.unit)}
-        found |= {"of": str(metric.of)} if metric.unit is Unit.USER else {}
-    if metric.winsorising is not None:
-        cut = metric.winsorising
-        found["winsorize"] = {"lower": cut.lower, "upper": cut.upper, "ignore_zeros": cut.ignore_zeros}
-    blank = Metric(metric.key, metric.kind)
-    plain = {
-        "delay": _duration_text(metric.delay) if metric.delay else None,
-        "window": _duration_text(metric.window) if metric.window else None,
-        "complete_windows": True if metric.complete and metric.kind is not Kind.RETENTION else None,
-        "covariate": metric.covariate,
-        "lookback": _duration_text(metric.lookback) if metric.lookback != LOOKBACK else None,
-        "direction": str(metric.direction) if metric.direction is not blank.direction else None,
-        "role": None if metric.role is None else str(metric.role),
-        "minimum_effect": metric.minimum_effect,
-        "margin": metric.margin or None,
-        "name": metric.name or None,
-        "description": metric.description or None,
-    }
-    return found | {name: value for name, value in plain.items() if value is not None}
 
 
 def _of_kind(kind: Kind, raw: Mapping[str, Any], pointer: str) -> dict[str, Any]:
@@ -252,6 +213,8 @@ def _percentile(raw: Any, pointer: str) -> float | None:
 
 
 def _types(raw: Mapping[str, Any], pointer: str) -> tuple[str, ...]:
+    if "event_type" in raw and "event_types" in raw:
+        raise _invalid(f"{pointer}/event_types", "ambiguous", "is another name of event_type: give one of them")
     types = raw.get("event_types", [raw["event_type"]] if "event_type" in raw else [])
     if not isinstance(types, list) or not types or not all(isinstance(name, str) for name in types):
         raise _invalid(f"{pointer}/event_type", "missing", "a metric needs the event type that it counts")
@@ -260,27 +223,11 @@ def _types(raw: Mapping[str, Any], pointer: str) -> tuple[str, ...]:
     return tuple(sorted(set(types)))
 
 
-def _describe_source(source: Source) -> dict[str, Any]:
-    found: dict[str, Any] = {"event_types": list(source.event_types)}
-    if len(source.event_types) == 1:
-        found = {"event_type": source.event_types[0]}
-    if source.where is not None:
-        found["where"] = targeting.dump(source.where)
-    if source.value is not None:
-        found["value"] = source.value
-    return found
-
-
 def _duration(raw: Any, pointer: str) -> int:
-    found = _DURATION.fullmatch(raw) if isinstance(raw, str) else None
-    if found is None or int(found[1]) * _UNITS[found[2]] > LONGEST:
+    found = micros_of(raw)
+    if found is None:
         raise _invalid(pointer, "bad_duration", "must be like 30m, 12h or 7d, and at most 400 days")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def _duration_text(micros: int) -> str:
-    unit = next(name for name in ("d", "h", "m", "s") if micros % _UNITS[name] == 0)
-    return f"{micros // _UNITS[unit]}{unit}"
+    return found
 
 
 def _number(raw: Any, pointer: str) -> float:

@@ -1,0 +1,91 @@
+"""Users per cell: the exposed ones, those who are in another experiment as well, and those who would enter a new one."""
+
+from typing import Any
+
+from sqlalchemy import Integer, Select, Subquery, and_, case, func, literal, select
+
+from upshot.aggregation import AggregationPlan
+from upshot.eventstore import filters
+from upshot.eventstore.sql.question import Column, Question, folded
+from upshot.metrics import Metric, Source
+
+
+def exposed(question: Question) -> Select[Any]:
+    """Users per cell, with the first exposure: variant, phase, [period,] [segments,] users, first; and for metric i that
+    counts complete windows only, eligible_i."""
+    plan, found = question.plan, exposed_users(question)
+    cells = [found.c[name] for name in cells_of_users(plan)]
+    query = select(*cells)
+    if plan.periods:
+        periods = question.forms.periods(plan.periods)
+        query = query.add_columns(periods.c.period).join(
+            periods, and_(found.c.exposed_at >= periods.c.starts, found.c.exposed_at < periods.c.ends)
+        )
+        cells.append(periods.c.period)
+    whole = [
+        func.sum(case((over(metric, found.c.exposed_at, plan), 1), else_=0)).label(f"eligible_{place}")
+        for place, metric in enumerate(plan.metrics)
+        if metric.complete
+    ]
+    counted = query.add_columns(func.count().label("users"), func.min(found.c.exposed_at).label("first"), *whole)
+    return counted.group_by(*cells).order_by(*cells)
+
+
+def crossovers(question: Question) -> Select[Any]:
+    """How many users have more than one exposure, and so perhaps more than one variant."""
+    found = exposed_users(question)
+    return select(func.count() - func.count(func.distinct(found.c.user_key)))
+
+
+def exposed_users(question: Question, *, context: bool = False) -> Subquery:
+    """The experiment's exposed users; of those who are in another experiment, too, where that is asked for."""
+    plan, table = question.plan, question.forms.exposures
+    if plan.entry:
+        return _entered(question)
+    columns: list[Column] = [table.c.user_key, table.c.variant, table.c.phase, table.c.exposed_at]
+    if context:
+        columns += [table.c.user_id, table.c.context]
+    columns += [
+        question.forms.attribute(table.c.context, name).label(f"segment_{place}")
+        for place, name in enumerate(plan.segments)
+    ]
+    columns += [
+        filters.number_of(table.c.context, metric.covariate, question.forms).label(f"covariate_{place}")
+        for place, metric in folded(plan)
+        if metric.covariate and plan.adjusts(metric)
+    ]
+    query = select(*columns).where(table.c.client_key == question.client_key, table.c.experiment == plan.experiment)
+    if plan.beside is not None:
+        other = question.forms.exposures.alias("other")
+        query = query.add_columns(other.c.variant.label("beside")).join(other, other.c.user_key == table.c.user_key)
+        query = query.where(other.c.client_key == question.client_key, other.c.experiment == plan.beside)
+    return query.where(table.c.exposed_at < plan.end).subquery("exposed")
+
+
+def _entered(question: Question) -> Subquery:
+    """Those who caused an event of the plan's entry, as if they had been exposed by it."""
+    plan, events = question.plan, question.forms.events.alias("entries")
+    keys = question.keys_of(Source(plan.entry))
+    first = func.min(events.c.occurred_at).label("exposed_at")
+    query = select(events.c.user_key, literal(0, Integer).label("variant"), literal(1, Integer).label("phase"), first)
+    query = query.where(events.c.type_key.in_(keys) if keys else literal(0, Integer) == 1)
+    query = query.where(events.c.occurred_at < plan.end)
+    if plan.start is not None:
+        query = query.where(events.c.occurred_at >= plan.start)
+    return query.group_by(events.c.user_key).subquery("exposed")
+
+
+def cells_of_users(plan: AggregationPlan) -> list[str]:
+    """The columns of `exposed_users` that say where a user belongs."""
+    segments = [f"segment_{place}" for place in range(len(plan.segments))]
+    return ["variant", "phase", *segments, *(["beside"] if plan.beside is not None else [])]
+
+
+def cell_names(plan: AggregationPlan) -> list[str]:
+    """The columns that say where a number belongs."""
+    return [*cells_of_users(plan), *(["period"] if plan.periods else [])]
+
+
+def over(metric: Metric, exposed_at: Column, plan: AggregationPlan) -> Column:
+    """Whether a user's window is over."""
+    return exposed_at <= plan.end - metric.delay - (metric.window or 0)

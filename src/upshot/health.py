@@ -1,0 +1,96 @@
+"""Whether a result can be trusted: sample ratio, crossovers, late and repeated events, and what a reader must know."""
+
+from collections.abc import Sequence
+
+from upshot import statistics
+from upshot.aggregation import Aggregates
+from upshot.arms import Arms
+from upshot.report import Caution, Comparison, Health, SampleRatioHealth
+
+SUSPICIOUS = 0.01
+
+
+TWYMAN = 0.5
+
+
+def health(arms: Arms, aggregates: Aggregates, ratio: SampleRatioHealth, comparisons: Sequence[Comparison]) -> Health:
+    """Whether a result can be trusted."""
+    warnings = [
+        Caution(code, message)
+        for code, message, applies in (
+            ("sample_ratio_mismatch", "Users did not arrive in the planned shares.", ratio.ok is False),
+            (
+                "sample_ratio_suspicious",
+                "The shares of users are unusual, though not yet beyond chance.",
+                ratio.ok is True and (ratio.p_value or 0) < SUSPICIOUS,
+            ),
+            ("no_users", "No user has been assigned yet.", not any(ratio.observed.values())),
+            (
+                "no_events",
+                "No event has counted yet.",
+                any(ratio.observed.values()) and not aggregates.event_counts,
+            ),
+            ("crossovers", "Some users were given more than one variant.", aggregates.crossovers > 0),
+            (
+                "late_events",
+                "Some events came more than a week after they happened.",
+                aggregates.late_events > 0,
+            ),
+            (
+                "event_conflicts",
+                "Some event ids came again with another content; the first one counts.",
+                aggregates.conflicts > 0,
+            ),
+            (
+                "several_phases",
+                "The allocation was changed; variants are compared within each phase.",
+                len(arms.phases) > 1,
+            ),
+            (
+                "plan_changed",
+                "The plan was changed after the start; a rule that is chosen after seeing the data keeps no promise.",
+                bool(arms.experiment.plan.changes),
+            ),
+            (
+                "large_lift",
+                "A lift above 50 % is more often a fault in the data than a success; check it.",
+                any(abs(c.relative_lift or 0) > TWYMAN and c.significant for c in comparisons),
+            ),
+        )
+        if applies
+    ]
+    return Health(
+        sample_ratio=ratio,
+        crossovers=aggregates.crossovers,
+        late_events=aggregates.late_events,
+        duplicates=aggregates.duplicates,
+        conflicts=aggregates.conflicts,
+        warnings=warnings,
+    )
+
+
+def sample_ratio(arms: Arms) -> SampleRatioHealth:
+    """Observed users against those expected from the integer weights of each phase.
+
+    A single look is tested by chi-squared; what blocks a result is the test that holds at every look.
+    """
+    variants = arms.experiment.variants
+    weights = {phase.number: phase.weights for phase in arms.experiment.phases}
+    expected = dict.fromkeys((variant.position for variant in variants), 0.0)
+    for phase in arms.phases:
+        shares = weights.get(phase, {})
+        total = sum(shares.values())
+        arrived = sum(arms.users(variant, phase) for variant in variants)
+        for variant in variants:
+            expected[variant.position] += arrived * shares.get(variant.position, 0) / total if total else 0
+    observed = [arms.users(variant) for variant in variants]
+    found = statistics.sample_ratio(observed, list(expected.values()))
+    watched = statistics.sequential_sample_ratio(observed, list(expected.values()))
+    return SampleRatioHealth(
+        p_value=found.p_value,
+        ok=None if watched.p_value is None else watched.p_value >= statistics.ALERT,
+        status=found.status,
+        expected={variant.name: expected[variant.position] for variant in variants},
+        observed=dict(zip((variant.name for variant in variants), observed, strict=True)),
+        sequential_p_value=watched.p_value,
+    )

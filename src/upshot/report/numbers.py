@@ -1,0 +1,99 @@
+"""The numbers of a result: every variant, and every variant against control."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """An interval; null on a side means unbounded there."""
+
+    lower: float | None
+    upper: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """One metric in one variant: `value` is the mean over all `sample_size` users, of a ratio the quotient of two sums, of a
+    quantile the quantile. `steps` are the users who came to each step of a funnel."""
+
+    kind: str
+    value: float | None
+    interval: Bounds | None
+    sample_size: int
+    users_with_events: int
+    events: int
+    sum: float
+    variance: float | None
+    denominator: float | None = None
+    steps: list[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VariantReport:
+    """One variant; `share` is its part of all assigned users, `event_counts` counts the events of the metrics' types."""
+
+    variant_id: str
+    name: str
+    is_control: bool
+    traffic_allocation: float
+    assigned_users: int
+    share: float | None
+    event_counts: dict[str, int]
+    metrics: dict[str, MetricValue]
+    chance_to_be_best: dict[str, float | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted:
+    """How a comparison was adjusted for what came before the exposure (CUPED): by which covariate, with which coefficient,
+    and the share of variance that this took out."""
+
+    covariate: str
+    theta: float
+    variance_reduction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A variant against control in one metric.
+
+    `interval` is that of the absolute difference and `relative_interval` that of the lift, at the confidence level asked
+    for; `p_value` is that of the fixed-horizon test and `adjusted_p_value` corrects it (`correction`). `stopping` says what
+    `significant` and `confidence` rest on: the always-valid p-value, which holds however often one looks, the boundary of the
+    last planned look, or the fixed p-value at the planned end. The chance and the losses are those of a flat prior, seen in
+    the metric's direction. `guardrail` is harmed, safe or inconclusive.
+    """
+
+    variant_id: str
+    variant: str
+    baseline: str
+    metric: str
+    absolute_difference: float | None
+    relative_lift: float | None
+    interval: Bounds | None
+    relative_interval: Bounds | None
+    statistic: float | None
+    p_value: float | None
+    adjusted_p_value: float | None
+    always_valid_p_value: float | None
+    significant: bool | None
+    confidence: str | None
+    chance_to_beat_control: float | None
+    expected_loss: float | None
+    minimum_detectable_effect: float | None
+    method: str
+    stopping: str
+    reason: str | None
+    role: str = "secondary"
+    direction: str = "increase"
+    improves: bool | None = None
+    correction: str | None = None
+    always_valid_interval: Bounds | None = None
+    always_valid_relative_interval: Bounds | None = None
+    expected_loss_of_control: float | None = None
+    credible_interval: Bounds | None = None
+    guardrail: str | None = None
+    adjusted: list[Adjusted] | None = None
+    standard_error: float | None = None
+    degrees_of_freedom: float | None = None
+    log10_p_value: float | None = None
