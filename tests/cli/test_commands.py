@@ -1,30 +1,18 @@
 """The command line: one line and an exit code when something is wrong, and nothing half done."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 import pytest
+from tests.cli.commands import upshot
 from tests.servers import TOKEN, running
 
 from upshot.cli import server
 from upshot.settings import Settings
-
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("UPSHOT_")}
-
-
-def upshot(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder of its own."""
-    call = [sys.executable, "-m", "upshot", *arguments]
-    return subprocess.run(
-        call, cwd=cwd, env=CLEAN | environment, capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 @pytest.mark.parametrize(

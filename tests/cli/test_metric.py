@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.test_commands import upshot
+from tests.cli.commands import upshot
 from tests.servers import TOKEN, running
 
 DEFINITION: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from tests.cli.test_commands import upshot
+from tests.cli.commands import upshot
 from tests.servers import TOKEN, RunningServer, running
 
 from upshot.cli.planning import plan

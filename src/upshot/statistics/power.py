@@ -200,12 +200,12 @@ def power_of(
     """
     drift = drift_of(effect, variance, control_n, treatment_n)
     critical = normal_critical_value(0.05) if critical_value is None else critical_value
-    return None if drift is None else chance_to_find(drift, critical)
+    return None if drift is None else chance_to_find(drift, critical) + chance_to_find(-drift, critical)
 
 
 def chance_to_find(drift: float, critical_value: float) -> float:
-    """The chance, in [0, 1], that a statistic with mean ``drift`` and variance 1 exceeds the critical value, either way."""
-    return float(ndtr(drift - critical_value) + ndtr(-drift - critical_value))
+    """The chance, in [0, 1], that a statistic with mean ``drift`` and variance 1 exceeds the critical value (on its side)."""
+    return float(ndtr(drift - critical_value))
 
 
 def drift_of(effect: float, variance: float, control_n: float, treatment_n: float) -> float | None:

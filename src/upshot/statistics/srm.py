@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import chdtrc, gammaln, logsumexp
+from scipy.special import chdtrc
 
 ALERT = 0.001
 """p-values below this mean the split itself is broken and no result may be trusted."""
@@ -79,13 +79,14 @@ def sequential_sample_ratio(
         math.fsum(_log_rising(k * (weight / total), users) for users, weight in arms) - _log_rising(k, arrived)
         for k in concentrations
     ]
-    log_bayes_factor = float(logsumexp(factors)) - math.log(len(factors)) if len(factors) > 1 else factors[0]
+    largest = max(factors)
+    log_bayes_factor = largest + math.log(math.fsum(math.exp(one - largest) for one in factors) / len(factors))
     return SequentialSampleRatio(math.exp(min(-log_bayes_factor, 0.0)), log_bayes_factor, status)
 
 
 def _log_rising(start: float, steps: int) -> float:
     # The product of 1 + j/start for j < steps: theta^x and k^n are in it, which leaves smaller terms to cancel.
-    return float(gammaln(start + steps) - gammaln(start)) - steps * math.log(start)
+    return math.lgamma(start + steps) - math.lgamma(start) - steps * math.log(start)
 
 
 def _open_arms(observed: Sequence[int], expected: Sequence[float]) -> tuple[list[tuple[int, float]], str]:
