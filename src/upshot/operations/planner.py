@@ -174,29 +174,29 @@ def _check(asked: Asked) -> None:
     named = [found for name in asked.entry if (found := identifiers.fault_of_text(name, identifiers.EVENT_TYPE_LENGTH))]
     twice = given is not None and None not in {given.users_per_day, asked.users_per_day}
     rules = [
-        ("/metric", "unexpected", "is that of the baseline", given is not None and asked.metric is not None),
-        ("/metric", "missing", "which metric?", bool(asked.entry) and asked.metric is None),
-        ("/looks", "unexpected", "only group_sequential plans have a number of looks", unplanned),
-        ("/users_per_day", "said_twice", "is in the baseline already", twice),
-        ("/run_for_days", "said_twice", "follows from users", None not in {asked.users, asked.days}),
-        ("/absolute_effect", "said_twice", "follows from relative_effect", None not in effects.values()),
-        *((f"/{name}", "out_of_range", "must not be 0", effect == 0.0) for name, effect in effects.items()),
-        *(("/entry", code, message, True) for code, message in named),
+        (Fault("/metric", "unexpected", "is that of the baseline"), given is not None and asked.metric is not None),
+        (Fault("/metric", "missing", "which metric?"), bool(asked.entry) and asked.metric is None),
+        (Fault("/looks", "unexpected", "only group_sequential plans have a number of looks"), unplanned),
+        (Fault("/users_per_day", "said_twice", "is in the baseline already"), twice),
+        (Fault("/run_for_days", "said_twice", "follows from users"), None not in {asked.users, asked.days}),
+        (Fault("/absolute_effect", "said_twice", "follows from relative_effect"), None not in effects.values()),
+        *((Fault(f"/{name}", "out_of_range", "must not be 0"), effect == 0.0) for name, effect in effects.items()),
+        *((Fault("/entry", *fault), True) for fault in named),
         *(_rules_of(given) if given is not None else ()),
     ]
-    faults = [Fault(pointer, code, message) for pointer, code, message, applies in rules if applies]
+    faults = [fault for fault, applies in rules if applies]
     if faults:
         raise Invalid.of(*faults)
 
 
-def _rules_of(given: Baseline) -> list[tuple[str, str, str, bool]]:
+def _rules_of(given: Baseline) -> list[tuple[Fault, bool]]:
     """What may be wrong with a baseline that is given."""
-    deviation = "/baseline/standard_deviation"
-    share = given.is_share and given.value is not None and not _RAREST <= given.value <= 1.0 - _RAREST
+    deviation, has_one = "/baseline/standard_deviation", given.variance is not None
+    wide = given.is_share and given.value is not None and not _RAREST <= given.value <= 1.0 - _RAREST
     return [
-        ("/baseline/value", "out_of_range", "a share lies between 0 and 1", share),
-        (deviation, "unexpected", "follows from the value of a share", given.is_share and given.variance is not None),
-        (deviation, "missing", "is needed unless the value is a share", not given.is_share and given.variance is None),
+        (Fault("/baseline/value", "out_of_range", "a share lies between 0 and 1"), wide),
+        (Fault(deviation, "unexpected", "follows from the value of a share"), given.is_share and has_one),
+        (Fault(deviation, "missing", "is needed unless the value is a share"), not given.is_share and not has_one),
     ]
 
 
