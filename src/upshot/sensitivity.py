@@ -15,8 +15,6 @@ from upshot.metrics import Direction, Kind
 from upshot.metrics.model import SHARES
 from upshot.statistics import Spending
 
-_CERTAIN = 40.0  # standard errors: found by any test
-
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
@@ -121,8 +119,7 @@ class Criterion:
         """The chance to find an effect of so many standard errors."""
         if self.looks == 1:
             return statistics.chance_to_find(drift, self.critical_value)
-        certain = min(max(drift, 0.0), _CERTAIN)
-        return statistics.chance_to_cross(self._fractions, self.design.level, certain, self.design.spending)
+        return statistics.chance_to_cross(self._fractions, self.design.level, max(drift, 0.0), self.design.spending)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,11 @@ async def under_way(stores: Stores, clock: FixedClock, users: dict[str, int], **
 
 async def happened(stores: Stores, user: str, when: datetime, kind: str = "buy", **fields: Any) -> None:
     """An event of a user."""
+    await events.ingest(stores, "one", [caused(user, when, kind, **fields)])
+
+
+def caused(user: str, when: datetime, kind: str = "buy", **fields: Any) -> Any:
+    """An event of a user, to be sent with others."""
     empty = dict.fromkeys(("type", "properties", "experiment_id"))
     raw: Any = {
         **empty,
@@ -48,14 +53,15 @@ async def happened(stores: Stores, user: str, when: datetime, kind: str = "buy",
         "timestamp": when.isoformat(),
         "event_id": f"e{next(_numbers)}",
     }
-    await events.ingest(stores, "one", [SimpleNamespace(**(raw | fields))])
+    return SimpleNamespace(**(raw | fields))
 
 
 async def converted(stores: Stores, users: dict[str, int], when: timedelta = timedelta(days=1), **fields: Any) -> None:
     """The first users of each variant buy, all at one moment."""
-    for name, count in users.items():
-        for number in range(count):
-            await happened(stores, f"{name}-{number}", START + when, **fields)
+    sent = [
+        caused(f"{name}-{number}", START + when, **fields) for name, count in users.items() for number in range(count)
+    ]
+    await events.ingest(stores, "one", sent)
 
 
 async def answer(stores: Stores, experiment: Experiment, **asked: Any) -> Report:

@@ -26,6 +26,7 @@ SMALLEST_STEP = 0.002
 
 _NODES = 200
 _REACH = 12.0
+_CERTAIN = 15.0
 _HIGHEST = 37.0
 _ROOT_TWO_PI = math.sqrt(2.0 * math.pi)
 
@@ -161,12 +162,14 @@ def chance_to_cross(
     """The power of these looks, in [0, 1]: the chance to stop on the side of an effect.
 
     ``drift`` >= 0 is the effect in standard errors at information 1 (`power.drift_of`). Source: Jennison & Turnbull
-    (2000). Raises ValueError unless the drift is finite and not negative, and as `boundaries`.
+    (2000). Beyond a drift of 15 it is that of 15: 1, but for early stops on the other side. Raises ValueError unless
+    the drift is finite and not negative, and as `boundaries`.
     """
     _require_ascending(fractions)
     if not 0.0 <= drift < math.inf:
         raise ValueError(f"a drift is finite and not negative, as {drift}")
-    return min(1.0, math.fsum(_stopping(fractions, alpha, family, rho, drift)[1]))
+    # With much more drift the looks would cross where the recursion does not reach.
+    return min(1.0, math.fsum(_stopping(fractions, alpha, family, rho, min(drift, _CERTAIN))[1]))
 
 
 def average_sample_fraction(

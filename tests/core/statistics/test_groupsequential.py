@@ -205,6 +205,7 @@ def test_looks_cross_with_their_power_at_the_drift_that_they_need(
     assert chance_to_cross(fractions, ALPHA, drift, family) == pytest.approx(power, rel=1e-9)
     assert chance_to_cross(fractions, ALPHA, max(drift - less, 0.0), family) <= power + 1e-9
     assert chance_to_cross(fractions, ALPHA, 0.0, family) == pytest.approx(ALPHA / 2, rel=1e-6)
+    assert chance_to_cross(fractions, ALPHA, 1e6, family) == pytest.approx(1, abs=1e-4)
 
 
 def test_impossible_plans_are_refused() -> None:
