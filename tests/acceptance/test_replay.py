@@ -95,7 +95,8 @@ def events() -> Iterator[Document]:
 
 async def asked(folder: Path) -> Replay:
     """The replay, on one application with embedded stores in a folder of its own."""
-    app = create_app(Settings(data_dir=folder), {TOKEN: "first"})
+    # With Celery named nobody rolls up the past beside the requests: two weeks of 200 experiments would take a processor.
+    app = create_app(Settings(data_dir=folder, scheduler="celery"), {TOKEN: "first"})
     headers = {"Authorization": f"Bearer {TOKEN}"}
     found = Replay()
     async with (
@@ -104,8 +105,9 @@ async def asked(folder: Path) -> Replay:
             transport=httpx.ASGITransport(app), base_url="http://upshot", headers=headers, timeout=120
         ) as api,
     ):
-        for number in range(EXPERIMENTS):
-            found.treated[number] = await divided(api, number)
+        salts = [await made(api, number) for number in range(EXPERIMENTS)]
+        for number, salt in enumerate(salts):
+            found.treated[number] = await divided(api, number, salt)
         await send(api, "aa-0", events())
         for start in range(0, EXPERIMENTS, TOGETHER):
             numbers = range(start, start + TOGETHER)
@@ -115,18 +117,25 @@ async def asked(folder: Path) -> Replay:
     return found
 
 
-async def divided(api: httpx.AsyncClient, number: int) -> list[bool]:
-    """Make an experiment, and let each user see its variant on the day of coming; whether it is the treatment.
-
-    Some users are given their variant by the API ahead of time; the others by the published hash that it has to agree with.
-    Every second experiment adjusts for what was before.
-    """
+async def made(api: httpx.AsyncClient, number: int) -> str:
+    """Make an experiment, of which every second adjusts for what was before; its id, which is the salt of its hash."""
     key = f"aa-{number}"
     document = {
         "name": key, "key": key, "primary_metric": "purchase", "variants": [{"name": name} for name in ARMS],
         "plan": {"stopping": "always_valid", "planned_users": USERS, "adjust": bool(number % 2)},
     }  # fmt: skip
-    salt = (await api.post("/experiments", json=document)).json()["id"]
+    answer = await api.post("/experiments", json=document)
+    assert answer.status_code == 201
+    salt: str = answer.json()["id"]
+    return salt
+
+
+async def divided(api: httpx.AsyncClient, number: int, salt: str) -> list[bool]:
+    """Let each user see the variant of an experiment on the day of coming; whether it is the treatment.
+
+    Some users are given their variant by the API ahead of time; the others by the published hash that it has to agree with.
+    """
+    key = f"aa-{number}"
     treated = [choose((1, 1), hash64(salt, name)) == 1 for name in NAMES]
     answer = await api.post(f"/experiments/{key}/assignments", json={"users": NAMES[:BEFOREHAND]})
     given = [one["variant"]["name"] for one in answer.json()["assignments"]]
