@@ -82,7 +82,9 @@ def _users(
     for event in sorted(distinct.values(), key=lambda event: event.occurred_at):
         if event.user_id in of_user and event.occurred_at < plan.end:
             of_user[event.user_id].append(event)
-    return [_User(exposure, of_user[user], contexts.get(user, {}), beside.get(user)) for user, exposure in first.items()]
+    return [
+        _User(exposure, of_user[user], contexts.get(user, {}), beside.get(user)) for user, exposure in first.items()
+    ]
 
 
 def _entered(client: str, plan: AggregationPlan, events: Iterable[tuple[str, Event]]) -> Iterator[Exposure]:
