@@ -20,7 +20,7 @@ def increments(question: Question) -> Select[Any]:
     """
     plan, users = question.plan, per_user(question)
     sums = {
-        name: func.sum(func.coalesce(users.c[name], cast(literal(0), Double()))).over(
+        name: func.sum(func.coalesce(cast(users.c[name], Double()), cast(literal(0), Double()))).over(
             partition_by=users.c.user_key, order_by=users.c.period
         )
         for name in _summed(plan)
@@ -30,7 +30,7 @@ def increments(question: Question) -> Select[Any]:
         *(users.c[name] for name in cells),
         *(total.label(name) for name, total in sums.items()),
         *(
-            (total - func.coalesce(users.c[name], cast(literal(0), Double()))).label(f"was_{name}")
+            (total - func.coalesce(cast(users.c[name], Double()), cast(literal(0), Double()))).label(f"was_{name}")
             for name, total in sums.items()
         ),
     ).subquery("grown")
