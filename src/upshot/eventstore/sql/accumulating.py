@@ -19,7 +19,7 @@ def increments(question: Question) -> Select[Any]:
     products over all users.
     """
     plan, users = question.plan, per_user(question)
-    sums = {
+    sums: dict[str, Column] = {
         name: func.sum(func.coalesce(cast(users.c[name], Double()), cast(literal(0), Double()))).over(
             partition_by=users.c.user_key, order_by=users.c.period
         )
