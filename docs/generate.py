@@ -5,7 +5,7 @@ A page that is not what this module would write fails a test, so that code witho
 
 import ast
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,18 @@ def settings_page() -> str:
 def commands_page() -> str:
     """Every command with its options."""
     lines = ["# Commands\n", _NOTE]
-    for name, command in sorted(commands.commands.items()):
-        context = click.Context(command, info_name=f"upshot {name}")
-        lines += [f"## upshot {name}\n", "```", command.get_help(context), "```\n"]
+    for context in _contexts(commands, click.Context(commands, info_name="upshot", **commands.context_settings)):
+        lines += [f"## {context.command_path}\n", "```", context.get_help(), "```\n"]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _contexts(group: click.Group, above: click.Context) -> Iterator[click.Context]:
+    """Every command below a group, in the alphabet's order. Contexts know their parents, as when somebody types the command."""
+    for name, command in sorted(group.commands.items()):
+        context = click.Context(command, info_name=name, parent=above)
+        yield context
+        if isinstance(command, click.Group):
+            yield from _contexts(command, context)
 
 
 def http_page() -> str:

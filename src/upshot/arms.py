@@ -20,6 +20,10 @@ from upshot.variants import Variant
 HELPS = 0.05
 """The share of variance that covariates must take out to be used: less is not worth a reader's question."""
 
+CONVERTED = 100
+"""The users with a 1 that every arm needs for a share to be adjusted: an adjusted share has no pooled variance, and an arm's own
+alarms too often for rare events in unequal splits."""
+
 _NOTHING = Measured(0, 0, 0.0, Moments())
 
 
@@ -105,6 +109,8 @@ class Arms:
         arms = {place: joint for place, joint in joints.items() if joint is not None and joint.n}
         dimensions = {len(arm.means) for arm in arms.values()}
         if dimensions != {4 if metric.is_ratio else 2}:
+            return {}, None
+        if metric.is_share and any(joint.n * joint.means[0] < CONVERTED for joint in arms.values()):
             return {}, None
         adjust = statistics.adjust_ratio if metric.is_ratio else statistics.adjust
         moments, adjustment = adjust(list(arms.values()))

@@ -270,9 +270,14 @@ def _until(aggregates: Aggregates, period: int) -> Aggregates:
         if cell.period is not None and cell.period <= period:
             key = Cell(cell.variant, cell.phase)
             exposed[key] = exposed.get(key, 0) + users
+    eligible: dict[tuple[Cell, str], int] = {}
+    for (cell, metric), users in aggregates.eligible.items():
+        if cell.period is not None and cell.period <= period:
+            place = (Cell(cell.variant, cell.phase), metric)
+            eligible[place] = eligible.get(place, 0) + users
     measured = {
         (Cell(cell.variant, cell.phase), metric): found
         for (cell, metric), found in aggregates.measured.items()
         if cell.period == period
     }
-    return Aggregates(exposed=exposed, measured=measured)
+    return Aggregates(exposed=exposed, eligible=eligible, measured=measured)

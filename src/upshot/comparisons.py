@@ -47,6 +47,13 @@ class Judgement:
         """What a metric is for."""
         return self.roles.get(metric, Role.SECONDARY)
 
+    @property
+    def of_parts(self) -> "Judgement":
+        """How parts of the data are judged: planned looks are at the whole, so these are always-valid instead."""
+        if self.plan.in_force is not Stopping.GROUP_SEQUENTIAL:
+            return self
+        return replace(self, plan=replace(self.plan, stopping=Stopping.ALWAYS_VALID), look=None, seen={})
+
 
 def compare(arms: Arms, metrics: Sequence[Metric], judgement: Judgement) -> list[Comparison]:
     """Every variant against control in every metric, corrected and put into words."""
@@ -88,7 +95,8 @@ def statistics_of(arms: Arms, metrics: Sequence[Metric], alpha: float) -> dict[t
     for metric in metrics:
         for variant in arms.experiment.variants:
             if not variant.is_control:
-                effect = effect_of(arms.strata(variant, metric)[0], metric, alpha)
+                strata, how = arms.strata(variant, metric)
+                effect = effect_of(strata, metric, alpha, adjusted=bool(how))
                 if effect.statistic is not None and math.isfinite(effect.statistic):
                     found[variant.name, metric.key] = effect.statistic
     return found

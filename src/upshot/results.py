@@ -96,6 +96,11 @@ def report(
     )
 
 
+def judgement_of_parts(arms: Arms, question: Question) -> Judgement:
+    """How breakdowns of a question are judged; nothing is significant in them, either, where the whole cannot be trusted."""
+    return judged(arms, question, trusted=sample_ratio(arms).ok is not False).of_parts
+
+
 def judged(arms: Arms, question: Question, *, trusted: bool = True) -> Judgement:
     """How the comparisons of a question are judged."""
     experiment, seen = arms.experiment, question.seen

@@ -11,6 +11,7 @@ from upshot.errors import Invalid
 from upshot.experiments import Draft
 from upshot.operations import Stores, assignments, events, experiments
 from upshot.operations.assignments import Elsewhere
+from upshot.report import Comparison
 from upshot.statistics import Spending, boundaries
 from upshot.variants import VariantDraft
 
@@ -162,3 +163,76 @@ async def test_a_small_effect_is_futile_and_a_changed_plan_is_shown(stores: Stor
     assert found.plan is not None
     assert [(c.field, c.before, c.after) for c in found.plan.changes] == [("planned_users", 800, 900)]
     assert "plan_changed" in {warning.code for warning in found.health.warnings}
+
+
+async def test_a_window_that_must_be_over_has_a_time_series(stores: Stores, clock: FixedClock) -> None:
+    """Only users whose window is over count, in a period as in the whole."""
+    metrics: list[Any] = [{"key": "back", "kind": "retention", "event_type": "buy", "delay": "1d", "window": "2d"}]
+    experiment = await under_way(stores, clock, {"a": 50, "b": 50}, metrics=metrics)
+    await converted(stores, {"a": 10, "b": 20}, timedelta(days=2))
+
+    found = await answer(stores, experiment, granularity="day", cumulative=True)
+
+    points = [point for point in found.time_series if (point.metric, point.variant) == ("back", "b")]
+    assert [point.users_with_events for point in points if point.users_with_events] == [20]
+    assert {point.users for point in points} == {50}
+    assert (await answer(stores, experiment, end=START + timedelta(days=2))).variants[1].metrics["back"].value is None
+
+
+async def test_a_look_at_adjusted_shares_tests_what_was_adjusted(stores: Stores, clock: FixedClock) -> None:
+    """Users who bought before buy again: the look's statistic is the comparison's own, not that of a share."""
+    experiment = await under_way(stores, clock, {"a": 400, "b": 400}, plan={"planned_users": 800})
+    before = [caused(f"{name}-{n}", START - timedelta(days=2)) for name in "ab" for n in range(200)]
+    after = [
+        caused(f"{name}-{n}", START + timedelta(hours=1)) for name in "ab" for n in range(30, 200 + 20 * (name == "b"))
+    ]
+    await events.ingest(stores, "one", before + after)
+
+    found = compared(await answer(stores, experiment), "buy")
+
+    assert found.adjusted is not None
+    assert found.method == "cuped_welch_t"
+    assert found.significant is (abs(found.statistic or 0) >= boundaries((1.0,), 0.05)[-1])
+
+
+async def test_rare_shares_are_not_adjusted(stores: Stores, clock: FixedClock) -> None:
+    """Of few who buy an arm's own variance says too little: the pooled test stays."""
+    experiment = await under_way(stores, clock, {"a": 400, "b": 400})
+    await converted(stores, {"a": 40, "b": 60}, timedelta(days=-2))
+    await converted(stores, {"a": 40, "b": 60}, timedelta(days=2))
+
+    found = compared(await answer(stores, experiment), "buy")
+
+    assert (found.adjusted, found.method) == (None, "two_proportion_z")
+
+
+async def test_segments_are_judged_by_their_own_data(stores: Stores, clock: FixedClock) -> None:
+    """The look that decided the whole says nothing of a segment without any difference."""
+    experiment = await under_way(stores, clock, {"a": 400, "b": 400}, plan={"planned_users": 800})
+    germans = [caused(f"{name}-{n}", START + timedelta(hours=1)) for name in "ab" for n in range(0, 80, 2)]
+    americans = [caused(f"b-{n}", START + timedelta(hours=1)) for n in range(1, 160, 2)]
+    await events.ingest(stores, "one", germans + americans)
+
+    found = await answer(stores, experiment, segments=("country",))
+
+    significant = {part.value: compared_in(part.comparisons).significant for part in found.segments}
+    assert compared(found, "buy").significant is True
+    assert significant == {"US": True, "DE": False}
+    assert {compared_in(part.comparisons).stopping for part in found.segments} == {"always_valid"}
+
+
+async def test_no_look_lies_behind_the_end_that_is_asked_for(stores: Stores, clock: FixedClock) -> None:
+    """A result of the past knows the looks of the past."""
+    experiment = await under_way(stores, clock, {"a": 200, "b": 200}, plan={"planned_users": 800})
+    await assignments.import_assignments(stores, "one", experiment.id, list(enumerate(DAYS)))
+
+    found = await answer(stores, experiment, end=START + timedelta(days=2))
+
+    assert found.plan is not None
+    assert found.plan.look is not None
+    assert found.plan.look.fractions == [0.5]
+
+
+def compared_in(comparisons: list[Comparison]) -> Comparison:
+    """The comparison of the primary metric."""
+    return next(comparison for comparison in comparisons if comparison.metric == "buy")

@@ -69,7 +69,7 @@ async def report(stores: Stores, client: str, reference: str, asked: Asked) -> R
         level,
         await _seen(stores, client, experiment, plan, aggregates, now),
     )
-    judgement = results.judged(Arms(experiment, aggregates), question)
+    judgement = results.judgement_of_parts(Arms(experiment, aggregates), question)
     series = await _series(stores, client, experiment, question, plan, asked) if asked.granularity else []
     segments = await _segments(stores, client, experiment, chosen, judgement, plan, asked)
     found = results.report(experiment, question, aggregates, series, segments, sufficient=asked.sufficient)
