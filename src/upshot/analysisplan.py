@@ -39,7 +39,7 @@ USERS_WITHOUT_PLAN = 10_000
 """The number of users of two arms at which always-valid results are tightest where no size was planned (statistics.md 2.8)."""
 
 MOST_USERS = 10**12
-_OPTIONS = frozenset({"stopping", "alpha", "planned_users", "spending", "adjust", "allocation"})
+_OPTIONS = frozenset({"stopping", "alpha", "planned_users", "spending", "adjust", "allocation", "prior_lift_sd"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,9 @@ class AnalysisPlan:
     """How an experiment will be judged.
 
     `stopping` None takes the default. `alpha` is the error rate over all looks together; `planned_users` counts the users of
-    all arms. `adjust` lets what users did before their exposure make results more precise where it does. `definitions` are
-    the metric definitions that the experiment referred to by key, as they were at the start.
+    all arms. `adjust` lets what users did before their exposure make results more precise where it does. `prior_lift_sd` is
+    the standard deviation of the lifts (fractions) that are expected, around 0, for those who want that belief to count.
+    `definitions` are the metric definitions that the experiment referred to by key, as they were at the start.
     """
 
     stopping: Stopping | None = None
@@ -67,6 +68,7 @@ class AnalysisPlan:
     spending: Spending = Spending.OBRIEN_FLEMING
     adjust: bool = True
     allocation: Allocation = Allocation.FIXED
+    prior_lift_sd: float | None = None
     definitions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     locked_at: datetime | None = None
     changes: tuple[PlanChange, ...] = ()
@@ -121,6 +123,7 @@ def options_of(plan: AnalysisPlan) -> dict[str, Any]:
         "spending": str(plan.spending),
         "adjust": plan.adjust,
         "allocation": str(plan.allocation),
+        "prior_lift_sd": plan.prior_lift_sd,
     }
 
 
@@ -203,6 +206,14 @@ def _allocation(value: Any) -> Allocation:
         raise ValueError(f"must be one of {', '.join(Allocation)}") from None
 
 
+def _prior_lift_sd(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.001 <= value <= 10:
+        raise ValueError("must be a number from 0.001 to 10: 0.1 expects most lifts within ± 20 %")
+    return float(value)
+
+
 _READ = {
     "stopping": _stopping,
     "alpha": _alpha,
@@ -210,4 +221,5 @@ _READ = {
     "spending": _spending,
     "adjust": _adjust,
     "allocation": _allocation,
+    "prior_lift_sd": _prior_lift_sd,
 }

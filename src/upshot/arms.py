@@ -5,14 +5,14 @@ share, the number itself of a mean, the linearised one of a ratio, the one that 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from upshot import statistics
 from upshot.aggregation import Aggregates, Cell, Measured, Ordered
 from upshot.experiments import Experiment
-from upshot.metrics import Direction, Kind, Metric
+from upshot.metrics import Kind, Metric
 from upshot.report import Adjusted, Bounds, MetricValue
 from upshot.statistics import Adjustment, Comoments, Interval, Moments, QuantileArm
 from upshot.variants import Variant
@@ -23,6 +23,9 @@ HELPS = 0.05
 CONVERTED = 100
 """The users with a 1 that every arm needs for a share to be adjusted: an adjusted share has no pooled variance, and an arm's own
 alarms too often for rare events in unequal splits."""
+
+Strata = Sequence[tuple[Moments | None, Moments | None]]
+"""Control and a variant in each phase; None where a ratio has nothing to divide by, or a quantile too few values."""
 
 _NOTHING = Measured(0, 0, 0.0, Moments())
 
@@ -39,7 +42,6 @@ class Arms:
         self._eligible: dict[tuple[int, int, str], int] = {}
         self._measured: dict[tuple[int, int, str], Measured] = {}
         self._whole: dict[tuple[int, int, str], Measured] = {}
-        self._best: dict[str, dict[int, float]] = {}
         self._adjusted: dict[tuple[int, str], tuple[dict[int, Moments], Adjustment | None]] = {}
         for cell, users in aggregates.exposed.items():
             if keep(cell):
@@ -53,6 +55,16 @@ class Arms:
             if keep(cell):
                 key = (cell.variant, cell.phase, metric)
                 self._measured[key] = _merged(self._measured[key], measured) if key in self._measured else measured
+
+    @cached_property
+    def treatments(self) -> list[Variant]:
+        """The variants that are compared with control."""
+        return [variant for variant in self.experiment.variants if not variant.is_control]
+
+    @cached_property
+    def control(self) -> Variant:
+        """The variant that they are compared with."""
+        return self.experiment.control
 
     @cached_property
     def everyone(self) -> int:
@@ -80,12 +92,12 @@ class Arms:
         if metric.kind is Kind.QUANTILE:
             return found
         users = self.counted(variant, phase, metric)
-        silent = Moments(users - found.moments.n, 0.0 if metric.is_share else found.silent[0])
+        moments = found.moments + Moments(users - found.moments.n, 0.0 if metric.is_share else found.silent[0])
         joint = found.joint
         if joint is not None:
             zeros = ((0.0,) * len(found.silent),) * len(found.silent)
             joint = joint + Comoments(users - joint.n, found.silent, zeros)
-        return replace(found, moments=found.moments + silent, joint=joint)
+        return replace(found, moments=moments, joint=joint)
 
     def moments(self, variant: Variant, phase: int, metric: Metric) -> Moments | None:
         """The moments of a metric in an arm, as they are; None where a ratio has nothing to divide by, or too few values."""
@@ -119,9 +131,7 @@ class Arms:
         found = {place: arm for place, arm in zip(arms, moments, strict=True) if arm is not None}
         return (found, adjustment) if len(found) == len(arms) else ({}, None)
 
-    def strata(
-        self, variant: Variant, metric: Metric
-    ) -> tuple[list[tuple[Moments | None, Moments | None]], list[Adjusted]]:
+    def strata(self, variant: Variant, metric: Metric) -> tuple[Strata, list[Adjusted]]:
         """Moments of control and variant in each phase in which either has users, and how they were adjusted."""
         pairs: list[tuple[Moments | None, Moments | None]] = []
         how: list[Adjusted] = []
@@ -129,7 +139,7 @@ class Arms:
             adjusted, adjustment = self.adjusted(phase, metric)
             both = [
                 adjusted.get(arm.position, Moments()) if adjustment else self.moments(arm, phase, metric)
-                for arm in (self.experiment.control, variant)
+                for arm in (self.control, variant)
             ]
             if any(arm is None or arm.n for arm in both):
                 pairs.append((both[0], both[1]))
@@ -139,8 +149,9 @@ class Arms:
                     )
         return pairs, how
 
-    def value(self, variant: Variant, metric: Metric, alpha: float) -> MetricValue:
-        """One metric of one variant, over all its users."""
+    def value(self, variant: Variant, metric: Metric, alpha: float, tightest: int | None = None) -> MetricValue:
+        """One metric of one variant, over all its users; of a share also the interval that holds at every look and is tightest
+        at a number of users, if one is given."""
         parts = [self.measured(variant, phase, metric) for phase in self.phases]
         moments = self._together(variant, metric, parts)
         total = math.fsum(part.total for part in parts)
@@ -160,24 +171,12 @@ class Arms:
             variance=moments.variance if moments else None,
             denominator=math.fsum(below) if metric.is_ratio else None,
             steps=steps or None,
+            always_valid_interval=_watched(moments, alpha, tightest) if tightest and metric.is_share else None,
         )
 
-    def chance_to_be_best(self, variant: Variant, metric: Metric) -> float | None:
-        """The chance that a variant is the best of all in a metric, of normal posteriors under a flat prior; None where an
-        arm has no variance yet."""
-        if metric.key not in self._best:
-            arms = [self._best_guess(other, metric) for other in self.experiment.variants]
-            known = [arm for arm in arms if arm is not None]
-            sign = -1.0 if metric.direction is Direction.DECREASE else 1.0
-            if len(known) == len(arms):
-                chances = statistics.chance_to_be_best_normal([sign * mean for mean, _ in known], [v for _, v in known])
-                self._best[metric.key] = dict(zip((v.position for v in self.experiment.variants), chances, strict=True))
-            else:
-                self._best[metric.key] = {}
-        return self._best[metric.key].get(variant.position)
-
-    def _best_guess(self, variant: Variant, metric: Metric) -> tuple[float, float] | None:
-        """The mean of a metric in a variant and the variance of that mean, over the shares that all phases have of all users."""
+    def overall(self, variant: Variant, metric: Metric) -> tuple[float, float] | None:
+        """The mean of a metric in a variant and the variance of that mean, over the shares that all phases have of all users;
+        None where it has no variance yet."""
         mean = variance = 0.0
         for phase in self.phases:
             share = sum(self.users(other, phase) for other in self.experiment.variants) / self.everyone
@@ -197,15 +196,33 @@ class Arms:
             joint = sum((_ratio_of(part.joint) for part in parts if part.joint), Comoments())
             return statistics.ratio_arm(joint) if joint.n else None
         if metric.kind is Kind.QUANTILE:
-            found = [self.moments(variant, phase, metric) for phase in self.phases]
-            # Quantiles of several phases have no common sample: the one of the phase with most users stands for all.
-            return max((arm for arm in found if arm is not None), key=lambda arm: arm.n, default=None)
+            return self._averaged(variant, metric)
         return sum((part.moments for part in parts), Moments())
+
+    def _averaged(self, variant: Variant, metric: Metric) -> Moments | None:
+        """Quantiles of several phases have no common sample: their mean over the shares of all users, as comparisons take it."""
+        known = [(arm, phase) for phase in self.phases if (arm := self.moments(variant, phase, metric)) and arm.n]
+        if len(known) < 2:
+            return known[0][0] if known else None
+        users = [sum(self.users(other, phase) for other in self.experiment.variants) for _, phase in known]
+        shares = [number / sum(users) for number in users]
+        n = sum(arm.n for arm, _ in known)
+        mean = math.fsum(share * arm.mean for share, (arm, _) in zip(shares, known, strict=True))
+        variance = math.fsum(
+            share**2 * (arm.variance or 0.0) / arm.n for share, (arm, _) in zip(shares, known, strict=True)
+        )
+        return Moments(n, mean, variance * n * (n - 1))
 
 
 def bounds(interval: Interval | None) -> Bounds | None:
     """An interval as the report shows it."""
     return Bounds(interval.lower, interval.upper) if interval else None
+
+
+def _watched(moments: Moments | None, alpha: float, tightest: int) -> Bounds | None:
+    if moments is None or not moments.n:
+        return None
+    return bounds(statistics.bernoulli_confidence_sequence(moments.n, round(moments.total), alpha, tightest))
 
 
 def _ratio_of(joint: Comoments | None) -> Comoments:

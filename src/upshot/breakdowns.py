@@ -162,7 +162,9 @@ def segments(
     if rest and others not in shown:
         shown.append(others)
     arms = [(label, Arms(experiment, aggregates, _belongs(label, rest, attributes, known))) for label in shown]
-    compared = correct([c for _, arm in arms for c in uncorrected(arm, metrics, judgement)], judgement)
+    compared = correct(
+        [c for _, arm in arms for c in uncorrected(arm, metrics, judgement)], judgement, experiment.control.name
+    )
     width = len(compared) // len(arms) if arms else 0
     return [
         SegmentReport(

@@ -168,6 +168,8 @@ def _sized(
         return criterion, None, "too_many_users"
     while True:
         arms = needed(baseline, criterion, effect)
+        if sum(arms) > MOST_USERS:  # only the price of looks took it there
+            return criterion, None, "too_many_users"
         looks = _looks(design, coming.days(sum(arms)))
         if looks <= criterion.looks:
             return criterion, arms, None

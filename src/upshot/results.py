@@ -18,11 +18,13 @@ from datetime import timedelta
 from upshot.aggregation import Aggregates
 from upshot.allocation import percent_of
 from upshot.arms import Arms
-from upshot.comparisons import Judgement, compare, statistics_of
+from upshot.comparisons import Judgement, compare
 from upshot.decision import decide
+from upshot.effects import statistics_of
 from upshot.experiments import Experiment, Status
 from upshot.health import health, sample_ratio
 from upshot.metrics import Metric, Role
+from upshot.posteriors import chances_to_be_best
 from upshot.report import (
     Look,
     PlanChanged,
@@ -82,17 +84,19 @@ def report(
     comparisons = compare(arms, question.metrics, judgement)
     trust = health(arms, aggregates, ratio, comparisons)
     verdict = decide(evidence(arms, primary, judgement, trust, comparisons))
+    best = {metric.key: chances_to_be_best(arms, metric) for metric in question.metrics}
     return Report(
         experiment=_experiment(experiment, question.window),
         window=question.window,
         summary=summary(arms, primary, question.window, aggregates, verdict, judgement),
         health=trust,
-        variants=[_variant(arms, variant, question, aggregates) for variant in experiment.variants],
+        variants=[_variant(arms, variant, question, aggregates, best) for variant in experiment.variants],
         comparisons=comparisons,
         time_series=list(series),
         segments=list(segments),
         sufficient_statistics=_sufficient(arms, question.metrics) if sufficient else [],
         plan=_plan(experiment, question),
+        confidence_level=question.confidence_level,
     )
 
 
@@ -125,6 +129,7 @@ def _plan(experiment: Experiment, question: Question) -> ReportedPlan:
         planned_users=plan.planned_users,
         spending=str(plan.spending),
         adjust=plan.adjust,
+        prior_lift_sd=plan.prior_lift_sd,
         locked_at=plan.locked_at,
         changes=[PlanChanged(change.at, change.field, change.before, change.after) for change in plan.changes],
         look=question.seen.look if question.seen else None,
@@ -149,13 +154,16 @@ def _experiment(experiment: Experiment, window: Window) -> ReportedExperiment:
     )
 
 
-def _variant(arms: Arms, variant: Variant, question: Question, aggregates: Aggregates) -> VariantReport:
+def _variant(
+    arms: Arms, variant: Variant, question: Question, aggregates: Aggregates, best: Mapping[str, Mapping[int, float]]
+) -> VariantReport:
     total = sum(other.weight for other in arms.experiment.variants)
     counts: dict[str, int] = {}
     for (cell, event_type), events in aggregates.event_counts.items():
         if cell.variant == variant.position:
             counts[event_type] = counts.get(event_type, 0) + events
     users = arms.users(variant)
+    tightest = max(1, arms.experiment.plan.tightest_at(len(arms.experiment.variants)) // 2)
     return VariantReport(
         variant_id=variant.id,
         name=variant.name,
@@ -164,8 +172,8 @@ def _variant(arms: Arms, variant: Variant, question: Question, aggregates: Aggre
         assigned_users=users,
         share=users / arms.everyone if arms.everyone else None,
         event_counts=dict(sorted(counts.items())),
-        metrics={metric.key: arms.value(variant, metric, question.alpha) for metric in question.metrics},
-        chance_to_be_best={metric.key: arms.chance_to_be_best(variant, metric) for metric in question.metrics},
+        metrics={metric.key: arms.value(variant, metric, question.alpha, tightest) for metric in question.metrics},
+        chance_to_be_best={key: chances.get(variant.position) for key, chances in best.items()},
     )
 
 

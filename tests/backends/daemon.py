@@ -55,6 +55,21 @@ def alive(pid: int) -> bool:
     return shown.strip() not in {"", "Z", "Z+", "Zs", "Zs+"}
 
 
+def freeze(*pids: int) -> None:
+    """Stop processes, and wait until every thread of them stands still: the signals alone return before that."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(map(_still, pids)), 10, "the standstill of a process")
+
+
+def _still(pid: int) -> bool:
+    try:
+        threads = [path.read_text(encoding="utf-8") for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return False  # one ended meanwhile
+    return all(thread.rpartition(")")[2].split()[0] in {"T", "Z"} for thread in threads)
+
+
 @contextmanager
 def mortal(pid: int) -> Iterator[None]:
     """Should the test process die meanwhile without a word, the server dies too: nobody else would wake or end a paused one."""
@@ -99,8 +114,8 @@ class Daemon:
 
     def pause(self) -> None:
         """Stop every process where it stands: connections stay open and nothing answers."""
-        self._signal(signal.SIGSTOP)
-        self._signal(signal.SIGSTOP)  # again, for a child that was made meanwhile; the parent stands still now
+        freeze(*self.pids)
+        freeze(*self.pids)  # again, for a child that was made meanwhile; the parent stands still now
 
     def resume(self) -> None:
         """Let them go on."""

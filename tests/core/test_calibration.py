@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from upshot import results, statistics
+from upshot import statistics
 from upshot.analysisplan import Stopping
 from upshot.calibration import Design, Population, Simulation, at_most, exactly, resampled, synthetic, unpromised
-from upshot.calibration.design import ALPHA, experiment_of, looks_of, question_of
+from upshot.calibration.design import ALPHA, experiment_of, looks_of
 from upshot.calibration.planning import lift_shown, power_at, users_of
 from upshot.calibration.population import Urn
 from upshot.calibration.store import filled
 from upshot.metrics import Kind, Metric
-from upshot.results import Seen
 from upshot.statistics import Comoments, Effect, Moments
 from upshot.statistics.tails import normal_p_value
 
@@ -152,25 +151,6 @@ def test_a_store_reports_arms_phases_and_days() -> None:
     assert [len(seen) for seen in fractions] == [1, 2, 3, 4, 5, 6]
     assert fractions[-1][-1] == 1.0
     assert all(later[:-1] == earlier for earlier, later in pairwise(fractions))
-
-
-def test_planned_looks_say_what_a_report_of_the_plan_says() -> None:
-    """Counting takes the comparisons of a watched experiment and has them judged by the plan: exactly as its own report."""
-    design = Design(made_up(), days=8, users_per_day=2_000)
-    simulation = Simulation(design)
-    planned = experiment_of(design, Stopping.GROUP_SEQUENTIAL)
-    urn, treated = Urn(design.population), Urn(design.population.lifted([0.3, 0.5], np.random.default_rng(6)))
-    crossed = 0
-    for seed in range(5):
-        store = filled(design, urn, treated, np.random.default_rng(seed))
-        for day, look in enumerate(looks_of(design, planned), start=1):
-            aggregates = store.aggregates(day)
-            question = replace(question_of(design, day), seen=Seen(look, aggregates))
-            watched = results.report(experiment_of(design, Stopping.ALWAYS_VALID), question, aggregates).comparisons
-            expected = results.report(planned, question, aggregates).comparisons
-            assert simulation._looked_at(watched, question, aggregates) == expected
-            crossed += sum(bool(comparison.significant) for comparison in expected)
-    assert crossed > 5
 
 
 def test_runs_do_not_depend_on_their_order() -> None:

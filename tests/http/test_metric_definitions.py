@@ -204,7 +204,7 @@ async def test_a_plan_is_taken_and_shown(api: httpx.AsyncClient) -> None:
     started = (await api.post(f"/experiments/{draft['id']}/start")).json()
 
     options = {"stopping": None, "alpha": 0.05, "planned_users": 1_000, "spending": "pocock", "adjust": True,
-               "allocation": "fixed"}  # fmt: skip
+               "allocation": "fixed", "prior_lift_sd": None}  # fmt: skip
     assert draft["plan"] == options | {
         "in_force": "group_sequential", "locked_at": None, "changes": [], "definitions": {},
     }  # fmt: skip

@@ -25,6 +25,7 @@ SECTIONS = {
     "time_series",
     "segments",
     "sufficient_statistics",
+    "confidence_level",
 }
 FORMULAE = ["=1+1", "+1", "-2", "@SUM(A1)", '=HYPERLINK("x")', "＝1+1"]
 AT = "2026-01-31T12:00:00Z"

@@ -1,5 +1,6 @@
 """Results under a plan: looks, adjustment, guardrails, direction, breakdowns, interaction; and what each must not do."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -163,6 +164,25 @@ async def test_a_small_effect_is_futile_and_a_changed_plan_is_shown(stores: Stor
     assert found.plan is not None
     assert [(c.field, c.before, c.after) for c in found.plan.changes] == [("planned_users", 800, 900)]
     assert "plan_changed" in {warning.code for warning in found.health.warnings}
+
+
+async def test_a_stated_prior_is_shown_with_what_it_makes_of_the_data(stores: Stores, clock: FixedClock) -> None:
+    """The plan says it, a change of it is a change of the plan; numbers under the flat prior stay as they are."""
+    experiment = await under_way(stores, clock, {"a": 400, "b": 400}, plan={"prior_lift_sd": 0.1})
+    await converted(stores, {"a": 120, "b": 180})
+
+    found = await answer(stores, experiment)
+    await experiments.change(stores, "one", experiment.id, {"plan": {"prior_lift_sd": None}}, None)
+    without = await answer(stores, experiment)
+
+    informed, lift = compared(found, "buy").informed, compared(found, "buy").relative_lift or 0.0
+    assert informed is not None
+    assert (informed.prior_lift_sd, found.plan and found.plan.prior_lift_sd) == (0.1, 0.1)
+    assert 0 < informed.lift < lift
+    assert compared(found, "buy").prior == compared(without, "buy").prior == "flat"
+    assert compared(without, "buy") == replace(compared(found, "buy"), informed=None)
+    assert without.plan is not None
+    assert [(c.field, c.before, c.after) for c in without.plan.changes] == [("prior_lift_sd", 0.1, None)]
 
 
 async def test_a_window_that_must_be_over_has_a_time_series(stores: Stores, clock: FixedClock) -> None:

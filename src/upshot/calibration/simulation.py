@@ -6,13 +6,12 @@ it may say so is known, because the truth is.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from upshot import results
-from upshot.aggregation import Aggregates
 from upshot.analysisplan import Stopping
 from upshot.arms import Arms
 from upshot.calibration import store
@@ -20,9 +19,8 @@ from upshot.calibration.checks import Check, at_most, exactly, unpromised
 from upshot.calibration.design import ALPHA, Design, experiment_of, looks_of, question_of
 from upshot.calibration.planning import lift_shown, power_at
 from upshot.calibration.population import Urn
-from upshot.comparisons import correct
 from upshot.report import Bounds, Comparison
-from upshot.results import Question, Seen
+from upshot.results import Seen
 from upshot.statistics import ALERT, Moments
 
 WORDS = (("significant", 0.05), ("high", 0.05), ("medium", 0.10), ("low", 0.80))
@@ -97,8 +95,9 @@ class Simulation:
             happened.update(_while_watched(watched.comparisons))
             if watched.health.sample_ratio.ok is False:
                 happened.add(("mismatch watched", ""))
-            crossed = self._looked_at(watched.comparisons, replace(question, seen=Seen(look, aggregates)), aggregates)
-            happened.update(("crossed", c.metric) for c in crossed if c.significant)
+            seen = replace(question, seen=Seen(look, aggregates))
+            looked = results.report(self._planned, seen, aggregates)
+            happened.update(("crossed", c.metric) for c in looked.comparisons if c.significant)
         ended = results.report(self._once, self._questions[-1], aggregates)
         happened.update((f"ended {c.confidence}", c.metric) for c in ended.comparisons)
         happened.update(("false at the end", c.metric) for c in ended.comparisons if c.significant)
@@ -106,13 +105,6 @@ class Simulation:
         if p_value is not None and p_value < ALERT:
             happened.add(("mismatch once", ""))
         return happened
-
-    def _looked_at(self, watched: Sequence[Comparison], question: Question, aggregates: Aggregates) -> list[Comparison]:
-        """The same comparisons under planned looks: only what may be said of them differs, and is not computed twice."""
-        unsaid = [
-            replace(c, stopping=str(Stopping.GROUP_SEQUENTIAL), significant=None, confidence=None) for c in watched
-        ]
-        return correct(unsaid, results.judged(Arms(self._planned, aggregates), question))
 
     def _with_effect(self, rng: np.random.Generator) -> Happened:
         """What the result of one experiment with an effect said at its end."""

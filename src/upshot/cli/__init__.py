@@ -4,25 +4,22 @@ What goes wrong is one line on standard error and an exit code: 2 for a wrong ca
 """
 
 import asyncio
-import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import httpx
 import uvloop
-from rich.console import Console
 
 from upshot import __version__, settings
 from upshot.backends import open_stores
-from upshot.cli import backups, demonstration, doctor, importing, notebooks, options, server, tables, working
+from upshot.cli import backups, demonstration, doctor, importing, notebooks, options, server, working
 from upshot.cli.calibrating import calibrate
-from upshot.cli.connection import connected, request
 from upshot.cli.deadletters import deadletters
 from upshot.cli.definitions import metric
 from upshot.cli.planning import plan
+from upshot.cli.reading import results
 from upshot.control import migrate as migration
 from upshot.errors import ConfigurationError, UpshotError
 from upshot.eventstore import clickhouse
@@ -103,30 +100,6 @@ def import_files(
         raise UpshotError(f"{refused} rows were refused")
 
 
-@commands.command()
-@click.argument("experiment")
-@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
-@click.option("--metrics", help="Metrics, separated by commas.")
-@options.data_dir
-@options.url
-@options.token
-def results(
-    experiment: str,
-    *,
-    as_json: bool,
-    metrics: str | None,
-    data_dir: Path | None,
-    url: str | None,
-    token: str | None,
-) -> None:
-    """Show the result of EXPERIMENT (id or key)."""
-    found = asyncio.run(_results(settings.load(data_dir=data_dir), url, token, experiment, metrics))
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        tables.show(found, Console())
-
-
 @commands.command("notebook")
 @click.argument("experiment")
 @click.option("--output", type=click.Path(path_type=Path), default=Path(), help="Folder; by default the present one.")
@@ -178,6 +151,7 @@ commands.add_command(calibrate)
 commands.add_command(deadletters)
 commands.add_command(metric)
 commands.add_command(plan)
+commands.add_command(results)
 
 
 def main() -> None:
@@ -199,12 +173,6 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     click.echo(f"upshot: {' '.join(message.split())}", err=True)
     sys.exit(code)
-
-
-async def _results(chosen: Settings, url: str | None, token: str | None, experiment: str, metrics: str | None) -> Any:
-    async with connected(chosen, url, token) as client:
-        parameters = {"metrics": metrics} if metrics else {}
-        return (await request(client, "GET", f"/experiments/{experiment}/results", params=parameters)).json()
 
 
 async def _backup(chosen: Settings, folder: Path) -> None:

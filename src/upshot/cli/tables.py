@@ -62,7 +62,8 @@ def _table(found: dict[str, Any], metric: str) -> Table:
     table = Table(
         title=f"{escape(metric)} ({kind})", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
-    for name in ("variant", "users", "value", "lift", "95 % interval", "p-value", "verdict"):
+    level = f"{100 * found['confidence_level']:g} % interval"
+    for name in ("variant", "users", "value", "lift", level, "p-value", "verdict"):
         table.add_column(name, no_wrap=True, justify="left" if name in {"variant", "verdict"} else "right")
     compared = {c["variant"]: c for c in found["comparisons"] if c["metric"] == metric}
     for variant in found["variants"]:
@@ -75,11 +76,20 @@ def _table(found: dict[str, Any], metric: str) -> Table:
 def _against_control(comparison: dict[str, Any] | None) -> tuple[str, str, str, str]:
     if comparison is None:
         return "control", "", "", ""
-    interval = comparison["relative_interval"]
     verdict = comparison["confidence"] or (comparison["reason"] or "").replace("_", " ")
+    lift, bounds = lifted(comparison["relative_lift"], comparison["relative_interval"])
+    return lift, bounds, numeral(comparison["p_value"]), verdict
+
+
+def lifted(lift: float | None, interval: dict[str, float | None] | None) -> tuple[str, str]:
+    """A lift and its interval, in percent."""
     bounds = f"{_bound(interval['lower'])} … {_bound(interval['upper'])}" if interval else "–"
-    p_value = "–" if comparison["p_value"] is None else f"{comparison['p_value']:.3g}"
-    return _percent(comparison["relative_lift"]), bounds, p_value, verdict
+    return "–" if lift is None else f"{lift:+.1%}", bounds
+
+
+def numeral(value: float | None) -> str:
+    """A number to three digits, or a dash."""
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _value(value: float | None, kind: str) -> str:
@@ -93,7 +103,3 @@ def _bound(share: float | None) -> str:
     if share is None:
         return "∞"
     return f"{share:+.0%}" if abs(share) >= 0.1 else f"{share:+.1%}"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:+.1%}"

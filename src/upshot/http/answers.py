@@ -70,6 +70,7 @@ class PlanOut(BaseModel):
     spending: str
     adjust: bool
     allocation: str
+    prior_lift_sd: float | None
     locked_at: datetime | None
     changes: list[PlanChangeOut]
     definitions: dict[str, dict[str, Any]]

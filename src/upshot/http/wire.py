@@ -96,6 +96,10 @@ class PlanIn(In):
         description="Whether the shares stay as they are set, or follow the chance of each variant to be best in the primary "
         "metric (Thompson sampling, once a day, each time in a new phase).",
     )
+    prior_lift_sd: Annotated[float, Field(ge=0.001, le=10)] | None = Field(
+        None, description="The standard deviation of the lifts that are expected, around 0: 0.1 expects most within ± 20 %. With "
+        "it, comparisons also say what to believe under this prior (`informed`).",
+    )  # fmt: skip
 
 
 class _Editable(In):

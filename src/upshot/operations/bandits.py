@@ -16,6 +16,7 @@ from upshot.experiments import Experiment
 from upshot.operations import Stores
 from upshot.operations import experiments as experiment_operations
 from upshot.operations import metrics as metric_operations
+from upshot.posteriors import chances_to_be_best
 from upshot.variants import VariantDraft
 
 
@@ -26,9 +27,9 @@ async def reallocate(stores: Stores, client: str, experiment: Experiment) -> boo
     shares = await _shares(stores, client, experiment)
     if shares is None:
         return False
-    weights = statistics.integer_weights(shares)
-    if weights == [variant.weight for variant in experiment.variants]:
-        return False
+    weights, now = statistics.integer_weights(shares), [variant.weight for variant in experiment.variants]
+    if [weight * sum(now) for weight in weights] == [weight * sum(weights) for weight in now]:
+        return False  # the same shares, whatever they were divided by
     drafts = [VariantDraft(v.name, weight=Decimal(w)) for v, w in zip(experiment.variants, weights, strict=True)]
     try:
         await experiment_operations.change(stores, client, experiment.id, {"variants": drafts}, experiment.version)
@@ -44,8 +45,8 @@ async def _shares(stores: Stores, client: str, experiment: Experiment) -> list[f
     primary = metrics.of_experiment(experiment, definitions)[0]
     plan = AggregationPlan(experiment.number, (primary,), None, micros(stores.clock.now()))
     arms = Arms(experiment, await stores.events.aggregate(client, plan))
-    chances = [arms.chance_to_be_best(variant, primary) for variant in experiment.variants]
-    known = [chance for chance in chances if chance is not None]
-    if len(known) < len(chances):
+    chances = chances_to_be_best(arms, primary)
+    if not chances:
         return None
-    return statistics.next_allocation(known, [arms.users(variant) for variant in experiment.variants])
+    variants = experiment.variants
+    return statistics.next_allocation([chances[v.position] for v in variants], [arms.users(v) for v in variants])

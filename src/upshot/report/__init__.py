@@ -26,7 +26,7 @@ from upshot.report.breakdown import (
     SegmentReport,
     SufficientStatistics,
 )
-from upshot.report.numbers import Adjusted, Bounds, Comparison, MetricValue, VariantReport
+from upshot.report.numbers import Adjusted, Bounds, Comparison, Informed, MetricValue, VariantReport
 
 __all__ = [
     "Adjusted",
@@ -36,6 +36,7 @@ __all__ = [
     "CostOfWaiting",
     "CumulativePoint",
     "Health",
+    "Informed",
     "InteractionReport",
     "Look",
     "MetricValue",
@@ -56,7 +57,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A result. The lists at the end are filled in where they are asked for, and empty otherwise."""
+    """A result. The lists at the end are filled in where they are asked for, and empty otherwise. Intervals that name no other
+    level are at the `confidence_level`."""
 
     experiment: ReportedExperiment
     window: Window
@@ -71,3 +73,4 @@ class Report:
     segment_differences: list[SegmentDifference] | None = None
     interactions: list[InteractionReport] | None = None
     cumulative: list[CumulativePoint] | None = None
+    confidence_level: float = 0.95

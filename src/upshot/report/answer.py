@@ -81,8 +81,8 @@ class PlanChanged:
 
 @dataclass(frozen=True, slots=True)
 class ReportedPlan:
-    """How the experiment is judged: the way of stopping in force, the error rate, the planned users, and what was changed
-    since the start."""
+    """How the experiment is judged: the way of stopping in force, the error rate, the planned users, the prior on the lift
+    (N(0, sd²)) if one is stated, and what was changed since the start."""
 
     stopping: str
     alpha: float
@@ -92,6 +92,7 @@ class ReportedPlan:
     locked_at: datetime | None
     changes: list[PlanChanged]
     look: Look | None
+    prior_lift_sd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

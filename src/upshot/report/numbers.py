@@ -14,7 +14,8 @@ class Bounds:
 @dataclass(frozen=True, slots=True)
 class MetricValue:
     """One metric in one variant: `value` is the mean over all `sample_size` users, of a ratio the quotient of two sums, of a
-    quantile the quantile. `steps` are the users who came to each step of a funnel."""
+    quantile the quantile. `steps` are the users who came to each step of a funnel. `always_valid_interval`, of shares, holds at
+    every look."""
 
     kind: str
     value: float | None
@@ -26,6 +27,7 @@ class MetricValue:
     variance: float | None
     denominator: float | None = None
     steps: list[int] | None = None
+    always_valid_interval: Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,31 @@ class Adjusted:
 
 
 @dataclass(frozen=True, slots=True)
+class Informed:
+    """What to believe of a comparison under the prior N(0, `prior_lift_sd`²) on the lift, which the plan states.
+
+    `lift` is the mean of the posterior; it, the losses and the interval are fractions of |control's value|.
+    """
+
+    prior_lift_sd: float
+    lift: float
+    chance_to_beat_control: float
+    expected_loss: float
+    expected_loss_of_control: float
+    credible_interval: Bounds
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """A variant against control in one metric.
 
     `interval` is that of the absolute difference and `relative_interval` that of the lift, at the confidence level asked
     for; `p_value` is that of the fixed-horizon test and `adjusted_p_value` corrects it (`correction`). `stopping` says what
     `significant` and `confidence` rest on: the always-valid p-value, which holds however often one looks, the boundary of the
-    last planned look, or the fixed p-value at the planned end. The chance and the losses are those of a flat prior, seen in
-    the metric's direction. `guardrail` is harmed, safe or inconclusive.
+    last planned look, or the fixed p-value at the planned end. The chance, the losses and the credible intervals (of the
+    difference and of the lift) are of the `prior`: flat, or uniform_shares where few users did or did not convert;
+    `informed` has them under the plan's own prior, if it states one. Chances and losses are seen in the metric's direction.
+    `guardrail` is harmed, safe or inconclusive.
     """
 
     variant_id: str
@@ -97,3 +116,6 @@ class Comparison:
     standard_error: float | None = None
     degrees_of_freedom: float | None = None
     log10_p_value: float | None = None
+    credible_relative_interval: Bounds | None = None
+    prior: str | None = None
+    informed: Informed | None = None

@@ -4,7 +4,8 @@ Map of the room, each file a few pure functions:
 
 - ``moments``          count, mean and squared deviations of one per-user quantity, and how samples merge
 - ``comoments``        the same of several quantities and how they vary together
-- ``comparison``       treatment against control: proportions, means, strata; the ``Effect`` they yield
+- ``comparison``       treatment against control: proportions, means; the ``Effect`` they yield
+- ``strata``           the same over strata, such as phases of different allocation
 - ``ratio``            ratios of two quantities, by the delta method
 - ``quantile``         quantiles, and the ranks that they and their variances need
 - ``cuped``            adjusting for what was known before the exposure
@@ -28,14 +29,14 @@ Map of the room, each file a few pure functions:
 No number is ever invented: where one does not exist the answer is None with a status.
 """
 
-from upshot.statistics.bayesian import Posterior, credible_interval, flat_prior
+from upshot.statistics.bayesian import Posterior, credible_interval, flat_prior, relative_posterior
+from upshot.statistics.betabinomial import Beta, beta_posterior, compare_beta
 from upshot.statistics.comoments import Comoments
 from upshot.statistics.comparison import (
     Effect,
+    Intervals,
     compare_means,
     compare_proportions,
-    compare_strata,
-    post_stratified,
     untested,
 )
 from upshot.statistics.confidence import p_value_of_chance, word
@@ -49,6 +50,7 @@ from upshot.statistics.groupsequential import (
 )
 from upshot.statistics.heterogeneity import Heterogeneity, Interaction, heterogeneity, interaction
 from upshot.statistics.interval import Interval, mean_interval, proportion_interval
+from upshot.statistics.lift import fieller_interval
 from upshot.statistics.moments import Moments
 from upshot.statistics.multiplicity import benjamini_hochberg, holm
 from upshot.statistics.noninferiority import Guardrail, non_inferiority
@@ -71,20 +73,29 @@ from upshot.statistics.sequential import (
     always_valid_level,
     always_valid_one_sided_critical_value,
     always_valid_p_value,
+    bernoulli_confidence_sequence,
 )
 from upshot.statistics.srm import ALERT, SampleRatio, SequentialSampleRatio, sample_ratio, sequential_sample_ratio
+from upshot.statistics.strata import compare_strata, post_stratified
 from upshot.statistics.tails import log10_p_value, normal_critical_value
-from upshot.statistics.thompson import chance_to_be_best_normal, integer_weights, next_allocation
+from upshot.statistics.thompson import (
+    chance_to_be_best_beta,
+    chance_to_be_best_normal,
+    integer_weights,
+    next_allocation,
+)
 
 __all__ = [
     "ALERT",
     "Adjustment",
+    "Beta",
     "Comoments",
     "Effect",
     "Guardrail",
     "Heterogeneity",
     "Interaction",
     "Interval",
+    "Intervals",
     "Moments",
     "Posterior",
     "QuantileArm",
@@ -98,11 +109,15 @@ __all__ = [
     "always_valid_one_sided_critical_value",
     "always_valid_p_value",
     "benjamini_hochberg",
+    "bernoulli_confidence_sequence",
+    "beta_posterior",
     "boundaries",
+    "chance_to_be_best_beta",
     "chance_to_be_best_normal",
     "chance_to_cross",
     "chance_to_find",
     "clustering_factor",
+    "compare_beta",
     "compare_means",
     "compare_proportions",
     "compare_strata",
@@ -111,6 +126,7 @@ __all__ = [
     "drift_of",
     "drift_of_proportion",
     "equivalent_critical_value",
+    "fieller_interval",
     "flat_prior",
     "heterogeneity",
     "holm",
@@ -129,6 +145,7 @@ __all__ = [
     "post_stratified",
     "proportion_interval",
     "ratio_arm",
+    "relative_posterior",
     "sample_ratio",
     "sequential_sample_ratio",
     "untested",

@@ -1,10 +1,11 @@
-"""Shares of users under Beta posteriors: chance to beat control, expected losses, credible intervals of the lift.
+"""Shares of users under Beta posteriors: chance to beat control, expected losses, credible intervals of difference and lift.
 
 Exact for counts of any size, where the normal posterior of `bayesian` needs many conversions. Nothing is drawn at
 random: the same counts always give the same answer. As there, none of it protects against peeking.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ SMALLEST_COUNT = 0.1
 _NEGLIGIBLE = 1e-17
 _LOG_NEGLIGIBLE = -42.0
 _MOST_NODES = 8192
+_DIGITS = 1e-10  # of a distribution's width: beyond the accuracy of the quadrature
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,12 @@ class Beta:
         return self.a / (self.a + self.b)
 
     @property
+    def deviation(self) -> float:
+        """The standard deviation of the share."""
+        total = self.a + self.b
+        return math.sqrt(self.a * self.b / (total + 1.0)) / total
+
+    @property
     def logit_deviation(self) -> float:
         """The scale of the share's logit: at most its standard deviation, and near it for large counts."""
         return math.sqrt(1.0 / self.a + 1.0 / self.b)
@@ -56,8 +64,8 @@ class BetaComparison:
     """Treatment against control, higher is better; all but the chance and the lifts in the unit of the share.
 
     An expected loss (>= 0) is what choosing that arm forgoes on average where the other is better. ``mean_difference``
-    is treatment less control. The lift is treatment / control - 1: its median, and its central credible interval.
-    Where lower is better, the chance is one less this one and the two losses change places.
+    is treatment less control. The lift is treatment / control - 1. Intervals are central. Where lower is better, the
+    chance is one less this one and the two losses change places.
     """
 
     chance_to_beat_control: float
@@ -66,7 +74,7 @@ class BetaComparison:
     mean_difference: float
     control_interval: Interval
     treatment_interval: Interval
-    median_lift: float
+    difference_interval: Interval
     lift_interval: Interval
 
 
@@ -84,8 +92,8 @@ def compare_beta(control: Beta, treatment: Beta, alpha: float) -> BetaComparison
     """Everything the two posteriors say, with central intervals that hold 1 - ``alpha`` of them.
 
     ValueError unless 0 < alpha < 1. Sources: P(T > C) = E[F_C(T)]; E[max(C - T, 0)] = E[mean_C S_C+(T) - T S_C(T)]
-    with C+ = Beta(a+1, b) (the closed forms of Miller and of Stucchio sum the same integrals); quantiles of T/C as
-    roots of its distribution function. Integrals by the trapezoidal rule over the logit, which converges faster than
+    with C+ = Beta(a+1, b) (the closed forms of Miller and of Stucchio sum the same integrals); quantiles of T-C and
+    T/C as roots of their distribution functions. Integrals by the trapezoidal rule over the logit, which converges faster than
     any power of the step for such densities.
     """
     loss_treatment, loss_control = _expected_losses(control, treatment)
@@ -96,8 +104,8 @@ def compare_beta(control: Beta, treatment: Beta, alpha: float) -> BetaComparison
         _difference(control, treatment),
         beta_interval(control, alpha),
         beta_interval(treatment, alpha),
-        lift_quantile(control, treatment, 0.5),
-        Interval(lift_quantile(control, treatment, alpha / 2.0), lift_quantile(control, treatment, 1.0 - alpha / 2.0)),
+        Interval(*(difference_quantile(control, treatment, p) for p in (alpha / 2.0, 1.0 - alpha / 2.0))),
+        Interval(*(lift_quantile(control, treatment, p) for p in (alpha / 2.0, 1.0 - alpha / 2.0))),
     )
 
 
@@ -121,16 +129,30 @@ def lift_quantile(control: Beta, treatment: Beta, probability: float) -> float:
     """The lift, a fraction > -1, that treatment / control - 1 stays below with ``probability`` in (0, 1)."""
     require_level(probability)
     guess = math.log(treatment.mean) - math.log(control.mean)
-    width = 1.0
-    while _ratio_below(control, treatment, math.exp(guess - width)) > probability:
-        width *= 2.0
-    low, width = guess - width, 1.0
-    while _ratio_below(control, treatment, math.exp(guess + width)) < probability:
-        width *= 2.0
-    log_ratio = bracketed_root(
-        lambda log_ratio: _ratio_below(control, treatment, math.exp(log_ratio)) - probability, low, guess + width
-    )
-    return math.expm1(log_ratio)
+    width = math.hypot(control.deviation / control.mean, treatment.deviation / treatment.mean)
+    below = _ratio_below(control, treatment)
+    return math.expm1(_quantile(lambda x: below(math.exp(x)) - probability, guess, 3.0 * width))
+
+
+def difference_quantile(control: Beta, treatment: Beta, probability: float) -> float:
+    """The difference, in (-1, 1), that treatment - control stays below with ``probability`` in (0, 1).
+
+    Right to 1e-7, but where nothing is known of an arm, whose density does not vanish at 0 or 1, only to 1e-3.
+    """
+    require_level(probability)
+    guess, width = treatment.mean - control.mean, math.hypot(control.deviation, treatment.deviation)
+    below = _difference_below(control, treatment)
+    return _quantile(lambda x: below(x) - probability, guess, 3.0 * width)
+
+
+def _quantile(surplus: Callable[[float], float], guess: float, width: float) -> float:
+    """Where an increasing function is 0, sought ever further from a guess."""
+    low = high = width
+    while surplus(guess - low) > 0.0:
+        low *= 2.0
+    while surplus(guess + high) < 0.0:
+        high *= 2.0
+    return bracketed_root(surplus, guess - low, guess + high, _DIGITS * width)
 
 
 def logit_rule(share: Beta, sharpest: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -186,16 +208,39 @@ def _expected_losses(control: Beta, treatment: Beta) -> tuple[float, float]:
     return (wide_above, wide_below) if narrow is treatment else (wide_below, wide_above)
 
 
-def _ratio_below(control: Beta, treatment: Beta, ratio: float) -> float:
+def _ratio_below(control: Beta, treatment: Beta) -> Callable[[float], float]:
     # P(T <= ratio C), as a mean over the narrower arm. There the bound for the other one must stay inside (0, 1), as
     # its distribution function has a kink at 1; else over the arm for which it does, with nodes for the sharper edge.
     sharpest = min(control.logit_deviation, treatment.logit_deviation)
-    over_treatment = _narrower(treatment, control)
-    narrow, last = (treatment, ratio) if over_treatment else (control, 1.0 / ratio)
-    if last < 1.0 and float(betaincc(narrow.a, narrow.b, last)) > _NEGLIGIBLE:
-        over_treatment = not over_treatment
-    if over_treatment:
-        x, weights = logit_rule(treatment, sharpest)
-        return float(weights @ betaincc(control.a, control.b, np.minimum(x / ratio, 1.0)))
-    x, weights = logit_rule(control, sharpest)
-    return float(weights @ betainc(treatment.a, treatment.b, np.minimum(ratio * x, 1.0)))
+    treatment_is_narrower = _narrower(treatment, control)
+    narrow = treatment if treatment_is_narrower else control
+    of_control, of_treatment = logit_rule(control, sharpest), logit_rule(treatment, sharpest)
+
+    def below(ratio: float) -> float:
+        last = ratio if treatment_is_narrower else 1.0 / ratio
+        kinked = last < 1.0 and float(betaincc(narrow.a, narrow.b, last)) > _NEGLIGIBLE
+        if treatment_is_narrower is not kinked:
+            x, weights = of_treatment
+            return float(weights @ betaincc(control.a, control.b, np.minimum(x / ratio, 1.0)))
+        x, weights = of_control
+        return float(weights @ betainc(treatment.a, treatment.b, np.minimum(ratio * x, 1.0)))
+
+    return below
+
+
+def _difference_below(control: Beta, treatment: Beta) -> Callable[[float], float]:
+    # P(T - C <= d). Of shares above a half, those of failures are compared instead: then neither bound comes near 1, where
+    # the other arm's distribution function has a kink.
+    if control.mean + treatment.mean > 1.0:
+        control, treatment = treatment.mirrored, control.mirrored
+    sharpest = min(control.logit_deviation, treatment.logit_deviation)
+    of_control, of_treatment = logit_rule(control, sharpest), logit_rule(treatment, sharpest)
+
+    def below(difference: float) -> float:
+        if difference >= 0.0:
+            x, weights = of_control
+            return float(weights @ betainc(treatment.a, treatment.b, np.minimum(x + difference, 1.0)))
+        x, weights = of_treatment
+        return float(weights @ betaincc(control.a, control.b, np.minimum(x - difference, 1.0)))
+
+    return below

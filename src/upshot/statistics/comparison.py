@@ -5,8 +5,8 @@ exactly when p < alpha, and so does an interval of the lift.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from upshot.statistics.interval import Interval
 from upshot.statistics.lift import fieller_interval, relative_lift
@@ -23,13 +23,67 @@ from upshot.statistics.tails import (
 __all__ = [
     "Effect",
     "Interval",
+    "Intervals",
     "all_alike",
     "compare_means",
     "compare_proportions",
-    "compare_strata",
-    "post_stratified",
+    "tested",
     "untested",
 ]
+
+
+class Intervals(NamedTuple):
+    """Confidence intervals of the difference and of the lift; None where there is none."""
+
+    absolute: Interval | None
+    relative: Interval | None
+
+
+class _Means(NamedTuple):
+    """What intervals of means follow from: each arm as (mean, variance of that mean), and degrees of freedom unless normal."""
+
+    control: tuple[float, float]
+    treatment: tuple[float, float]
+    standard_error: float
+    freedom: float | None
+
+    @property
+    def arms(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Both arms."""
+        return self.control, self.treatment
+
+    def intervals(self, alpha: float) -> Intervals:
+        """The t (or normal) interval of the difference, Fieller's of the lift."""
+        free = self.freedom
+        critical = normal_critical_value(alpha) if free is None else student_critical_value(alpha, free)
+        difference, reach = self.treatment[0] - self.control[0], critical * self.standard_error
+        absolute = Interval(difference - reach, difference + reach)
+        return Intervals(absolute, fieller_interval(self.control, self.treatment, critical))
+
+
+class _Shares(NamedTuple):
+    """What intervals of proportions follow from: each arm as (users, successes), and the squared statistic of their test."""
+
+    control: tuple[int, int]
+    treatment: tuple[int, int]
+    z_square: float
+
+    @property
+    def arms(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Both arms' shares, with the variances that the pooled share gives them."""
+        (n0, x0), (n1, x1) = self.control, self.treatment
+        pooled = (x0 + x1) * (n0 + n1 - x0 - x1) / (n0 + n1) ** 2
+        return (x0 / n0, pooled / n0), (x1 / n1, pooled / n1)
+
+    def intervals(self, alpha: float) -> Intervals:
+        """Score intervals."""
+        total = self.control[0] + self.treatment[0]
+        threshold = _agreeing_threshold(self.z_square, normal_critical_value(alpha) ** 2, total)
+        absolute = score_difference_interval(self.control, self.treatment, threshold)
+        if self.control[1] == 0:
+            return Intervals(absolute, None)
+        ratios = score_ratio_interval(self.control, self.treatment, threshold)
+        return Intervals(absolute, Interval(_less_one(ratios.lower), _less_one(ratios.upper)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +108,20 @@ class Effect:
     p_value: float | None
     standard_error: float | None
     degrees_of_freedom: float | None
+    _basis: _Means | _Shares | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def arms(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """Control and treatment as (mean, variance of that mean), as the test takes them; None without a test."""
+        return None if self._basis is None else self._basis.arms
+
+    def intervals(self, alpha: float) -> Intervals:
+        """The intervals of this effect at another level, such as `sequential.always_valid_level`; none without a test.
+
+        Raises ValueError unless 0 < alpha < 1.
+        """
+        require_level(alpha)
+        return Intervals(None, None) if self._basis is None else self._basis.intervals(alpha)
 
 
 def compare_proportions(control: Moments, treatment: Moments, alpha: float) -> Effect:
@@ -63,7 +131,7 @@ def compare_proportions(control: Moments, treatment: Moments, alpha: float) -> E
     Source: z = (p1-p0)/sqrt(pq(1/n0+1/n1)) with the pooled p; intervals of Miettinen & Nurminen (1985). Their
     factor N/(N-1) is dropped where it alone would make the intervals contradict the p-value.
     """
-    critical = normal_critical_value(alpha)
+    require_level(alpha)
     method = "two_proportion_z"
     if control.n == 0 or treatment.n == 0:
         return untested("no_users", method)
@@ -75,21 +143,21 @@ def compare_proportions(control: Moments, treatment: Moments, alpha: float) -> E
     difference = (x1 * n0 - x0 * n1) / (n0 * n1)
     standard_error = math.sqrt(successes * (total - successes) / (total * n0 * n1))
     z = difference / standard_error
-    threshold = _agreeing_threshold(z * z, critical * critical, total)
-    lift = relative_lift(x0 / n0, x1 / n1)
-    ratios = None if lift is None else score_ratio_interval(arm0, arm1, threshold)
+    basis = _Shares(arm0, arm1, z * z)
+    absolute, relative = basis.intervals(alpha)
     return Effect(
         "ok",
         method,
         difference,
-        score_difference_interval(arm0, arm1, threshold),
-        lift,
-        None if ratios is None else Interval(_less_one(ratios.lower), _less_one(ratios.upper)),
-        "zero_baseline" if lift is None else "ok",
+        absolute,
+        relative_lift(x0 / n0, x1 / n1),
+        relative,
+        "zero_baseline" if x0 == 0 else "ok",
         z,
         normal_p_value(z),
         standard_error,
         None,
+        basis,
     )
 
 
@@ -112,94 +180,41 @@ def compare_means(control: Moments, treatment: Moments, alpha: float, *, method:
     # Shares of the variance, as the squares of very small variances would underflow.
     share = arm0[1] / (arm0[1] + arm1[1])
     freedom = 1.0 / (share**2 / (control.n - 1) + (1.0 - share) ** 2 / (treatment.n - 1))
-    return _tested(method, arm0, arm1, student_critical_value(alpha, freedom), freedom)
+    return tested(method, arm0, arm1, alpha, freedom)
 
 
-def compare_strata(strata: Sequence[tuple[Moments, Moments]], alpha: float, *, proportions: bool = False) -> Effect:
-    """Post-stratified z-test over strata of (control, treatment), such as phases with different allocations.
-
-    Each arm's mean is the sum of (N_k/N) m_ak with variance the sum of (N_k/N)² V_ak, N_k the users of both
-    arms in stratum k. With `proportions` (values of 0 and 1) V_ak is that of the stratum's pooled proportion, as in
-    the unstratified test: an arm's own variance alarms too often for rare events in unequal splits. Strata in which
-    an arm has fewer than two users are left out; with none left the status is "too_few". Raises ValueError unless
-    0 < alpha < 1. Source: Miratrix, Sekhon & Yu (2013), fixed strata.
-    """
-    critical = normal_critical_value(alpha)
-    method = "stratified_z"
-    alike = map(_of_pooled_variance, strata) if proportions else strata
-    usable = [(c, t, c.n + t.n) for c, t in alike if c.n >= 2 and t.n >= 2]
-    if not usable:
-        return untested("too_few", method)
-    total = sum(users for _, _, users in usable)
-    arm0 = _post_stratified([(users / total, c) for c, _, users in usable])
-    arm1 = _post_stratified([(users / total, t) for _, t, users in usable])
-    if all_alike(arm0, arm1):
-        return untested("zero_variance", method, arm0[0], arm1[0])
-    return _tested(method, arm0, arm1, critical, None)
-
-
-def post_stratified(strata: Sequence[tuple[Moments, Moments]], *, proportions: bool = False) -> tuple[Moments, Moments]:
-    """Control and treatment over all strata, as moments of as many users with the post-stratified mean and its variance.
-
-    Weights, variances and the strata left out are those of compare_strata; without any left both are empty.
-    """
-    alike = map(_of_pooled_variance, strata) if proportions else strata
-    usable = [(c, t) for c, t in alike if c.n >= 2 and t.n >= 2]
-    total = sum(c.n + t.n for c, t in usable)
-    shares = [(c.n + t.n) / total for c, t in usable]
-    control = _together(list(zip(shares, (c for c, _ in usable), strict=True)))
-    return control, _together(list(zip(shares, (t for _, t in usable), strict=True)))
-
-
-def _together(cells: Sequence[tuple[float, Moments]]) -> Moments:
-    n = sum(cell.n for _, cell in cells)
-    mean, variance = _post_stratified(cells)
-    return Moments(n, mean, variance * n * (n - 1)) if n else Moments()
-
-
-def _of_pooled_variance(stratum: tuple[Moments, Moments]) -> tuple[Moments, Moments]:
-    """Both arms with the variance that a proportion common to both would have."""
-    common = (stratum[0] + stratum[1]).mean
-    variance = common * (1.0 - common)
-    first, second = (Moments(arm.n, arm.mean, variance * max(arm.n - 1, 0)) for arm in stratum)
-    return first, second
-
-
-def _post_stratified(cells: Sequence[tuple[float, Moments]]) -> tuple[float, float]:
-    mean = math.fsum(weight * cell.mean for weight, cell in cells)
-    return mean, math.fsum(weight * weight * cell.m2 / (cell.n - 1) / cell.n for weight, cell in cells)
-
-
-def _tested(
+def tested(
     method: str,
     control: tuple[float, float],
     treatment: tuple[float, float],
-    critical: float,
+    alpha: float,
     freedom: float | None,
 ) -> Effect:
+    """The effect between two means, each (mean, variance of that mean), not both 0; normal without degrees of freedom."""
     difference = treatment[0] - control[0]
     standard_error = math.sqrt(control[1] + treatment[1])
     statistic = difference / standard_error
-    reach = critical * standard_error
+    basis = _Means(control, treatment, standard_error, freedom)
+    absolute, relative = basis.intervals(alpha)
     lift = relative_lift(control[0], treatment[0])
-    lift_interval = fieller_interval(control, treatment, critical)
     lift_status = "ok"
     if lift is None:
         lift_status = "zero_baseline"
-    elif lift_interval is None:
+    elif relative is None:
         lift, lift_status = None, "unbounded"
     return Effect(
         "ok",
         method,
         difference,
-        Interval(difference - reach, difference + reach),
+        absolute,
         lift,
-        lift_interval,
+        relative,
         lift_status,
         statistic,
         normal_p_value(statistic) if freedom is None else student_p_value(statistic, freedom),
         standard_error,
         freedom,
+        basis,
     )
 
 
@@ -230,8 +245,8 @@ def _agreeing_threshold(z_square: float, threshold: float, total: int) -> float:
 
 def all_alike(*arms: tuple[float, float]) -> bool:
     """Whether arms of (mean, variance of that mean) vary by no more than the rounding of their largest mean."""
-    largest = max(abs(mean) for mean, _ in arms)
-    return math.sqrt(sum(variance for _, variance in arms)) <= ROUNDING_OF_A_MEAN * largest
+    largest = max([abs(mean) for mean, _ in arms])
+    return math.sqrt(sum([variance for _, variance in arms])) <= ROUNDING_OF_A_MEAN * largest
 
 
 def _less_one(ratio: float | None) -> float | None:

@@ -6,8 +6,9 @@ _STEPS = 200
 _TOLERANCE = 4.0 * 2.0**-52
 
 
-def bracketed_root(function: Callable[[float], float], low: float, high: float) -> float:
-    """The x in [``low``, ``high``] where a continuous ``function`` changes sign, to a few units in the last digit.
+def bracketed_root(function: Callable[[float], float], low: float, high: float, within: float = 0.0) -> float:
+    """The x in [``low``, ``high``] where a continuous ``function`` changes sign, to a few units in the last digit, or
+    to ``within`` (>= 0) if that is more.
 
     Raises ValueError when both ends have the same sign, or one of them is no number.
     Source: Chandrupatla (1997): inverse quadratic interpolation where it is safe, otherwise bisection.
@@ -30,7 +31,7 @@ def bracketed_root(function: Callable[[float], float], low: float, high: float) 
             c, at_c, b, at_b = b, at_b, a, at_a
         a, at_a = x, at_x
         best, at_best = (a, at_a) if abs(at_a) < abs(at_b) else (b, at_b)
-        least = _TOLERANCE * abs(best) / abs(b - a) if b != a else 1.0
+        least = max(_TOLERANCE * abs(best), within) / abs(b - a) if b != a else 1.0
         if at_best == 0.0 or least >= 0.5:
             return best
         share = min(max(_share((a, at_a), (b, at_b), (c, at_c)), least), 1.0 - least)

@@ -4,10 +4,11 @@ import math
 
 import pytest
 
-from upshot.statistics.comparison import compare_means, compare_proportions, compare_strata
+from upshot.statistics.comparison import compare_means, compare_proportions
 from upshot.statistics.interval import Interval, mean_interval, proportion_interval
 from upshot.statistics.moments import Moments
 from upshot.statistics.score import score_difference_interval
+from upshot.statistics.strata import compare_strata
 from upshot.statistics.tails import normal_critical_value
 
 B = Moments.binomial

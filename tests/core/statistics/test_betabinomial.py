@@ -18,6 +18,7 @@ from upshot.statistics.betabinomial import (
     beta_posterior,
     chance_to_beat,
     compare_beta,
+    difference_quantile,
     lift_quantile,
     logit_rule,
 )
@@ -58,7 +59,7 @@ def posteriors_of(case: Case) -> tuple[Beta, Beta]:
 
 
 def assert_comparison(case: Case, result: BetaComparison) -> None:
-    """Every number of the case."""
+    """Every number of the case but the median lift."""
     expected = case["expected"]
     assert result.chance_to_beat_control == close(expected["chance_to_beat"])
     assert result.expected_loss_treatment == close(expected["expected_loss_treatment"])
@@ -67,13 +68,17 @@ def assert_comparison(case: Case, result: BetaComparison) -> None:
     assert bounds(result.control_interval) == close(expected["ci_control"])
     assert bounds(result.treatment_interval) == close(expected["ci_treatment"])
     if "lift_quantiles_025_50_975" in expected:
-        lower, upper = bounds(result.lift_interval)
-        assert [lower, result.median_lift, upper] == close(expected["lift_quantiles_025_50_975"])
+        lower, _, upper = expected["lift_quantiles_025_50_975"]
+        assert bounds(result.lift_interval) == close([lower, upper])
 
 
 def test_a_beta_comparison_equals_the_oracle(case: Case) -> None:
     """Chance, losses, difference, intervals and quantiles of the lift, also without conversions or without data."""
-    assert_comparison(case, compare_beta(*posteriors_of(case), 1 - case["params"]["cred"]))
+    control, treatment = posteriors_of(case)
+    assert_comparison(case, compare_beta(control, treatment, 1 - case["params"]["cred"]))
+    if "lift_quantiles_025_50_975" in case["expected"]:
+        _, median, _ = case["expected"]["lift_quantiles_025_50_975"]
+        assert lift_quantile(control, treatment, 0.5) == close(median)
 
 
 def test_the_oracle_catches_the_normal_posterior(case: Case) -> None:
@@ -87,7 +92,7 @@ def test_the_oracle_catches_the_normal_posterior(case: Case) -> None:
         normal.expected_loss_treatment,
         normal.expected_loss_control,
         *(exact.mean_difference, exact.control_interval, exact.treatment_interval),
-        *(exact.median_lift, exact.lift_interval),
+        *(exact.difference_interval, exact.lift_interval),
     )
     with pytest.raises(AssertionError):
         assert_comparison(case, broken)
@@ -147,9 +152,49 @@ def test_the_lift_is_positive_as_often_as_treatment_wins(control: Beta, treatmen
         assert lift_quantile(control, treatment, 1 - chance) == pytest.approx(0, abs=1e-6)
 
 
+@settings(max_examples=12, deadline=None)
+@given(shares, shares, st.floats(0.001, 0.999))
+def test_quantiles_of_the_difference_mirror(control: Beta, treatment: Beta, probability: float) -> None:
+    """Swapped arms give the other end with the other sign, so do shares of failures; and they ascend."""
+    difference = difference_quantile(control, treatment, probability)
+    assert -1 < difference < 1
+    assert difference_quantile(treatment, control, 1 - probability) == pytest.approx(-difference, abs=1e-7)
+    failures = difference_quantile(control.mirrored, treatment.mirrored, 1 - probability)
+    assert failures == pytest.approx(-difference, abs=1e-7)
+    found = [difference_quantile(control, treatment, level) for level in (0.1, 0.5, 0.9)]
+    assert all(low < high for low, high in pairwise(found))
+
+
+@settings(max_examples=25, deadline=None)
+@given(shares, shares)
+def test_the_difference_is_positive_as_often_as_treatment_wins(control: Beta, treatment: Beta) -> None:
+    """The difference at the chance to lose is 0, which that at twice the chance is not."""
+    chance = chance_to_beat(control, treatment)
+    if 0.001 < chance < 0.999:
+        assert difference_quantile(control, treatment, 1 - chance) == pytest.approx(0, abs=1e-6)
+        assert abs(difference_quantile(control, treatment, (1 - chance) / 2)) > 1e-6
+
+
+def test_few_conversions_are_not_normal() -> None:
+    """3 of 100 against none of 100: the exact interval, by another quadrature over both shares, is not the normal one."""
+    control, treatment = Beta(1, 101), Beta(4, 98)
+    rng = np.random.default_rng(7)
+    drawn = rng.beta(4, 98, 400_000) - rng.beta(1, 101, 400_000)
+
+    lower, upper = bounds(compare_beta(control, treatment, 0.05).difference_interval)
+
+    assert [lower, upper] == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist(), abs=3e-4)
+    error = math.hypot(control.deviation, treatment.deviation)
+    normal = bounds(credible_interval(flat_prior(treatment.mean - control.mean, error), 0.05))
+    assert abs(normal[1] - upper) > 3e-3
+
+
 def test_two_unknown_shares_have_a_known_ratio() -> None:
-    """Without data P(ratio <= r) is r/2 below 1 and 1 - 1/(2r) above: 2.5 % at .05, 97.5 % at 20."""
+    """Without data P(ratio <= r) is r/2 below 1 and 1 - 1/(2r) above: 2.5 % at .05, 97.5 % at 20. The difference is
+    triangular: P(difference <= d) = (1 + d)^2 / 2 below 0."""
     flat = Beta(1, 1)
+    assert difference_quantile(flat, flat, 0.02) == pytest.approx(-0.8, rel=1e-3)
+    assert difference_quantile(flat, flat, 0.98) == pytest.approx(0.8, rel=1e-3)
     assert 1 + lift_quantile(flat, flat, 0.025) == pytest.approx(0.05, rel=1e-9)
     assert 1 + lift_quantile(flat, flat, 0.975) == pytest.approx(20, rel=1e-9)
 
@@ -193,6 +238,7 @@ def test_what_is_no_posterior_is_refused() -> None:
         lambda: beta_posterior(5, 6, flat),
         lambda: beta_interval(flat, 0.0),
         lambda: lift_quantile(flat, flat, 1.0),
+        lambda: difference_quantile(flat, flat, 0.0),
     ):
         with pytest.raises(ValueError, match=r"Beta|successes|level"):
             call()

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from upshot.statistics.comparison import Effect, compare_means, compare_proportions, compare_strata
+from upshot.statistics.comparison import Effect, compare_means, compare_proportions
 from upshot.statistics.moments import Moments
 from upshot.statistics.sequential import always_valid_critical_value
+from upshot.statistics.strata import compare_strata
 from upshot.statistics.tails import normal_critical_value, normal_p_value
 
 RUNS, ALPHA = 2_000, 0.05

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from upshot.statistics.comparison import Effect, compare_means, compare_proportions, compare_strata
+from upshot.statistics.comparison import Effect, compare_means, compare_proportions
 from upshot.statistics.interval import Interval
 from upshot.statistics.moments import Moments
 from upshot.statistics.score import score_difference_interval, score_ratio_interval
+from upshot.statistics.strata import compare_strata
 from upshot.statistics.tails import normal_critical_value
 
 Counts = tuple[int, int]

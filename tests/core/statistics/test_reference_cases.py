@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from upshot.statistics.bayesian import Posterior, credible_interval, flat_prior
-from upshot.statistics.comparison import Effect, compare_means, compare_proportions, compare_strata
+from upshot.statistics.comparison import Effect, compare_means, compare_proportions
 from upshot.statistics.confidence import p_value_of_chance, word
 from upshot.statistics.interval import Interval
 from upshot.statistics.lift import fieller_interval
@@ -20,6 +20,7 @@ from upshot.statistics.sequential import (
     mixture_variance,
 )
 from upshot.statistics.srm import sample_ratio
+from upshot.statistics.strata import compare_strata
 from upshot.statistics.tails import log10_p_value, normal_critical_value
 
 Case = dict[str, Any]

@@ -23,7 +23,7 @@ from tests.core.statistics.protocol.rows import (
 )
 
 from upshot.calibration import at_most, exactly
-from upshot.comparisons import NON_ZERO_USERS
+from upshot.effects import NON_ZERO_USERS
 from upshot.statistics import Spending, always_valid_critical_value, always_valid_p_value, boundaries, looks_up_to
 from upshot.statistics.groupsequential import spent
 from upshot.statistics.tails import normal_critical_value

@@ -9,7 +9,7 @@ from tests.core.statistics.protocol.looks import DAYS, always_valid, daily, ever
 from tests.core.statistics.protocol.rows import ALPHA, COMPARED, CRITICAL, Array, Row, Size, close, pooled_z, welch
 
 from upshot.calibration import at_most, exactly
-from upshot.comparisons import NON_ZERO_USERS_CUT
+from upshot.effects import NON_ZERO_USERS_CUT
 from upshot.statistics import (
     ALERT,
     Moments,
