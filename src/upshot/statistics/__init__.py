@@ -11,6 +11,7 @@ Map of the room, each file a few pure functions:
 - ``score``            score intervals of two proportions (difference and ratio)
 - ``lift``             relative lift and Fieller's interval
 - ``interval``         ``Interval``, and the interval of a single arm's value
+- ``skewness``         third moments, and the users that a mean of skewed values wants
 - ``tails``            p-values and critical values of the normal and t distributions
 - ``sequential``       always-valid p-values and critical values
 - ``groupsequential``  boundaries of planned looks that spend alpha
@@ -72,6 +73,7 @@ from upshot.statistics.sequential import (
     always_valid_one_sided_critical_value,
     always_valid_p_value,
 )
+from upshot.statistics.skewness import ThirdMoments, users_for_skewness
 from upshot.statistics.srm import ALERT, SampleRatio, SequentialSampleRatio, sample_ratio, sequential_sample_ratio
 from upshot.statistics.tails import log10_p_value, normal_critical_value
 from upshot.statistics.thompson import chance_to_be_best_normal, integer_weights, next_allocation
@@ -91,6 +93,7 @@ __all__ = [
     "SampleRatio",
     "SequentialSampleRatio",
     "Spending",
+    "ThirdMoments",
     "adjust",
     "adjust_ratio",
     "always_valid_critical_value",
@@ -132,6 +135,7 @@ __all__ = [
     "sample_ratio",
     "sequential_sample_ratio",
     "untested",
+    "users_for_skewness",
     "users_needed",
     "users_needed_proportion",
     "users_per_arm",
