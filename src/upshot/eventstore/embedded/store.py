@@ -107,10 +107,9 @@ class EmbeddedStore(Appends):
         statement, parameters = duck.compiled(sql.rows(question))
         cursor = await self._cursor()
         try:
-            await self._readers.run(cursor, cursor.execute, statement, parameters)
-            while batch := await self._readers.run(cursor, cursor.fetchmany, EXPORT_BATCH):
+            await self._run(cursor, cursor.execute, statement, parameters)
+            while batch := await self._run(cursor, cursor.fetchmany, EXPORT_BATCH):
                 yield batch
-                self._refuse_when_closed()
         finally:
             self._readers.release(cursor)
 
@@ -142,14 +141,17 @@ class EmbeddedStore(Appends):
         cursor = await self._cursor()
         try:
             async with asyncio.timeout(seconds):  # `asyncio.wait_for` of Python 3.11 may swallow a cancellation
-                return await self._readers.run(cursor, work, cursor)
+                return await self._run(cursor, work, cursor)
         except TimeoutError:
             raise TimedOut(f"The result took longer than {seconds:.0f} seconds.") from None
         finally:
             self._readers.release(cursor)
 
-    async def _cursor(self) -> duckdb.DuckDBPyConnection:
+    async def _run(self, cursor: duckdb.DuckDBPyConnection, work: Callable[..., Answer], *arguments: Any) -> Answer:
         self._refuse_when_closed()
+        return await self._readers.run(cursor, work, *arguments)
+
+    async def _cursor(self) -> duckdb.DuckDBPyConnection:
         try:
             return duck.quiet(self._written.connection.cursor())
         except duckdb.Error as error:
