@@ -13,7 +13,7 @@ from upshot.aggregation import AggregationPlan, Cell, Measured, Ordered
 from upshot.events import Event, Exposure
 from upshot.eventstore.filters import scalars
 from upshot.metrics import Fold, Kind, Metric, Quantity, Source, Unit
-from upshot.statistics import Moments, quantile
+from upshot.statistics import Moments, ThirdMoments, quantile
 from upshot.statistics.comoments import Comoments
 
 Rule = Callable[[Event, Exposure], bool]
@@ -265,7 +265,8 @@ def _measured(
     silent = [0.0 if metric.is_share else cut(0.0), *([0.0] if metric.is_ratio else [])]
     if plan.adjusts(metric):
         silent += [cut_before(0.0), *([0.0] if metric.is_ratio else [])]
-    return Measured(len(active), events, sum(values), moments, tuple(silent), joint)
+    third = ThirdMoments.of(map(cut, values)) if values and metric.is_average and not plan.is_broken_down else None
+    return Measured(len(active), events, sum(values), moments, tuple(silent), joint, third=third)
 
 
 def _funnel(metric: Metric, users: Sequence[_User], plan: AggregationPlan, counts: Rule) -> dict[Cell, Measured]:

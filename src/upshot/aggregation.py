@@ -7,6 +7,7 @@ from typing import NamedTuple
 from upshot.metrics import Kind, Metric
 from upshot.statistics.comoments import Comoments
 from upshot.statistics.moments import Moments
+from upshot.statistics.skewness import ThirdMoments
 
 _ENDINGS = {"value": "", "other": ".denominator", "before": ".before", "before_other": ".before_denominator"}
 
@@ -120,7 +121,7 @@ class Measured:
     The total says what the moments' mean times n says, without the rounding of a merge and before values were cut off.
     `joint` has the numerator, the denominator of a ratio, and the same before the exposure where covariates were read, over
     `joint.n` users. `silent` are the same numbers of a user without events. `steps` are the users who came to each step of a
-    funnel.
+    funnel. `third` has the moments of an average once more, with the third one, where the plan was not broken down.
     """
 
     users: int
@@ -131,6 +132,7 @@ class Measured:
     joint: Comoments | None = None
     ordered: Ordered | None = None
     steps: tuple[int, ...] = ()
+    third: ThirdMoments | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from upshot.aggregation import Aggregates, Cell, Measured, Ordered
 from upshot.experiments import Experiment
 from upshot.metrics import Kind, Metric
 from upshot.report import Adjusted, Bounds, MetricValue
-from upshot.statistics import Adjustment, Comoments, Interval, Moments, QuantileArm
+from upshot.statistics import Adjustment, Comoments, Interval, Moments, QuantileArm, ThirdMoments
 from upshot.variants import Variant
 
 HELPS = 0.05
@@ -92,12 +92,14 @@ class Arms:
         if metric.kind is Kind.QUANTILE:
             return found
         users = self.counted(variant, phase, metric)
-        moments = found.moments + Moments(users - found.moments.n, 0.0 if metric.is_share else found.silent[0])
+        silent = Moments(users - found.moments.n, 0.0 if metric.is_share else found.silent[0])
         joint = found.joint
         if joint is not None:
             zeros = ((0.0,) * len(found.silent),) * len(found.silent)
             joint = joint + Comoments(users - joint.n, found.silent, zeros)
-        return replace(found, moments=moments, joint=joint)
+        third = found.third if found.moments.n else ThirdMoments()
+        third = None if third is None else third + ThirdMoments(silent)
+        return replace(found, moments=found.moments + silent, joint=joint, third=third)
 
     def moments(self, variant: Variant, phase: int, metric: Metric) -> Moments | None:
         """The moments of a metric in an arm, as they are; None where a ratio has nothing to divide by, or too few values."""
@@ -109,6 +111,12 @@ class Arms:
             return found.moments
         users = self.counted(variant, phase, metric)
         return statistics.ratio_arm(_ratio_of(found.joint)) if found.joint else (None if users else Moments())
+
+    def third_moments(self, variant: Variant, metric: Metric, phase: int | None = None) -> ThirdMoments | None:
+        """The third moments of an average in a variant, in one phase or in all; None of other metrics, and where not known."""
+        parts = [self.measured(variant, p, metric).third for p in ([phase] if phase else self.phases)]
+        known = [part for part in parts if part is not None]
+        return sum(known, ThirdMoments()) if metric.is_average and len(known) == len(parts) else None
 
     def adjusted(self, phase: int, metric: Metric) -> tuple[dict[int, Moments], Adjustment | None]:
         """The moments of all arms by position, adjusted for what came before the exposure where that helps, and how."""

@@ -34,6 +34,11 @@ class Fault:
         return Fault(prefix + self.pointer, self.code, self.message)
 
 
+def pointer(*parts: str | int) -> str:
+    """The JSON pointer (RFC 6901) of a place in a document, from the names and numbers on the way; empty for the whole of it."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
 class UpshotError(Exception):
     """Something went wrong in the product itself."""
 

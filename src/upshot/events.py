@@ -21,6 +21,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from upshot import identifiers
+from upshot.errors import pointer
 
 Encode = Callable[[object], bytes]
 
@@ -248,16 +249,16 @@ def _fault_of_properties(properties: Mapping[str, Any]) -> Rejection | None:
     keys = 0
     waiting: list[tuple[str, Any, int]] = [("/properties", properties, 1)]
     while waiting:
-        pointer, holder, depth = waiting.pop()
+        place, holder, depth = waiting.pop()
         if isinstance(holder, dict):
             keys += len(holder)
         if fault := _fault_of_holder(holder, depth, keys):
-            return Rejection(pointer, *fault)
+            return Rejection(place, *fault)
         for name, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
             if isinstance(value, dict | list):
-                waiting.append((f"{pointer}/{name}", value, depth + 1))
+                waiting.append((place + pointer(name), value, depth + 1))
             elif found := _fault_of_scalar(value):
-                return Rejection(f"{pointer}/{name}", *found)
+                return Rejection(place + pointer(name), *found)
     return None
 
 

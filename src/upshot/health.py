@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from upshot import statistics
 from upshot.aggregation import Aggregates
 from upshot.arms import Arms
+from upshot.metrics import Metric
 from upshot.report import Caution, Comparison, Health, SampleRatioHealth
 
 SUSPICIOUS = 0.01
@@ -13,7 +14,13 @@ SUSPICIOUS = 0.01
 TWYMAN = 0.5
 
 
-def health(arms: Arms, aggregates: Aggregates, ratio: SampleRatioHealth, comparisons: Sequence[Comparison]) -> Health:
+def health(
+    arms: Arms,
+    aggregates: Aggregates,
+    ratio: SampleRatioHealth,
+    comparisons: Sequence[Comparison],
+    metrics: Sequence[Metric],
+) -> Health:
     """Whether a result can be trusted."""
     warnings = [
         Caution(code, message)
@@ -65,8 +72,26 @@ def health(arms: Arms, aggregates: Aggregates, ratio: SampleRatioHealth, compari
         late_events=aggregates.late_events,
         duplicates=aggregates.duplicates,
         conflicts=aggregates.conflicts,
-        warnings=warnings,
+        warnings=warnings + _skewed(arms, metrics),
     )
+
+
+def _skewed(arms: Arms, metrics: Sequence[Metric]) -> list[Caution]:
+    """At most one caution: of the mean that has the least of the users that the skewness of its values wants."""
+    least, message = 1.0, None
+    for metric in metrics:
+        for variant in arms.experiment.variants:
+            third = arms.third_moments(variant, metric)
+            if third is None or third.skewness is None:
+                continue
+            users, wanted = third.moments.n, statistics.users_for_skewness(third.skewness)
+            if users < wanted * least:
+                least = users / wanted
+                message = (
+                    f"{metric.key} is skewed: its mean wants {wanted:,} users in {variant.name}, which has {users:,}."
+                    " Winsorising, more users or a split nearer to half helps."
+                )
+    return [] if message is None else [Caution("skewed_values", message)]
 
 
 def sample_ratio(arms: Arms) -> SampleRatioHealth:

@@ -82,7 +82,7 @@ def report(
     primary = question.metrics[0] if question.metrics else None
     judgement = judged(arms, question, trusted=ratio.ok is not False)
     comparisons = compare(arms, question.metrics, judgement)
-    trust = health(arms, aggregates, ratio, comparisons)
+    trust = health(arms, aggregates, ratio, comparisons, question.metrics)
     verdict = decide(evidence(arms, primary, judgement, trust, comparisons))
     best = {metric.key: chances_to_be_best(arms, metric) for metric in question.metrics}
     return Report(
@@ -184,11 +184,12 @@ def _sufficient(arms: Arms, metrics: Sequence[Metric]) -> list[SufficientStatist
             for metric in metrics:
                 measured, moments = arms.measured(variant, phase, metric), arms.moments(variant, phase, metric)
                 if moments is not None:
-                    joint = measured.joint
+                    joint, third = measured.joint, arms.third_moments(variant, metric, phase)
                     found.append(
                         SufficientStatistics(
                             variant.name, phase, metric.key, moments.n, moments.mean, moments.m2,
                             list(joint.means) if joint else None, [list(row) for row in joint.m2] if joint else None,
+                            third.skewness if third else None,
                         )
                     )  # fmt: skip
     return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from tests.backends.daemon import server_folder
 from tests.backends.pgbouncer import USER, pgbouncer
 from tests.contract.databases import NAMES, Fresh, fresh
@@ -17,6 +19,7 @@ from upshot import control
 from upshot.analysisplan import AnalysisPlan, PlanChange
 from upshot.assignment import Assignment
 from upshot.control import ControlStore, Definition
+from upshot.database.inserting import overwrite
 from upshot.errors import Conflict
 from upshot.experiments import Draft, Experiment, Status, create
 from upshot.metrics import Kind, Metric, define
@@ -190,6 +193,79 @@ async def test_an_exposure_is_noted_once_and_leaves_through_the_outbox(store: Co
     assert (exposure.user_id, exposure.exposed_at) == ("u", int(later.timestamp()) * 1_000_000 + 123456)
     await store.relayed([entry])
     assert await store.outbox(10) == []
+
+
+def changes_of_exposures(store: ControlStore) -> list[str]:
+    """The statements that will change when users were exposed, as they come."""
+    found: list[str] = []
+
+    @event.listens_for(store._database._writer.sync_engine, "before_cursor_execute")  # type: ignore[attr-defined]
+    def seen(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if re.search("UPDATE.* exposed_at *=", statement):
+            found.append(statement)
+
+    return found
+
+
+async def one_by_one(connection: Any, table: Any, rows: list[dict[str, Any]], column: str) -> None:
+    """The broken variant: a statement for every row."""
+    for row in rows:
+        await overwrite(connection, table, [row], column)
+
+
+async def test_exposures_of_a_group_are_noted_in_one_statement(
+    store: ControlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many users, each with a moment of its own, the first of two for the same user; earlier ones stay as they were."""
+    experiment, other = await added(store), await added(store, key="other")
+    users = [f"u{n}" for n in range(300)]
+    await store.assign("one", [given(part, user, exposed=None) for user in users for part in (experiment, other)])
+    await store.assign("one", [given(experiment, "u0", exposed=NOW)])
+    moments = {user: NOW + timedelta(seconds=1 + n) for n, user in enumerate(users)}
+    again = given(experiment, "u5", exposed=NOW + timedelta(days=1))
+    written = changes_of_exposures(store)
+
+    answers = await store.assign("one", [*(given(experiment, u, exposed=moments[u]) for u in reversed(users)), again])
+
+    assert len(written) == 1
+    expected = moments | {"u0": NOW}
+    assert [(kept.user_id, kept.exposed_at, new) for kept, new in answers] == [
+        (user, expected[user], False) for user in [*reversed(users), "u5"]
+    ]
+    async with store.reading() as view:
+        found = await view.assignments("one", [(experiment.number, user) for user in users])
+        assert [kept and kept.exposed_at for kept in found] == [expected[user] for user in users]
+        assert set(await view.assignments("one", [(other.number, user) for user in users])) == {
+            given(other, user, exposed=None) for user in users
+        }
+    relayed = [exposure.user_id for _, entry in await store.outbox(1_000) for exposure in entry]
+    assert sorted(relayed) == sorted(users)
+
+    written.clear()
+    monkeypatch.setattr("upshot.control.transaction.overwrite", one_by_one)
+    await store.assign("one", [given(other, user, exposed=NOW) for user in users])
+    assert len(written) == 300
+
+
+async def test_of_simultaneous_first_exposures_one_stays(opened: Opened) -> None:
+    """Four stores on one database that note exposures of the same users: all answer what is stored, and it leaves once."""
+    stores = [await opened() for _ in range(4)]
+    experiment = await added(stores[0])
+    users = [f"u{n}" for n in range(40)]
+    await stores[0].assign("one", [given(experiment, user, exposed=None) for user in users])
+
+    answers = await asyncio.gather(
+        *(
+            store.assign("one", [given(experiment, u, exposed=NOW + timedelta(seconds=n)) for u in users])
+            for n, store in enumerate(stores)
+        )
+    )
+
+    async with stores[0].reading() as view:
+        stored = await view.assignments("one", [(experiment.number, user) for user in users])
+    assert [[kept for kept, _ in answer] for answer in answers] == [stored] * 4
+    relayed = [exposure.user_id for _, entry in await stores[0].outbox(1_000) for exposure in entry]
+    assert sorted(relayed) == sorted(users)
 
 
 async def test_a_transaction_that_fails_leaves_nothing(store: ControlStore) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests import reference
-from tests.contract.test_eventstore import END, HOUR, START, fresh, store
+from tests.contract.test_eventstore import END, HOUR, START, fresh, skewness, store
 
 from upshot import targeting
 from upshot.aggregation import Aggregates, AggregationPlan, Measured, Period
@@ -122,6 +122,7 @@ def _comparable(measured: Measured | None, users: int) -> Any:
         zeros = ((0.0,) * len(measured.silent),) * len(measured.silent)
         joint += Comoments(max(users - joint.n, 0), measured.silent, zeros)
     numbers = [measured.total, measured.moments.mean, measured.moments.m2, *measured.silent]
+    numbers += [] if measured.third is None else [skewness(measured) or 0.0]
     if joint is not None and any(joint.means):
         scale = [max(joint.m2[place][place], 1e-9) ** 0.5 for place in range(len(joint.means))]
         numbers += [*joint.means]

@@ -3,14 +3,18 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import schemathesis
 import uvicorn
 from fastapi import FastAPI
+from pydantic import BaseModel, Field
 from schemathesis.engine import events, from_schema
 from tests.servers import TOKEN, RunningServer
+
+from upshot.http.app import create_app
+from upshot.settings import Settings
 
 SECONDS = 120
 TARGET_BYTES = 8_192
@@ -111,6 +115,48 @@ def serving(app: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+def unbounded(schema: Any, place: str = "") -> list[str]:
+    """Where numbers that have no bounds on both sides are, beside words that mean nothing in JSON Schema."""
+    found = []
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        low, high = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
+        if kind in ("number", "integer") and not (low & schema.keys() and high & schema.keys()):
+            found.append(place)
+        found += [f"{place}/{word}" for word in ("gt", "ge", "lt", "le", "multiple_of") if word in schema]
+        found += [fault for name, part in schema.items() for fault in unbounded(part, f"{place}/{name}")]
+    elif isinstance(schema, list):
+        found += [fault for index, part in enumerate(schema) for fault in unbounded(part, f"{place}/{index}")]
+    return found
+
+
+def test_every_number_of_a_request_says_its_bounds() -> None:
+    """In the bodies that are read here, and in queries; by the words of JSON Schema. What lies within them is enforced, too."""
+    document = create_app(Settings(), {}).application.openapi()
+    schemas = document["components"]["schemas"]
+    bodies = {name: schema for name, schema in schemas.items() if name.endswith(("In", "Patch", "Request", "Shape"))}
+
+    assert unbounded(bodies) == []
+    assert {"ExperimentIn", "ExperimentPatch", "VariantIn", "PlanIn", "PlanRequest", "BaselineIn"} <= bodies.keys()
+    assert (
+        unbounded(
+            [operation.get("parameters", []) for path in document["paths"].values() for operation in path.values()]
+        )
+        == []
+    )
+    share = schemas["VariantIn"]["properties"]["traffic_allocation"]["anyOf"][0]
+    assert (share["type"], share["minimum"], share["maximum"]) == ("number", 0, 1e15)
+
+
+def test_a_union_that_loses_its_bounds_is_found() -> None:
+    """The control: what pydantic writes of bounds on a union."""
+
+    class Careless(BaseModel):
+        number: Annotated[int | float, Field(ge=0, le=1)]
+
+    assert unbounded(Careless.model_json_schema())
 
 
 @pytest.mark.slow

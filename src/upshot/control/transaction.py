@@ -15,7 +15,7 @@ from upshot.assignment import Assignment
 from upshot.control import Definition, DefinitionPage, Page, records
 from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
 from upshot.database import insert_new
-from upshot.database.inserting import among
+from upshot.database.inserting import among, overwrite
 from upshot.errors import Conflict
 from upshot.experiments import Experiment, Status
 from upshot.metrics import Metric
@@ -172,11 +172,7 @@ class SqlTransaction:
         first: dict[tuple[int, str], tuple[str, Assignment]] = {}
         for client, assignment in asked:
             first.setdefault((assignment.experiment, assignment.user_id), (client, assignment))
-        rows = [
-            {"client_id": client} | {name: getattr(assignment, name) for name in Assignment.__slots__}
-            for client, assignment in first.values()
-        ]
-        new = await insert_new(self._connection, assignments, rows)
+        new = await insert_new(self._connection, assignments, [_row(*owned) for owned in first.values()])
         stored = {key: assignment for key, (_, assignment) in first.items() if key in new}
         stored |= await self._read_back([key for key in first if key not in new])
         exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, asked)
@@ -193,25 +189,30 @@ class SqlTransaction:
     async def _expose(
         self, stored: dict[tuple[int, str], Assignment], asked: Sequence[tuple[str, Assignment]]
     ) -> list[tuple[int, str]]:
-        """Note the first exposure of users that were assigned without one; returns their keys."""
-        exposed = []
+        """Note the first exposure of users that were assigned without one, in one statement; returns their keys."""
+        moments: dict[tuple[int, str], datetime] = {}
         for _, assignment in asked:
             key = (assignment.experiment, assignment.user_id)
-            if assignment.exposed_at is None or stored[key].exposed_at is not None:
-                continue
-            stored[key] = replace(stored[key], exposed_at=assignment.exposed_at)
-            exposed.append(key)
-            await self._connection.execute(
-                update(assignments)
-                .where(assignments.c.experiment == key[0], assignments.c.user_id == key[1])
-                .values(exposed_at=assignment.exposed_at)
-            )
+            if assignment.exposed_at is not None and stored[key].exposed_at is None:
+                moments.setdefault(key, assignment.exposed_at)
+        # Another process may note one of them at the same moment: who holds the row decides.
+        stored |= await self._read_back(list(moments), locked=True)
+        exposed = [key for key in moments if stored[key].exposed_at is None]
+        for key in exposed:
+            stored[key] = replace(stored[key], exposed_at=moments[key])
+        owners = {(assignment.experiment, assignment.user_id): client for client, assignment in asked}
+        await overwrite(
+            self._connection, assignments, [_row(owners[key], stored[key]) for key in exposed], "exposed_at"
+        )
         return exposed
 
-    async def _read_back(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Assignment]:
+    async def _read_back(
+        self, keys: Sequence[tuple[int, str]], *, locked: bool = False
+    ) -> dict[tuple[int, str], Assignment]:
         if not keys:
             return {}
-        rows = await self._connection.execute(select(assignments).where(among(assignments, keys)))
+        query = select(assignments).where(among(assignments, keys))
+        rows = await self._connection.execute(query.with_for_update() if locked else query)
         return {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
 
     async def _experiments(self, query: Select[Any]) -> list[Experiment]:
@@ -249,6 +250,10 @@ class SqlTransaction:
             return await self._connection.execute(statement)
         except IntegrityError:
             raise Conflict(f"Another {kind} has this key.") from None
+
+
+def _row(client: str, assignment: Assignment) -> dict[str, Any]:
+    return {"client_id": client} | {name: getattr(assignment, name) for name in Assignment.__slots__}
 
 
 def _current(client: str) -> Select[Any]:

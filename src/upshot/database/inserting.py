@@ -1,13 +1,15 @@
-"""Insert-or-nothing: rows whose key is there stay as they are, and the caller learns which ones it added."""
+"""Insert-or-nothing: rows whose key is there stay as they are, and the caller learns which ones it added; and many rows changed
+at once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, insert, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 GROUPS = 8
+DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
 
 Key = tuple[Any, ...]
 
@@ -24,8 +26,9 @@ async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[M
     ordered = sorted(rows, key=lambda row: [row[name] for name in names])
     if connection.dialect.name == "mysql":
         return await _one_by_one_where_it_matters(connection, table, names, ordered)
-    dialect = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
-    statement = dialect.insert(table).on_conflict_do_nothing().returning(*table.primary_key.columns)
+    statement = (
+        DIALECTS[connection.dialect.name].insert(table).on_conflict_do_nothing().returning(*table.primary_key.columns)
+    )
     return {tuple(row) for row in await connection.execute(statement, ordered)}
 
 
@@ -48,6 +51,25 @@ async def _one_by_one_where_it_matters(
             return set(keys)
         await savepoint.rollback()
     return {key for key, row in keys.items() if (await connection.execute(statement, [row])).rowcount}
+
+
+async def overwrite(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], column: str) -> None:
+    """Set one column of rows that are there, in one statement, in the order of their keys as `insert_new`.
+
+    It is written as an insertion of rows that are all there: engines agree on no other form of an update with many values.
+    """
+    if not rows:
+        return
+    names = [key.name for key in table.primary_key.columns]
+    ordered = sorted(rows, key=lambda row: [row[name] for name in names])
+    if connection.dialect.name == "mysql":
+        listed = mysql.insert(table).values(ordered)
+        await connection.execute(listed.on_duplicate_key_update({column: listed.inserted[column]}))
+        return
+    inserted = DIALECTS[connection.dialect.name].insert(table)
+    changed = inserted.on_conflict_do_update(index_elements=names, set_={column: inserted.excluded[column]})
+    # What returns something is sent with all rows at once, and compiled once for all times.
+    await connection.execute(changed.returning(*table.primary_key.columns), ordered)
 
 
 def among(table: Table, keys: Sequence[Key]) -> ColumnElement[bool]:

@@ -112,6 +112,26 @@ class _Variance:
         return squares / number if number else None
 
 
+class _Covariance:
+    """The population covariance, which SQLite lacks, by the same recurrence."""
+
+    def __init__(self) -> None:
+        self._comoments = (0, 0.0, 0.0, 0.0)
+
+    def step(self, one: float | None, another: float | None) -> None:
+        """Take one pair of values."""
+        if one is not None and another is not None:
+            number, mean, other, products = self._comoments
+            number, delta = number + 1, one - mean
+            mean, other = mean + delta / number, other + (another - other) / number
+            self._comoments = (number, mean, other, products + delta * (another - other))
+
+    def finalize(self) -> float | None:
+        """The covariance of what was taken; none of nothing."""
+        number, _, _, products = self._comoments
+        return products / number if number else None
+
+
 def _written_number(text: str | None) -> float | None:
     return None if text is None else targeting.number(text)
 
@@ -119,4 +139,5 @@ def _written_number(text: str | None) -> float | None:
 async def _with_functions(driver: Any) -> None:
     if isinstance(driver._conn, sqlite3.Connection):  # noqa: SLF001 - the power-cut simulation brings another one
         await driver._execute(driver._conn.create_aggregate, "var_pop", 1, _Variance)  # noqa: SLF001 - no public way
+        await driver._execute(driver._conn.create_aggregate, "covar_pop", 2, _Covariance)  # noqa: SLF001
         await driver.create_function("written_number", 1, _written_number, deterministic=True)

@@ -18,6 +18,7 @@ from upshot.metrics import Kind, Metric, Source, Unit, Winsorising
 from upshot.statistics import quantile
 from upshot.statistics.comoments import Comoments
 from upshot.statistics.moments import Moments
+from upshot.statistics.skewness import ThirdMoments
 
 Row = Mapping[str, Any]
 Found = dict[tuple[Cell, str], Measured]
@@ -200,7 +201,9 @@ def _of_row(question: Question, row: Row, place: int, metric: Metric) -> Measure
     if metric.is_share or not users:
         return Measured(users, events, float(users), Moments.binomial(users, users), silent, joint)
     moments = Moments(users, float(row[f"mean_{place}"]), float(row[f"variance_{place}"]) * users)
-    return Measured(users, events, float(row[f"total_{place}"]), moments, silent, joint)
+    third = row.get(f"third_{place}")
+    skewed = None if third is None else ThirdMoments(moments, float(third) * users)
+    return Measured(users, events, float(row[f"total_{place}"]), moments, silent, joint, third=skewed)
 
 
 def _joint(question: Question, row: Row, place: int, metric: Metric) -> Comoments:

@@ -63,6 +63,10 @@ class Forms:
         """The population covariance of two numbers, centred inside the engine."""
         return func.covar_pop(one, another)
 
+    def third_moment(self, number: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The third central moment of a number: cov(y², y) − 2 mean(y) var(y), so that the engine centres it."""
+        return self.covariance(number * number, number) - 2 * func.avg(number) * func.var_pop(number)
+
     # The members of a JSON object, for filters.py. Texts are compared by code point.
 
     def kind(self, properties: ColumnElement[Any], name: str) -> ColumnElement[str]:

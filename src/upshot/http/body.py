@@ -15,12 +15,14 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from upshot.errors import Fault, Invalid, Malformed, TooLarge, UnsupportedMediaType
+from upshot.errors import Fault, Invalid, Malformed, TooLarge, UnsupportedMediaType, pointer
 
 MANAGEMENT_BYTES = 64 * 1024
 EVENT_BYTES = 10 * 1024 * 1024
 NESTING = 20
 INTEGER = 2**53 - 1
+ALTERNATIVE = "\x00"
+"""Begins the names of alternatives in models (wire.py), which no key of a document does: `document` refuses NUL."""
 
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 _any = msgspec.json.Decoder()
@@ -136,10 +138,15 @@ def validated(model: type[Model], value: Any) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         faults = [
-            Fault("/" + "/".join(str(part) for part in found["loc"]), str(found["type"]), str(found["msg"]))
+            Fault(pointer(*filter(_was_sent, found["loc"])), str(found["type"]), str(found["msg"]))
             for found in error.errors(include_input=False, include_context=False, include_url=False)
         ]
         raise Invalid.of(*faults[:100]) from None
+
+
+def _was_sent(part: str | int) -> bool:
+    """Whether a part of the place of a fault is one of the document; the alternatives of a model have names, too."""
+    return not str(part).startswith(ALTERNATIVE)
 
 
 def pointer_of(path: str) -> str:
@@ -158,16 +165,16 @@ def _inspect(value: Any) -> tuple[int, Fault | None]:
     """How many keys the document has, and the first thing in it that we refuse; without recursion."""
     keys, waiting = 0, [("", value, 0)]
     while waiting:
-        pointer, part, depth = waiting.pop()
+        place, part, depth = waiting.pop()
         if fault := _fault_of(part, depth):
-            return keys, Fault(pointer, *fault)
+            return keys, Fault(place, *fault)
         if isinstance(part, dict):
             keys += len(part)
             if any("\x00" in key for key in part):
-                return keys, Fault(pointer, "control_character", "a key must not hold NUL")
-            waiting += [(f"{pointer}/{name}", inner, depth + 1) for name, inner in part.items()]
+                return keys, Fault(place, "control_character", "a key must not hold NUL")
+            waiting += [(place + pointer(name), inner, depth + 1) for name, inner in part.items()]
         elif isinstance(part, list):
-            waiting += [(f"{pointer}/{index}", inner, depth + 1) for index, inner in enumerate(part)]
+            waiting += [(place + pointer(index), inner, depth + 1) for index, inner in enumerate(part)]
     return keys, None
 
 

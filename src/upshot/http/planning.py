@@ -7,7 +7,7 @@ from pydantic import AliasChoices, BaseModel, Field
 
 from upshot.analysisplan import MOST_USERS, Stopping
 from upshot.errors import Fault, Invalid
-from upshot.http.wire import In, MetricReference
+from upshot.http.wire import INTEGER, LIST, TEXT, In, MetricReference, either
 from upshot.identifiers import EVENT_TYPE_LENGTH, NAME_LENGTH
 from upshot.metrics import Direction, Kind
 from upshot.operations.planner import HISTORY, Asked, Planned
@@ -15,25 +15,25 @@ from upshot.planner import LONGEST, LOOKS, MOST_LOOKS, Baseline, Change, Design
 from upshot.statistics import Spending
 
 EventType = Annotated[str, Field(min_length=1, max_length=EVENT_TYPE_LENGTH)]
-PerDay = Annotated[int | float, Field(gt=0, le=1e12)]
-Effect = Annotated[int | float, Field(ge=-1e15, le=1e15, json_schema_extra={"not": {"const": 0}})]
+PerDay = Annotated[float, Field(gt=0, le=1e12)]
+Effect = Annotated[float, Field(ge=-1e15, le=1e15, json_schema_extra={"not": {"const": 0}})]
 KindWord = Literal["conversion", "count", "sum", "mean", "ratio", "quantile", "retention", "funnel", "threshold"]
 
 
 class BaselineIn(In):
     """Numbers that are known already, instead of measured ones."""
 
-    value: Annotated[int | float, Field(ge=-1e15, le=1e15)] = Field(
+    value: Annotated[float, Field(ge=-1e15, le=1e15)] = Field(
         description="The metric as it is now: a share such as 0.05, or the mean per user.", examples=[0.05]
     )
-    standard_deviation: Annotated[int | float, Field(gt=1e-15, le=1e15)] | None = Field(
+    standard_deviation: Annotated[float, Field(gt=1e-15, le=1e15)] | None = Field(
         None, description="Of the users' numbers; a share needs none. Of a ratio that of its linearised value, of a quantile "
         "its standard error times the root of the users.",
     )  # fmt: skip
     users_per_day: PerDay | None = Field(
         None, description="How many new users come a day; without it there are no days."
     )
-    variance_reduction: Annotated[int | float, Field(ge=0, lt=1)] = Field(
+    variance_reduction: Annotated[float, Field(ge=0, lt=1)] = Field(
         0, description="The share of variance that what is known of users before will take out (CUPED)."
     )
 
@@ -53,7 +53,13 @@ class PlanRequest(In):
     experiment: Annotated[str, Field(min_length=1, max_length=NAME_LENGTH)] | None = Field(
         None, description="Id or key: measure in its control arm."
     )
-    entry: EventType | Annotated[list[EventType], Field(min_length=1, max_length=50)] | None = Field(
+    entry: (
+        Annotated[
+            Annotated[EventType, TEXT] | Annotated[list[EventType], Field(min_length=1, max_length=50), LIST],
+            either("an event type or a list of them"),
+        ]
+        | None
+    ) = Field(
         None, description="Event types by whose first event users would enter: measure among those who caused one.",
         examples=["visit"],
     )  # fmt: skip
@@ -66,16 +72,17 @@ class PlanRequest(In):
     users_per_day: PerDay | None = Field(
         None, description="How many new users will come a day, instead of what was measured."
     )
-    variants: (
-        Annotated[int, Field(ge=2, le=20)]
-        | Annotated[list[Annotated[int, Field(ge=1, le=10**9)]], Field(min_length=2, max_length=20)]
-    ) = Field(
+    variants: Annotated[
+        Annotated[int, Field(ge=2, le=20), INTEGER]
+        | Annotated[list[Annotated[int, Field(ge=1, le=10**9)]], Field(min_length=2, max_length=20), LIST],
+        either("a number of variants or their shares as whole numbers"),
+    ] = Field(
         2, description="How many variants, or their shares as whole numbers, control's first.", examples=[[50, 50]]
     )
-    alpha: Annotated[int | float, Field(ge=0.0005, le=0.2)] = Field(
+    alpha: Annotated[float, Field(ge=0.0005, le=0.2)] = Field(
         0.05, description="The rate of false alarms over all looks and variants together."
     )
-    power: Annotated[int | float, Field(ge=0.5, le=0.999)] = Field(0.8, description="The chance to find the effect.")
+    power: Annotated[float, Field(ge=0.5, le=0.999)] = Field(0.8, description="The chance to find the effect.")
     stopping: Literal["fixed", "group_sequential", "always_valid"] = Field(
         "group_sequential", description="When a difference may be called significant; see the results page."
     )

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from upshot.errors import Fault, UpshotError
+from upshot.errors import Fault, UpshotError, pointer
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -72,7 +72,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation(_request: Request, error: RequestValidationError) -> Response:
-        faults = [Fault(_pointer(part["loc"]), str(part["type"]), str(part["msg"])) for part in error.errors()]
+        faults = [Fault(pointer(*part["loc"]), str(part["type"]), str(part["msg"])) for part in error.errors()]
         return problem(422, "invalid", "The request is not valid", "Some fields need correction.", faults)
 
     @app.exception_handler(HTTPException)
@@ -94,7 +94,3 @@ def _allowed(request: Request) -> str:
     routes = request.app.routes
     asked = {method: {**request.scope, "method": method} for method in ("GET", "POST", "PATCH", "DELETE")}
     return ", ".join(m for m, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in routes))
-
-
-def _pointer(location: Sequence[Any]) -> str:
-    return "/" + "/".join(str(part) for part in location)

@@ -8,9 +8,20 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
 
 from upshot.experiments import Draft, Status
+from upshot.http.body import ALTERNATIVE
 from upshot.identifiers import NAME_LENGTH, PLACEHOLDERS, USER_ID_LENGTH
 from upshot.variants import VariantDraft
 
@@ -26,7 +37,7 @@ def _status(value: Any) -> Any:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=r"^[^\s\x00-\x1f\x7f-\x9f]")]
-Number = Annotated[int | float, Field(ge=0, le=1e15)]
+Number = Annotated[float, Field(ge=0, le=1e15)]  # strictly read, an integer is one, too; a union would lose its bounds
 StatusWord = Annotated[Literal["draft", "running", "paused", "completed", "archived"], BeforeValidator(_status)]
 NewStatus = Annotated[Literal["draft", "running"], BeforeValidator(_status)]
 UserId = Annotated[
@@ -38,8 +49,38 @@ UserId = Annotated[
         json_schema_extra={"not": {"enum": sorted(PLACEHOLDERS)}},
     ),
 ]
-Context = Annotated[dict[str, str | int | float | bool | None], Field(max_length=50)]
-MetricReference = str | dict[str, Any]
+
+# Alternatives are told apart by what a value is in JSON, so that faults are those of one alternative; their names are no part of
+# the document (body.py).
+TEXT, INTEGER, NUMBER, BOOLEAN, NULL, LIST, OBJECT = (
+    Tag(ALTERNATIVE + name) for name in ("text", "integer", "number", "boolean", "null", "list", "object")
+)
+_KINDS = {str: TEXT, int: INTEGER, float: NUMBER, bool: BOOLEAN, type(None): NULL, list: LIST, dict: OBJECT}
+_TAGS = {kind: alternative.tag for kind, alternative in _KINDS.items()}
+
+
+def either(expected: str) -> Discriminator:
+    """Of tagged alternatives the one for what is sent; `expected` says in words which there are."""
+    return Discriminator(
+        lambda value: _TAGS.get(type(value)),
+        custom_error_type="bad_type",
+        custom_error_message=f"must be {expected}",
+    )
+
+
+_Scalar = Annotated[
+    Annotated[str, TEXT]
+    | Annotated[int, INTEGER]
+    | Annotated[float, NUMBER]
+    | Annotated[bool, BOOLEAN]
+    | Annotated[None, NULL],
+    either("a text, a number, true, false or null"),
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
+]
+Context = Annotated[dict[str, _Scalar], Field(max_length=50)]
+MetricReference = Annotated[
+    Annotated[str, TEXT] | Annotated[dict[str, Any], OBJECT], either("the name of a metric or a definition")
+]
 
 
 class In(BaseModel):
@@ -124,7 +165,7 @@ class ExperimentIn(_Editable):
     name: Name
     key: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]*$", max_length=NAME_LENGTH)] | None = None
     status: NewStatus = "running"
-    traffic_percentage: Annotated[int | float, Field(ge=0, le=100)] = 100
+    traffic_percentage: Annotated[float, Field(ge=0, le=100)] = 100
     variants: list[VariantIn] = Field(min_length=2, max_length=20)
 
     def draft(self) -> Draft:
@@ -150,7 +191,7 @@ class ExperimentPatch(_Editable):
 
     name: Name | None = None
     key: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]*$", max_length=NAME_LENGTH)] | None = None
-    traffic_percentage: Annotated[int | float, Field(ge=0, le=100)] | None = None
+    traffic_percentage: Annotated[float, Field(ge=0, le=100)] | None = None
     variants: list[VariantIn] | None = Field(None, min_length=2, max_length=20)
     version: Annotated[int, Field(ge=1, le=2**31)] | None = None
 
@@ -182,9 +223,9 @@ class UserIn(In):
 class AssignManyIn(In):
     """Users to assign ahead of time: ids, or objects with a context."""
 
-    users: list[UserId | UserIn] = Field(
-        validation_alias=AliasChoices("users", "user_ids"), min_length=1, max_length=1_000
-    )
+    users: list[
+        Annotated[Annotated[UserId, TEXT] | Annotated[UserIn, OBJECT], either("a user id or a user with a context")]
+    ] = Field(validation_alias=AliasChoices("users", "user_ids"), min_length=1, max_length=1_000)
 
     def pairs(self) -> Sequence[tuple[str, dict[str, Any]]]:
         """(user id, context) of each."""

@@ -169,6 +169,11 @@ class Metric:
         return self.kind in RATIOS
 
     @property
+    def is_average(self) -> bool:
+        """Whether it is the mean of numbers of users that may be any: how skewed these are matters."""
+        return self.kind in {Kind.COUNT, Kind.SUM}
+
+    @property
     def is_folded(self) -> bool:
         """Whether it is made of numbers per user: funnels and quantiles of events are not."""
         return bool(self.quantities) and not (self.kind is Kind.QUANTILE and self.unit is Unit.EVENT)

@@ -84,7 +84,7 @@ async def assign_many(
     if len(users) > MANY:
         raise Invalid.of(Fault("/users", "too_many", f"at most {MANY} users at once"))
     experiment = await experiment_operations.known(stores, client, reference)
-    _check(users)
+    _check(users, "/users/{index}")
     return await _assign(stores, client, experiment, users, exposed=False)
 
 
@@ -247,14 +247,16 @@ def _elsewhere(experiment: Experiment, row: Elsewhere, now: datetime) -> Assignm
     )
 
 
-def _check(users: Sequence[tuple[str, Context]]) -> None:
+def _check(users: Sequence[tuple[str, Context]], place: str = "") -> None:
+    """Refuse users that break a rule. `place` is where one of several is told, as an id or an object that holds it."""
     faults = []
     for index, (user_id, context) in enumerate(users):
-        fault = identifiers.check_user_id(user_id, f"/users/{index}/user_id" if len(users) > 1 else "/user_id")
+        at = place.format(index=index)
+        fault = identifiers.check_user_id(user_id, at or "/user_id")
         if fault:
             faults.append(fault)
         if found := _fault_of_context(context):
-            faults.append(Fault("/context", *found))
+            faults.append(Fault(f"{at}/context", *found))
     if faults:
         raise Invalid.of(*faults)
 

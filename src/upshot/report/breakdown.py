@@ -92,7 +92,7 @@ class SufficientStatistics:
     """What a comparison was computed from: n, mean and sum of squared deviations per variant, phase and metric.
 
     Where several numbers of a user were needed, `means` and `products` have them and their centred sums of products: numerator,
-    denominator of a ratio, and the same before the exposure.
+    denominator of a ratio, and the same before the exposure. `skewness` is that of an average: of sums and counts of users.
     """
 
     variant: str
@@ -103,3 +103,4 @@ class SufficientStatistics:
     m2: float
     means: list[float] | None = None
     products: list[list[float]] | None = None
+    skewness: float | None = None

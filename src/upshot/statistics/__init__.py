@@ -12,6 +12,7 @@ Map of the room, each file a few pure functions:
 - ``score``            score intervals of two proportions (difference and ratio)
 - ``lift``             relative lift and Fieller's interval
 - ``interval``         ``Interval``, and the interval of a single arm's value
+- ``skewness``         third moments, and the users that a mean of skewed values wants
 - ``tails``            p-values and critical values of the normal and t distributions
 - ``sequential``       always-valid p-values and critical values
 - ``groupsequential``  boundaries of planned looks that spend alpha
@@ -75,6 +76,7 @@ from upshot.statistics.sequential import (
     always_valid_p_value,
     bernoulli_confidence_sequence,
 )
+from upshot.statistics.skewness import ThirdMoments, users_for_skewness
 from upshot.statistics.srm import ALERT, SampleRatio, SequentialSampleRatio, sample_ratio, sequential_sample_ratio
 from upshot.statistics.strata import compare_strata, post_stratified
 from upshot.statistics.tails import log10_p_value, normal_critical_value
@@ -102,6 +104,7 @@ __all__ = [
     "SampleRatio",
     "SequentialSampleRatio",
     "Spending",
+    "ThirdMoments",
     "adjust",
     "adjust_ratio",
     "always_valid_critical_value",
@@ -149,6 +152,7 @@ __all__ = [
     "sample_ratio",
     "sequential_sample_ratio",
     "untested",
+    "users_for_skewness",
     "users_needed",
     "users_needed_proportion",
     "users_per_arm",

@@ -20,6 +20,7 @@ from upshot.eventstore.appends import Append, Appends
 from upshot.eventstore.embedded import duck
 from upshot.eventstore.embedded.dictionary import last_sequence
 from upshot.eventstore.embedded.identities import Identities
+from upshot.eventstore.embedded.reading import Readers
 from upshot.eventstore.embedded.writing import Writer, outstanding
 
 GROUP_ROWS = 20_000
@@ -39,7 +40,8 @@ class EmbeddedStore(Appends):
         self._written = writer
         self._identities = identities
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="upshot-events-write")
-        self._readers = ThreadPoolExecutor(2, thread_name_prefix="upshot-events-read")
+        self._readers = Readers(2)
+        self._closed = False
         self._refreshing = asyncio.Lock()
         super().__init__(self._commit, GROUP_ROWS)
 
@@ -70,6 +72,7 @@ class EmbeddedStore(Appends):
         return [f"{dropped} events dropped"] if dropped else []
 
     async def _write(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
+        self._refuse_when_closed()
         return await asyncio.get_running_loop().run_in_executor(self._writer, work, *arguments)
 
     # Reading
@@ -102,13 +105,13 @@ class EmbeddedStore(Appends):
         asked = self._question(client, plan)
         question = await self._read(lambda cursor: prepared(asked, partial(duck.fetch, cursor)))
         statement, parameters = duck.compiled(sql.rows(question))
-        loop, cursor = asyncio.get_running_loop(), duck.quiet(self._written.connection.cursor())
+        cursor = await self._cursor()
         try:
-            await loop.run_in_executor(self._readers, cursor.execute, statement, parameters)
-            while batch := await loop.run_in_executor(self._readers, cursor.fetchmany, EXPORT_BATCH):
+            await self._run(cursor, cursor.execute, statement, parameters)
+            while batch := await self._run(cursor, cursor.fetchmany, EXPORT_BATCH):
                 yield batch
         finally:
-            cursor.close()
+            self._readers.release(cursor)
 
     async def back_up(self, path: Path) -> None:
         """Copy everything into a new file, as it is at one moment; appends go on meanwhile. The index can be made from it."""
@@ -120,34 +123,40 @@ class EmbeddedStore(Appends):
         return "ok"
 
     async def close(self) -> None:
-        """Finish the waiting groups, then close the file."""
+        """Finish the waiting groups and what is being written, interrupt whoever reads, then close the file."""
         await self._group.drain()
+        self._closed = True
+        await self._readers.close()
         await asyncio.get_running_loop().run_in_executor(self._writer, self._written.connection.close)
         self._identities.close()
         self._writer.shutdown()
-        self._readers.shutdown()
+
+    def _refuse_when_closed(self) -> None:
+        """A writer that finds its file closed would open it again."""
+        if self._closed:
+            raise Unavailable("The event store is closed.", retry_after=1)
 
     async def _read(self, work: Callable[[duckdb.DuckDBPyConnection], Answer], seconds: float = READ_SECONDS) -> Answer:
         """Run `work` on a cursor of its own in a reading thread; interrupted when it takes too long or nobody waits."""
+        cursor = await self._cursor()
         try:
-            cursor = duck.quiet(self._written.connection.cursor())
+            async with asyncio.timeout(seconds):  # `asyncio.wait_for` of Python 3.11 may swallow a cancellation
+                return await self._run(cursor, work, cursor)
+        except TimeoutError:
+            raise TimedOut(f"The result took longer than {seconds:.0f} seconds.") from None
+        finally:
+            self._readers.release(cursor)
+
+    async def _run(self, cursor: duckdb.DuckDBPyConnection, work: Callable[..., Answer], *arguments: Any) -> Answer:
+        self._refuse_when_closed()
+        return await self._readers.run(cursor, work, *arguments)
+
+    async def _cursor(self) -> duckdb.DuckDBPyConnection:
+        try:
+            return duck.quiet(self._written.connection.cursor())
         except duckdb.Error as error:
             await self._write(self._written.failed)
             raise Unavailable("The event store cannot answer now.", retry_after=1) from error
-        future = asyncio.get_running_loop().run_in_executor(self._readers, work, cursor)
-        try:
-            async with asyncio.timeout(seconds):  # `asyncio.wait_for` of Python 3.11 may swallow a cancellation
-                return await asyncio.shield(future)
-        except TimeoutError:
-            raise TimedOut(f"The result took longer than {seconds:.0f} seconds.") from None
-        except duckdb.Error as error:
-            raise Unavailable("The event store cannot answer now.", retry_after=1) from error
-        finally:
-            if not future.done():
-                cursor.interrupt()
-                future.add_done_callback(lambda _: cursor.close())
-            else:
-                cursor.close()
 
     def _question(self, client: str, plan: AggregationPlan) -> sql.Question:
         known = self._written.dictionary.known_types(client, plan.event_types)

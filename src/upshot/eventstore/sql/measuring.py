@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Select, Subquery, case, func, select
+from sqlalchemy import Double, Select, Subquery, case, cast, func, literal, select
 
 from upshot.eventstore.sql.folding import numbers_of_user, per_user, reached, when
 from upshot.eventstore.sql.funnels import steps
@@ -11,13 +11,17 @@ from upshot.eventstore.sql.question import UNCUT, Column, Question, folded, is_j
 from upshot.eventstore.sql.users import cell_names, exposed_users, over
 from upshot.metrics import Kind, Metric
 
+# MariaDB's covariance of y² and y needs y⁴; four such factors, and what many users add up to, fit into a double.
+SMALLEST_CUBED, LARGEST_CUBED = 1e-75, 1e75
+
 
 def moments(question: Question) -> Select[Any]:
     """Per cell and metric: users with events, events, mean and population variance over those users; late events.
 
     Columns: variant, phase, [period,] [segments,] late and rows (users with any event), then for each folded metric i:
-    users_i, events_i, unless it is a share total_i, mean_i and variance_i, and where several numbers are needed mean_i_j and
-    product_i_j_k, the population covariance over all rows; then count_k for every needed type k.
+    users_i, events_i, unless it is a share total_i, mean_i and variance_i, of an average third_i, the third central moment (not
+    where the plan is broken down; null where a number is too large to be cubed), and where several numbers are needed mean_i_j
+    and product_i_j_k, the population covariance over all rows; then count_k for every needed type k.
     """
     plan, users = question.plan, per_user(question)
     cells = [users.c[name] for name in cell_names(plan)]
@@ -39,6 +43,8 @@ def _moments_of(question: Question, metric: Metric, place: int, users: Subquery)
         yield func.coalesce(func.sum(value), 0.0).label(f"total_{place}")
         yield func.avg(cut).label(f"mean_{place}")
         yield func.var_pop(cut).label(f"variance_{place}")
+        if metric.is_average and not question.plan.is_broken_down:
+            yield _third_moment(question, cut).label(f"third_{place}")
     if is_joint(question.plan, metric):
         numbers = numbers_of_user(question, metric, place, users)
         for first, one in enumerate(numbers):
@@ -46,6 +52,14 @@ def _moments_of(question: Question, metric: Metric, place: int, users: Subquery)
             for second, another in enumerate(numbers[first:], first):
                 product = func.var_pop(one) if first == second else question.forms.covariance(one, another)
                 yield product.label(f"product_{place}_{first}_{second}")
+
+
+def _third_moment(question: Question, number: Column) -> Column:
+    """The third central moment of a number. Some engines fail when a product is too large or too small for a double: there is
+    none where a number is too large, and one that is too small counts as zero."""
+    zero: Column = cast(literal(0), Double())
+    safe = case((func.abs(number) < SMALLEST_CUBED, zero), (func.abs(number) < LARGEST_CUBED, number))
+    return case((func.count(safe) == func.count(number), question.forms.third_moment(safe)))
 
 
 def rows(question: Question) -> Select[Any]:
