@@ -13,7 +13,7 @@ from upshot import statistics
 from upshot.aggregation import Aggregates, Cell, Measured, Ordered
 from upshot.experiments import Experiment
 from upshot.metrics import Kind, Metric
-from upshot.report import Adjusted, Bounds, MetricValue
+from upshot.report import Adjusted, MetricValue
 from upshot.statistics import Adjustment, Comoments, Interval, Moments, QuantileArm, ThirdMoments
 from upshot.variants import Variant
 
@@ -171,7 +171,7 @@ class Arms:
         return MetricValue(
             kind=metric.kind,
             value=(total / moments.n if exact else moments.mean) if known and moments else None,
-            interval=bounds(interval(moments, alpha)) if known and moments else None,
+            interval=interval(moments, alpha) if known and moments else None,
             sample_size=sum(self.counted(variant, phase, metric) for phase in self.phases),
             users_with_events=sum(part.users for part in parts),
             events=sum(part.events for part in parts),
@@ -222,15 +222,10 @@ class Arms:
         return Moments(n, mean, variance * n * (n - 1))
 
 
-def bounds(interval: Interval | None) -> Bounds | None:
-    """An interval as the report shows it."""
-    return Bounds(interval.lower, interval.upper) if interval else None
-
-
-def _watched(moments: Moments | None, alpha: float, tightest: int) -> Bounds | None:
+def _watched(moments: Moments | None, alpha: float, tightest: int) -> Interval | None:
     if moments is None or not moments.n:
         return None
-    return bounds(statistics.bernoulli_confidence_sequence(moments.n, round(moments.total), alpha, tightest))
+    return statistics.bernoulli_confidence_sequence(moments.n, round(moments.total), alpha, tightest)
 
 
 def _ratio_of(joint: Comoments | None) -> Comoments:

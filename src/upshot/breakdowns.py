@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from upshot import statistics
 from upshot.aggregation import Aggregates, Cell, Period
-from upshot.arms import Arms, bounds
+from upshot.arms import Arms
 from upshot.comparisons import Judgement, compare, correct, uncorrected
 from upshot.errors import Fault, Invalid
 from upshot.events import SECOND, micros
@@ -222,7 +222,7 @@ def interactions(
                         metric=metric.key,
                         users=sum(cell.n for cell in cells.values()),
                         estimate=test.estimate,
-                        interval=bounds(test.interval),
+                        interval=test.interval,
                         statistic=test.statistic,
                         p_value=test.p_value,
                         adjusted_p_value=None,

@@ -9,10 +9,11 @@ Which p-value is in force, by the way of stopping (statistics.md 2.17):
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from upshot import statistics
 from upshot.analysisplan import AnalysisPlan, Stopping
-from upshot.arms import Arms, bounds
+from upshot.arms import Arms
 from upshot.effects import detectable, effect_of, guardrail_of, users_of, watchable
 from upshot.metrics import Direction, Metric, Role
 from upshot.posteriors import Belief, belief, informed
@@ -69,8 +70,7 @@ class Uncorrected:
     detectable: float | None
 
 
-@dataclass(slots=True)
-class _Words:
+class _Words(NamedTuple):
     """What may be said of a comparison now, or why nothing may."""
 
     significant: bool | None = None
@@ -162,8 +162,8 @@ def _comparison(
         metric=found.metric.key,
         absolute_difference=difference,
         relative_lift=effect.relative_lift,
-        interval=bounds(effect.absolute_interval),
-        relative_interval=bounds(effect.relative_interval),
+        interval=effect.absolute_interval,
+        relative_interval=effect.relative_interval,
         statistic=effect.statistic,
         p_value=effect.p_value,
         adjusted_p_value=adjusted_p_value,
@@ -180,8 +180,8 @@ def _comparison(
         direction=direction.value,
         improves=(difference > 0) is (direction is Direction.INCREASE) if difference else None,
         correction=correction,
-        always_valid_interval=bounds(found.always.absolute),
-        always_valid_relative_interval=bounds(found.always.relative),
+        always_valid_interval=found.always.absolute,
+        always_valid_relative_interval=found.always.relative,
         expected_loss_of_control=believed.expected_loss_of_control if believed else None,
         credible_interval=believed.interval if believed else None,
         credible_relative_interval=believed.relative_interval if believed else None,
@@ -191,9 +191,7 @@ def _comparison(
         adjusted=found.adjusted or None,
         standard_error=effect.standard_error,
         degrees_of_freedom=effect.degrees_of_freedom,
-        log10_p_value=None
-        if effect.statistic is None
-        else statistics.log10_p_value(effect.statistic, effect.degrees_of_freedom),
+        log10_p_value=effect.log10_p_value,
     )
 
 

@@ -5,13 +5,13 @@ shares. The plan may state another prior, on the lift. None of it protects again
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from upshot import statistics
-from upshot.arms import Arms, Strata, bounds
+from upshot.arms import Arms, Strata
 from upshot.metrics import Direction, Metric
-from upshot.report import Bounds, Informed
-from upshot.statistics import Beta, Effect, Moments
+from upshot.report import Informed
+from upshot.statistics import Beta, Effect, Interval, Moments
 
 Counts = tuple[int, int]  # users, and those who converted
 
@@ -24,16 +24,15 @@ FEW = 100
 _UNIFORM = Beta(1.0, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Belief:
+class Belief(NamedTuple):
     """What the data say under a prior without opinion; losses and intervals in the unit of the metric, the last one in lifts."""
 
     prior: str
     chance_to_beat_control: float
     expected_loss: float
     expected_loss_of_control: float
-    interval: Bounds | None
-    relative_interval: Bounds | None
+    interval: Interval | None
+    relative_interval: Interval | None
 
 
 def belief(strata: Strata, metric: Metric, effect: Effect, alpha: float, *, exact: bool) -> Belief | None:
@@ -55,17 +54,17 @@ def _normal(effect: Effect, alpha: float, *, lower_is_better: bool) -> Belief:
     """Under a flat prior credible intervals are confidence intervals of a normal test: of the lift, Fieller's."""
     difference, error = effect.absolute_difference or 0.0, effect.standard_error or 0.0
     posterior = statistics.flat_prior(-difference if lower_is_better else difference, error)
-    reach = statistics.normal_critical_value(alpha) * error
-    lift = None
-    if effect.arms is not None and effect.relative_interval is not None:
-        lift = statistics.fieller_interval(*effect.arms, statistics.normal_critical_value(alpha))
+    critical, arms, lift = statistics.normal_critical_value(alpha), effect.arms, None
+    reach = critical * error
+    if arms is not None and effect.relative_interval is not None:
+        lift = statistics.fieller_interval(*arms, critical)
     return Belief(
         FLAT,
         posterior.chance_to_beat_control,
         posterior.expected_loss_treatment,
         posterior.expected_loss_control,
-        Bounds(difference - reach, difference + reach),
-        bounds(lift),
+        Interval(difference - reach, difference + reach),
+        lift,
     )
 
 
@@ -75,7 +74,7 @@ def _of_shares(control: Counts, treatment: Counts, alpha: float, *, lower_is_bet
     chance, losses = found.chance_to_beat_control, (found.expected_loss_treatment, found.expected_loss_control)
     if lower_is_better:
         chance, losses = 1.0 - chance, losses[::-1]
-    return Belief(UNIFORM_SHARES, chance, *losses, bounds(found.difference_interval), bounds(found.lift_interval))
+    return Belief(UNIFORM_SHARES, chance, *losses, found.difference_interval, found.lift_interval)
 
 
 def informed(metric: Metric, effect: Effect, alpha: float, deviation: float | None) -> Informed | None:
@@ -95,7 +94,7 @@ def informed(metric: Metric, effect: Effect, alpha: float, deviation: float | No
         chance_to_beat_control=posterior.chance_to_beat_control,
         expected_loss=posterior.expected_loss_treatment,
         expected_loss_of_control=posterior.expected_loss_control,
-        credible_interval=Bounds(low, high),
+        credible_interval=Interval(low, high),
     )
 
 

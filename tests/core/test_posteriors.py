@@ -19,8 +19,8 @@ from upshot.comparisons import Judgement, compare
 from upshot.experiments import Draft
 from upshot.metrics import Direction, Kind, Metric
 from upshot.posteriors import FLAT, UNIFORM_SHARES, chances_to_be_best
-from upshot.report import Bounds, Comparison, Informed
-from upshot.statistics import Moments
+from upshot.report import Comparison, Informed
+from upshot.statistics import Interval, Moments
 from upshot.variants import VariantDraft
 
 BUY = Metric("buy", Kind.CONVERSION, ("buy",))
@@ -49,7 +49,7 @@ def compared(arms: Arms, metric: Metric = BUY, plan: dict[str, Any] | None = Non
     return compare(arms, [metric], judgement)[0]
 
 
-def ends(interval: Bounds | None) -> tuple[float, float]:
+def ends(interval: Interval | None) -> tuple[float, float]:
     """Both ends of an interval that has two."""
     assert interval is not None
     assert interval.lower is not None

@@ -19,9 +19,9 @@ from upshot.calibration.checks import Check, at_most, exactly, unpromised
 from upshot.calibration.design import ALPHA, Design, experiment_of, looks_of, question_of
 from upshot.calibration.planning import lift_shown, power_at
 from upshot.calibration.population import Urn
-from upshot.report import Bounds, Comparison
+from upshot.report import Comparison
 from upshot.results import Seen
-from upshot.statistics import ALERT, Moments
+from upshot.statistics import ALERT, Interval, Moments
 
 WORDS = (("significant", 0.05), ("high", 0.05), ("medium", 0.10), ("low", 0.80))
 """How often each word is said of an experiment without an effect, at its planned end (statistics.md 2.17)."""
@@ -166,7 +166,7 @@ def _coverage(key: str, tally: Tally, runs: int) -> Iterator[Check]:
     yield exactly(key, "interval covers the lift", tally["lift covered", key], runs, 1 - ALPHA)
 
 
-def _covers(interval: Bounds | None, truth: float) -> bool:
+def _covers(interval: Interval | None, truth: float) -> bool:
     """Whether an interval holds the truth; one that is not there, or unbounded, rules nothing out."""
     if interval is None:
         return True

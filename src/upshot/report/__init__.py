@@ -26,11 +26,10 @@ from upshot.report.breakdown import (
     SegmentReport,
     SufficientStatistics,
 )
-from upshot.report.numbers import Adjusted, Bounds, Comparison, Informed, MetricValue, VariantReport
+from upshot.report.numbers import Adjusted, Comparison, Informed, MetricValue, VariantReport
 
 __all__ = [
     "Adjusted",
-    "Bounds",
     "Caution",
     "Comparison",
     "CostOfWaiting",

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from upshot.report.numbers import Bounds, Comparison, MetricValue
+from upshot.report.numbers import Comparison, MetricValue
+from upshot.statistics import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Point:
     users_with_events: int
     events: int
     value: float | None
-    interval: Bounds | None
+    interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class CumulativePoint:
     value: float | None
     absolute_difference: float | None
     relative_lift: float | None
-    interval: Bounds | None
-    relative_interval: Bounds | None
+    interval: Interval | None
+    relative_interval: Interval | None
     p_value: float | None
     reason: str | None
 
@@ -79,7 +80,7 @@ class InteractionReport:
     metric: str
     users: int
     estimate: float | None
-    interval: Bounds | None
+    interval: Interval | None
     statistic: float | None
     p_value: float | None
     adjusted_p_value: float | None

@@ -2,13 +2,7 @@
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """An interval; null on a side means unbounded there."""
-
-    lower: float | None
-    upper: float | None
+from upshot.statistics import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +13,7 @@ class MetricValue:
 
     kind: str
     value: float | None
-    interval: Bounds | None
+    interval: Interval | None
     sample_size: int
     users_with_events: int
     events: int
@@ -27,7 +21,7 @@ class MetricValue:
     variance: float | None
     denominator: float | None = None
     steps: list[int] | None = None
-    always_valid_interval: Bounds | None = None
+    always_valid_interval: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,7 @@ class Informed:
     chance_to_beat_control: float
     expected_loss: float
     expected_loss_of_control: float
-    credible_interval: Bounds
+    credible_interval: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +83,8 @@ class Comparison:
     metric: str
     absolute_difference: float | None
     relative_lift: float | None
-    interval: Bounds | None
-    relative_interval: Bounds | None
+    interval: Interval | None
+    relative_interval: Interval | None
     statistic: float | None
     p_value: float | None
     adjusted_p_value: float | None
@@ -107,15 +101,15 @@ class Comparison:
     direction: str = "increase"
     improves: bool | None = None
     correction: str | None = None
-    always_valid_interval: Bounds | None = None
-    always_valid_relative_interval: Bounds | None = None
+    always_valid_interval: Interval | None = None
+    always_valid_relative_interval: Interval | None = None
     expected_loss_of_control: float | None = None
-    credible_interval: Bounds | None = None
+    credible_interval: Interval | None = None
     guardrail: str | None = None
     adjusted: list[Adjusted] | None = None
     standard_error: float | None = None
     degrees_of_freedom: float | None = None
     log10_p_value: float | None = None
-    credible_relative_interval: Bounds | None = None
+    credible_relative_interval: Interval | None = None
     prior: str | None = None
     informed: Informed | None = None

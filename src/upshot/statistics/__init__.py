@@ -79,7 +79,7 @@ from upshot.statistics.sequential import (
 from upshot.statistics.skewness import ThirdMoments, users_for_skewness
 from upshot.statistics.srm import ALERT, SampleRatio, SequentialSampleRatio, sample_ratio, sequential_sample_ratio
 from upshot.statistics.strata import compare_strata, post_stratified
-from upshot.statistics.tails import log10_p_value, normal_critical_value
+from upshot.statistics.tails import normal_critical_value
 from upshot.statistics.thompson import (
     chance_to_be_best_beta,
     chance_to_be_best_normal,
@@ -136,7 +136,6 @@ __all__ = [
     "inflation_of",
     "integer_weights",
     "interaction",
-    "log10_p_value",
     "looks_up_to",
     "mean_interval",
     "minimum_detectable_change",

@@ -13,6 +13,8 @@ from upshot.statistics.lift import fieller_interval, relative_lift
 from upshot.statistics.moments import ROUNDING_OF_A_MEAN, Moments
 from upshot.statistics.score import score_difference_interval, score_ratio_interval
 from upshot.statistics.tails import (
+    SMALLEST_TRUSTED_P,
+    log10_p_value,
     normal_critical_value,
     normal_p_value,
     require_level,
@@ -109,6 +111,15 @@ class Effect:
     standard_error: float | None
     degrees_of_freedom: float | None
     _basis: _Means | _Shares | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def log10_p_value(self) -> float | None:
+        """The p-value's decimal logarithm, finite where the p-value underflows; None without a test."""
+        if self.p_value is None or self.statistic is None:
+            return None
+        if self.p_value > SMALLEST_TRUSTED_P:
+            return math.log10(self.p_value)
+        return log10_p_value(self.statistic, self.degrees_of_freedom)
 
     @property
     def arms(self) -> tuple[tuple[float, float], tuple[float, float]] | None:

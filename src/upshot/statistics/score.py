@@ -14,6 +14,8 @@ import math
 from upshot.statistics.interval import Interval
 
 _TOLERANCE = 1e-12
+_NEARLY = 1e-6
+"""Newton's next step squares the error: below this share it is the last one."""
 _STEPS = 200
 _ADJACENT = 1.0 + 2.0**-51
 
@@ -47,41 +49,42 @@ def _require(control: tuple[int, int], treatment: tuple[int, int], threshold: fl
         raise ValueError(f"the squared critical value must be positive, not {threshold}")
 
 
-def _restricted(multiplier: float, n: int, falling: int, rising: int) -> tuple[float, float]:
-    # The estimate p solves n(p^-p) = multiplier p(1-p): both p and 1-p from sums of positive terms, so that
-    # neither loses digits near 0. Returns p(1-p) and the root of the discriminant, the divisor of the slope.
-    gap = n - multiplier
-    root = math.sqrt(gap * gap + 4.0 * multiplier * rising)
-    down = 2.0 * falling / (multiplier + n + root)
-    up = 2.0 * rising / (gap + root) if gap > 0.0 else (root - gap) / (2.0 * multiplier)
-    return down * up, root
-
-
 def _lowest_difference(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> float:
+    # The restricted estimate p of an arm solves n(p^-p) = multiplier p(1-p): both p and 1-p from sums of positive terms, so that
+    # neither loses digits near 0. Its spread is p(1-p); the root of the discriminant divides its slope.
     n0, x0 = control
     n1, x1 = treatment
     y0, y1 = n0 - x0, n1 - x1
     if x1 == 0 and y0 == 0:
         return -1.0
+    sqrt = math.sqrt
     pooled = (x0 + x1) * (y0 + y1) / (n0 + n1) / n0 / n1
-    multiplier = math.sqrt(threshold / pooled) if pooled > 0.0 else threshold
+    multiplier = sqrt(threshold / pooled) if pooled > 0.0 else threshold
     low, high = 0.0, math.inf
     for count in range(_STEPS):
-        spread1, root1 = _restricted(multiplier, n1, x1, y1)
-        spread0, root0 = _restricted(multiplier, n0, y0, x0)
+        gap1, gap0, double = n1 - multiplier, n0 - multiplier, 2.0 * multiplier
+        root1, root0 = sqrt(gap1 * gap1 + 2.0 * double * y1), sqrt(gap0 * gap0 + 2.0 * double * x0)
+        up1 = 2.0 * y1 / (gap1 + root1) if gap1 > 0.0 else (root1 - gap1) / double
+        up0 = 2.0 * x0 / (gap0 + root0) if gap0 > 0.0 else (root0 - gap0) / double
+        spread1 = 2.0 * x1 / (multiplier + n1 + root1) * up1
+        spread0 = 2.0 * y0 / (multiplier + n0 + root0) * up0
         variance = spread1 / n1 + spread0 / n0
         reached = multiplier * multiplier * variance / threshold
-        if abs(reached - 1.0) <= _TOLERANCE or high <= low * _ADJACENT:
+        off = abs(reached - 1.0)
+        if off <= _TOLERANCE or high <= low * _ADJACENT:
             break
         low, high = (multiplier, high) if reached < 1.0 else (low, multiplier)
         step = 0.0
         if reached > 0.0:
             bend = (spread1 / root1 if root1 else 0.0) + (spread0 / root0 if root0 else 0.0)
             step = multiplier * reached ** (-variance / (variance + bend))
+            if off <= _NEARLY and low < step < high:
+                multiplier = step
+                break
         # With all or no successes in an arm the statistic has a kink, across which Newton's steps can bounce.
         bouncing = count >= 6 and count % 2 == 0
         if bouncing or not low < step < high:
-            step = math.sqrt(low * high) if low > 0.0 and high < math.inf else 2.0 * multiplier
+            step = sqrt(low * high) if low > 0.0 and high < math.inf else double
         multiplier = step
     # The squared statistic is multiplier · (estimate - bound), which at a kink keeps more digits than V does.
     return max((x1 * n0 - x0 * n1) / (n0 * n1) - threshold / multiplier, -1.0)
@@ -120,6 +123,6 @@ def _moved_successes(failing: tuple[float, float], successes: tuple[int, int], t
         slope = first * (1.0 + x1 / left if a > 0.0 else 0.0) + second * (1.0 + x0 / right)
         step = excess / slope
         s -= step
-        if step <= _TOLERANCE * s:
+        if step <= _NEARLY * s:
             break
     return s

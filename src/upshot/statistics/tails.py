@@ -9,7 +9,7 @@ from functools import lru_cache
 from scipy.special import betaln, log_ndtr, ndtri, stdtr, stdtrit
 
 _SQRT_HALF = math.sqrt(0.5)
-_SMALLEST_TRUSTED_P = 1e-290
+SMALLEST_TRUSTED_P = 1e-290
 
 
 def require_level(alpha: float) -> None:
@@ -50,7 +50,7 @@ def log10_p_value(statistic: float, degrees_of_freedom: float | None = None) -> 
     if degrees_of_freedom is None:
         return (math.log(2.0) + float(log_ndtr(-abs(statistic)))) / math.log(10.0)
     p_value = student_p_value(statistic, degrees_of_freedom)
-    if p_value > _SMALLEST_TRUSTED_P:
+    if p_value > SMALLEST_TRUSTED_P:
         return math.log10(p_value)
     a, b = degrees_of_freedom / 2.0, 0.5
     ratio = statistic * statistic / degrees_of_freedom
