@@ -11,6 +11,8 @@ Rules, each cited by tests:
 4. `properties` is an object of at most 200 keys in all, 10 levels, strings of 8 KiB, arrays of 1,000, finite numbers, integers
    that every language can hold (|n| ≤ 2^53 − 1), 32 KiB as JSON.
 5. The value of an event is the first number among `price`, `amount`, `revenue` and `value` of its properties.
+6. `session_id` (like `event_id`) and `sequence` (1 to 2^31 − 1) number the events of a session of the user, of all types, as the
+   sender counts them: 1, 2, 3 and so on. An event has both or neither. A number that is missing was lost on the way.
 """
 
 import zlib
@@ -29,6 +31,7 @@ AHEAD = 23 * HOUR
 DEAD_BAND = 150 * SECOND
 EARLIEST = 946_684_800 * SECOND  # 2000-01-01
 LATENESS = 7 * 24 * HOUR
+SEQUENCES = 2**31  # a sequence number is less; an ordinal is this many times the session's key, and the sequence number
 
 CLAMPED = 1  # flag: dated to its receipt, because it came from the future
 CORRECTED = 2  # flag: the client's clock was corrected by `sent_at`
@@ -47,10 +50,16 @@ class RawEvent(Protocol):
     properties: dict[str, Any] | None
     experiment_id: str | None
     event_id: str | None
+    session_id: str | None
+    sequence: int | None
 
 
 class Event(NamedTuple):
-    """An accepted event. Times are microseconds since 1970 UTC; `properties` is JSON."""
+    """An accepted event. Times are microseconds since 1970 UTC; `properties` is JSON.
+
+    `ordinal` is the place of a numbered event in its session, in 63 bits: 32 of a hash of the session's id, 31 of the sequence
+    number. Two of one user's n sessions share a hash with probability n²/2^33.
+    """
 
     event_id: str
     user_id: str
@@ -62,6 +71,7 @@ class Event(NamedTuple):
     experiment_id: str | None
     flags: int
     fingerprint: int
+    ordinal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,9 @@ def normalise(
     content = properties.content(raw.properties, encode) if raw.properties else (b"{}", None)
     if isinstance(content, Fault):
         return Rejection(content.pointer, content.code, content.message)
+    ordinal = None if raw.session_id is None and raw.sequence is None else _ordinal(raw.session_id, raw.sequence)
+    if isinstance(ordinal, Rejection):
+        return ordinal
     occurred_at, flags = when
     text, value = content
     if receipt.imported:
@@ -154,7 +167,7 @@ def normalise(
     mark = zlib.crc32(text, zlib.crc32(f"{raw.user_id}\0{event_type}\0{raw.timestamp}".encode()))
     return Event(
         raw.event_id or event_id, raw.user_id, event_type or "", occurred_at, receipt.received_at, value, text.decode(),
-        experiment_id, flags, mark,
+        experiment_id, flags, mark, ordinal,
     )  # fmt: skip
 
 
@@ -171,6 +184,19 @@ def _fault_of_names(raw: RawEvent, event_type: str | None) -> Rejection | None:
     if raw.event_id is not None and (found := identifiers.fault_of_text(raw.event_id, identifiers.EVENT_ID_LENGTH)):
         return Rejection("/event_id", *found)
     return None
+
+
+def _ordinal(session_id: str | None, sequence: int | None) -> int | Rejection:
+    """The place of an event in its session (rule 6)."""
+    if session_id is None:
+        return Rejection("/session_id", "missing", "is required with sequence")
+    if sequence is None:
+        return Rejection("/sequence", "missing", "is required with session_id")
+    if found := identifiers.fault_of_text(session_id, identifiers.EVENT_ID_LENGTH):
+        return Rejection("/session_id", *found)
+    if not 1 <= sequence < SEQUENCES:
+        return Rejection("/sequence", "out_of_range", "must lie between 1 and 2^31 − 1")
+    return zlib.crc32(session_id.encode()) * SEQUENCES + sequence
 
 
 def _occurred_at(timestamp: str | None, receipt: Receipt) -> tuple[int, int] | Rejection:
