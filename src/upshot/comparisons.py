@@ -31,15 +31,15 @@ Pairs = Sequence[tuple[Moments | None, Moments | None]]
 class Judgement:
     """How comparisons are judged: the metrics' roles, the plan, the error rate, and what the last planned look saw.
 
-    `final` says that the planned size is reached or the experiment has ended. `look` has the look's boundary, and `seen` the
-    statistic of every (variant, metric) there.
+    `final` says that the planned size is reached or the experiment has ended; `distrust` why nothing may be said of the data, if
+    so. `look` has the look's boundary, and `seen` the statistic of every (variant, metric) there.
     """
 
     plan: AnalysisPlan
     alpha: float
     roles: Mapping[str, Role] = field(default_factory=dict)
     final: bool = False
-    trusted: bool = True
+    distrust: str | None = None
     look: Look | None = None
     seen: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
@@ -188,8 +188,8 @@ def _words(
     comparison: Comparison, by_fixed: float | None, by_watched: float | None, judgement: Judgement, family: int
 ) -> dict[str, Any]:
     """What may be said of a comparison now, from its corrected p-values."""
-    if not judgement.trusted:
-        return {"reason": "srm_failed"}
+    if judgement.distrust:
+        return {"reason": judgement.distrust}
     alpha, stopping = judgement.alpha, Stopping(comparison.stopping)
     if stopping is Stopping.FIXED:
         return _said(by_fixed, alpha) if judgement.final else {"reason": comparison.reason or "not_final"}

@@ -21,7 +21,7 @@ from upshot.arms import Arms
 from upshot.comparisons import Judgement, compare, statistics_of
 from upshot.decision import decide
 from upshot.experiments import Experiment, Status
-from upshot.health import health, sample_ratio
+from upshot.health import distrust, event_loss, health, sample_ratio
 from upshot.metrics import Metric, Role
 from upshot.report import (
     Look,
@@ -78,9 +78,10 @@ def report(
     arms = Arms(experiment, aggregates)
     ratio = sample_ratio(arms)
     primary = question.metrics[0] if question.metrics else None
-    judgement = judged(arms, question, trusted=ratio.ok is not False)
+    loss = event_loss(arms, question.alpha)
+    judgement = judged(arms, question, distrust(ratio, loss))
     comparisons = compare(arms, question.metrics, judgement)
-    trust = health(arms, aggregates, ratio, comparisons)
+    trust = health(arms, aggregates, ratio, loss, comparisons)
     verdict = decide(evidence(arms, primary, judgement, trust, comparisons))
     return Report(
         experiment=_experiment(experiment, question.window),
@@ -98,11 +99,11 @@ def report(
 
 def judgement_of_parts(arms: Arms, question: Question) -> Judgement:
     """How breakdowns of a question are judged; nothing is significant in them, either, where the whole cannot be trusted."""
-    return judged(arms, question, trusted=sample_ratio(arms).ok is not False).of_parts
+    return judged(arms, question, distrust(sample_ratio(arms), event_loss(arms, question.alpha))).of_parts
 
 
-def judged(arms: Arms, question: Question, *, trusted: bool = True) -> Judgement:
-    """How the comparisons of a question are judged."""
+def judged(arms: Arms, question: Question, distrust: str | None = None) -> Judgement:
+    """How the comparisons of a question are judged, or why they are not."""
     experiment, seen = arms.experiment, question.seen
     planned = experiment.plan.planned_users
     ended = experiment.status in {Status.COMPLETED, Status.ARCHIVED}
@@ -111,7 +112,7 @@ def judged(arms: Arms, question: Question, *, trusted: bool = True) -> Judgement
         alpha=question.alpha,
         roles=question.roles,
         final=ended or (planned is not None and arms.everyone >= planned),
-        trusted=trusted,
+        distrust=distrust,
         look=seen.look if seen else None,
         seen=statistics_of(Arms(experiment, seen.aggregates), question.metrics, question.alpha) if seen else {},
     )
