@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE # where it is set, every process of the tests would compile everything anew
 
 .PHONY: help install demo serve servers test check bench docs clean lock
 .DEFAULT_GOAL := help

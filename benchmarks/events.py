@@ -73,7 +73,7 @@ class LoadedEvent(msgspec.Struct):
 _LOADING = """
     INSERT INTO events SELECT 0, (hash(event_type) % 10)::INTEGER, (hash(user_id) // 2)::BIGINT,
       epoch_us(timestamp::TIMESTAMPTZ), epoch_us(now()), (properties ->> 'price')::DOUBLE, 0,
-      (hash(event_id) // 2)::BIGINT, (hash(event_id || 'b') // 2)::BIGINT, 0, user_id, event_id, NULL, properties
+      (hash(event_id) // 2)::BIGINT, (hash(event_id || 'b') // 2)::BIGINT, 0, user_id, event_id, NULL, properties, NULL
     FROM fresh"""
 
 

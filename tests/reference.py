@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from upshot import targeting
-from upshot.aggregation import AggregationPlan, Cell, Measured, Ordered
-from upshot.events import Event, Exposure
+from upshot.aggregation import AggregationPlan, Cell, Delivery, Measured, Ordered
+from upshot.events import SEQUENCES, Event, Exposure
 from upshot.eventstore.filters import scalars
 from upshot.metrics import Fold, Kind, Metric, Quantity, Source, Unit
 from upshot.statistics import Moments, ThirdMoments, quantile
@@ -55,6 +55,40 @@ def aggregate(
     for metric in plan.metrics:
         measured |= {(cell, metric.key): found for cell, found in _metric(metric, users, plan, counts).items()}
     return Expected(exposed, eligible, measured)
+
+
+def delivery(
+    client: str,
+    plan: AggregationPlan,
+    exposures: Sequence[Exposure],
+    events: Iterable[tuple[str, Event]],
+    counts: Rule = at_or_after,
+    *,
+    from_the_start: bool = False,
+    one_session: bool = False,
+) -> dict[Cell, Delivery]:
+    """What was lost of numbered events, and sent; broken where a session's numbers from before the exposure are forgotten
+    (`from_the_start`), or all of a user's sessions are taken for one (`one_session`)."""
+    numbers: dict[Cell, list[tuple[int, int]]] = {}
+    for user in _users(client, plan, exposures, events, {}):
+        sessions: dict[int, list[tuple[int, bool]]] = {}
+        for event in user.events:
+            if event.ordinal is not None:
+                session, sequence = divmod(event.ordinal, SEQUENCES)
+                place = (sequence, counts(event, user.exposure))
+                sessions.setdefault(0 if one_session else session, []).append(place)
+        pairs = []
+        for places in sessions.values():
+            received = [sequence for sequence, after in places if after]
+            before = [] if from_the_start else [sequence for sequence, after in places if not after]
+            if received:
+                sent = max(0, max(received) - max(before, default=0))
+                pairs.append((max(0, sent - len(received)), sent))
+        if pairs:
+            lost, sent = map(sum, zip(*pairs, strict=True))
+            for cell in user.cells(plan, user.exposure.exposed_at):
+                numbers.setdefault(cell, []).append((lost, sent))
+    return {cell: Delivery(Comoments.of(rows), sum(lost > 0 for lost, _ in rows)) for cell, rows in numbers.items()}
 
 
 def _users(

@@ -29,7 +29,8 @@ class AggregationPlan:
     for one row per variant of that one, of the users who are in both. With `covariates`, what users did before their
     exposure is read, too. With `entry`, whoever caused an event of these types in the window counts as exposed at the first of
     them, in variant 0 and phase 1: a plan for an experiment that does not exist yet. `cumulative` asks for the numbers of
-    users from their exposure up to the end of each period instead of those within it.
+    users from their exposure up to the end of each period instead of those within it. With `delivery`, what was lost of numbered
+    events is counted, too, unless the plan is broken down or has an entry.
     """
 
     experiment: int
@@ -42,6 +43,7 @@ class AggregationPlan:
     covariates: bool = False
     entry: tuple[str, ...] = ()
     cumulative: bool = False
+    delivery: bool = False
 
     @property
     def event_types(self) -> frozenset[str] | None:
@@ -136,9 +138,19 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of the numbered events of one cell: `moments` of how many events a user lost and how many the user sent, over
+    the users who have any from their exposure on, and how many of these lost any. Of `one_in` users one was looked at."""
+
+    moments: Comoments
+    losing: int
+    one_in: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregates:
     """What a plan found. Users without events are in `exposed` only; `eligible` are those of them whose window is over, for
-    the metrics that count only these.
+    the metrics that count only these. `delivery` is empty where it was not asked for, or no event is numbered.
 
     `as_of` is the moment (µs) that a copy of the store had come to, where one that lags behind was read.
     """
@@ -146,6 +158,7 @@ class Aggregates:
     exposed: Mapping[Cell, int] = field(default_factory=dict)
     eligible: Mapping[tuple[Cell, str], int] = field(default_factory=dict)
     measured: Mapping[tuple[Cell, str], Measured] = field(default_factory=dict)
+    delivery: Mapping[Cell, Delivery] = field(default_factory=dict)
     event_counts: Mapping[tuple[Cell, str], int] = field(default_factory=dict)
     first_exposure: int | None = None
     crossovers: int = 0

@@ -38,6 +38,7 @@ class Arms:
     ) -> None:
         self.experiment = experiment
         self.phases = sorted({cell.phase for cell in aggregates.exposed})
+        self.delivery = aggregates.delivery
         self._exposed: dict[tuple[int, int], int] = {}
         self._eligible: dict[tuple[int, int, str], int] = {}
         self._measured: dict[tuple[int, int, str], Measured] = {}

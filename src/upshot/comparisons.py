@@ -26,15 +26,16 @@ from upshot.variants import Variant
 class Judgement:
     """How comparisons are judged: the metrics' roles, the plan, the error rate, and what the last planned look saw.
 
-    `final` says that the planned size is reached or the experiment has ended. `look` has the look's boundary, and `seen` the
-    statistic of every (variant, metric) there. `whole` says that it is about all users, not about a part of them.
+    `final` says that the planned size is reached or the experiment has ended; `distrust` why nothing may be said of the data, if
+    so. `look` has the look's boundary, and `seen` the statistic of every (variant, metric) there. `whole` says that it is
+    about all users, not about a part of them.
     """
 
     plan: AnalysisPlan
     alpha: float
     roles: Mapping[str, Role] = field(default_factory=dict)
     final: bool = False
-    trusted: bool = True
+    distrust: str | None = None
     look: Look | None = None
     seen: Mapping[tuple[str, str], float] = field(default_factory=dict)
     whole: bool = True
@@ -199,8 +200,8 @@ def _words(
     comparison: Uncorrected, by_fixed: float | None, by_watched: float | None, judgement: Judgement, family: int
 ) -> _Words:
     """What may be said of a comparison now, from its corrected p-values."""
-    if not judgement.trusted:
-        return _Words(reason="srm_failed")
+    if judgement.distrust:
+        return _Words(reason=judgement.distrust)
     alpha, stopping = judgement.alpha, judgement.plan.in_force
     if stopping is Stopping.FIXED:
         return _said(by_fixed, alpha) if judgement.final else _Words(reason=comparison.reason or "not_final")

@@ -1,6 +1,6 @@
 """What to do next, by one table of rules: the first that holds decides. docs/results.md shows the same table.
 
-do_not_trust   the sample ratio is off, or more than 1 % of the users changed variant
+do_not_trust   the sample ratio is off, the variants lose events differently, or more than 1 % of the users changed variant
 stop_harm      a guardrail is harmed in a variant that is compared
 ship           the primary metric is significantly better in a variant, whose guardrails are not harmed
 stop_loss      every variant is significantly worse than control in the primary metric

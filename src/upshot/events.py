@@ -11,19 +11,19 @@ Rules, each cited by tests:
 4. `properties` is an object of at most 200 keys in all, 10 levels, strings of 8 KiB, arrays of 1,000, finite numbers, integers
    that every language can hold (|n| ≤ 2^53 − 1), 32 KiB as JSON.
 5. The value of an event is the first number among `price`, `amount`, `revenue` and `value` of its properties.
+6. `session_id` (like `event_id`) and `sequence` (1 to 2^31 − 1) number the events of a session of the user, of all types, as the
+   sender counts them: 1, 2, 3 and so on. An event has both or neither. A number that is missing was lost on the way.
 """
 
-import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from upshot import identifiers
-from upshot.errors import pointer
-
-Encode = Callable[[object], bytes]
+from upshot import identifiers, properties
+from upshot.errors import Fault
+from upshot.properties import Encode
 
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND
@@ -31,23 +31,13 @@ AHEAD = 23 * HOUR
 DEAD_BAND = 150 * SECOND
 EARLIEST = 946_684_800 * SECOND  # 2000-01-01
 LATENESS = 7 * 24 * HOUR
-
-PROPERTY_KEYS = 200
-PROPERTY_DEPTH = 10
-STRING_LENGTH = 8_192
-ARRAY_LENGTH = 1_000
-EVENT_BYTES = 32_768
-INTEGER = 2**53 - 1
+SEQUENCES = 2**31  # a sequence number is less; an ordinal is this many times the session's key, and the sequence number
 
 CLAMPED = 1  # flag: dated to its receipt, because it came from the future
 CORRECTED = 2  # flag: the client's clock was corrected by `sent_at`
 UNIDENTIFIED = 4  # flag: came without an event id
 IMPORTED = 8  # flag: a past event, imported with its own time
 LATE = 16  # flag: came more than a week after it happened; the highest flag, so that `flags >= LATE` finds it
-
-_VALUE_KEYS = ("price", "amount", "revenue", "value")
-_SHORT = 200  # bytes: flat properties whose JSON is no longer cannot break a limit
-_ENVELOPE_BYTES = 1_024  # more than the identifiers of an event can take
 
 
 class RawEvent(Protocol):
@@ -60,10 +50,16 @@ class RawEvent(Protocol):
     properties: dict[str, Any] | None
     experiment_id: str | None
     event_id: str | None
+    session_id: str | None
+    sequence: int | None
 
 
 class Event(NamedTuple):
-    """An accepted event. Times are microseconds since 1970 UTC; `properties` is JSON."""
+    """An accepted event. Times are microseconds since 1970 UTC; `properties` is JSON.
+
+    `ordinal` is the place of a numbered event in its session, in 63 bits: 32 of a hash of the session's id, 31 of the sequence
+    number. Two of one user's n sessions share a hash with probability n²/2^33.
+    """
 
     event_id: str
     user_id: str
@@ -75,6 +71,7 @@ class Event(NamedTuple):
     experiment_id: str | None
     flags: int
     fingerprint: int
+    ordinal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +152,12 @@ def normalise(
     when = _occurred_at(raw.timestamp, receipt)
     if isinstance(when, Rejection):
         return when
-    content = _content(raw.properties, encode) if raw.properties else (b"{}", None)
-    if isinstance(content, Rejection):
-        return content
+    content = properties.content(raw.properties, encode) if raw.properties else (b"{}", None)
+    if isinstance(content, Fault):
+        return Rejection(content.pointer, content.code, content.message)
+    ordinal = None if raw.session_id is None and raw.sequence is None else _ordinal(raw.session_id, raw.sequence)
+    if isinstance(ordinal, Rejection):
+        return ordinal
     occurred_at, flags = when
     text, value = content
     if receipt.imported:
@@ -167,7 +167,7 @@ def normalise(
     mark = zlib.crc32(text, zlib.crc32(f"{raw.user_id}\0{event_type}\0{raw.timestamp}".encode()))
     return Event(
         raw.event_id or event_id, raw.user_id, event_type or "", occurred_at, receipt.received_at, value, text.decode(),
-        experiment_id, flags, mark,
+        experiment_id, flags, mark, ordinal,
     )  # fmt: skip
 
 
@@ -186,32 +186,17 @@ def _fault_of_names(raw: RawEvent, event_type: str | None) -> Rejection | None:
     return None
 
 
-def _content(properties: Mapping[str, Any], encode: Encode) -> tuple[bytes, float | None] | Rejection:
-    """The properties as JSON, and the event's value (rules 4 and 5)."""
-    flat = _flat(properties)
-    if not flat and (fault := _fault_of_properties(properties)):
-        return fault
-    text = encode(properties)
-    if flat and (len(text) > _SHORT or b"\\u" in text) and (fault := _fault_of_properties(properties)):
-        return fault
-    if len(text) > EVENT_BYTES - _ENVELOPE_BYTES:
-        return Rejection("/properties", "too_large", "an event must stay below 32 KiB")
-    return text, _value_of(properties)
-
-
-def _flat(properties: Mapping[str, Any]) -> bool:
-    """Whether the properties nest nothing and hold no number that rule 4 forbids."""
-    for value in properties.values():
-        kind = type(value)
-        if kind is int:
-            if not -INTEGER <= value <= INTEGER:
-                return False
-        elif kind is float:
-            if not math.isfinite(value):
-                return False
-        elif kind is dict or kind is list:
-            return False
-    return True
+def _ordinal(session_id: str | None, sequence: int | None) -> int | Rejection:
+    """The place of an event in its session (rule 6)."""
+    if session_id is None:
+        return Rejection("/session_id", "missing", "is required with sequence")
+    if sequence is None:
+        return Rejection("/sequence", "missing", "is required with session_id")
+    if found := identifiers.fault_of_text(session_id, identifiers.EVENT_ID_LENGTH):
+        return Rejection("/session_id", *found)
+    if not 1 <= sequence < SEQUENCES:
+        return Rejection("/sequence", "out_of_range", "must lie between 1 and 2^31 − 1")
+    return zlib.crc32(session_id.encode()) * SEQUENCES + sequence
 
 
 def _occurred_at(timestamp: str | None, receipt: Receipt) -> tuple[int, int] | Rejection:
@@ -234,55 +219,3 @@ def _occurred_at(timestamp: str | None, receipt: Receipt) -> tuple[int, int] | R
     if receipt.received_at - when > LATENESS and not receipt.imported:
         flags |= LATE
     return when, flags
-
-
-def _value_of(properties: Mapping[str, Any]) -> float | None:
-    for key in _VALUE_KEYS:
-        value = properties.get(key)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-    return None
-
-
-def _fault_of_properties(properties: Mapping[str, Any]) -> Rejection | None:
-    """The first property that breaks rule 4; without recursion."""
-    keys = 0
-    waiting: list[tuple[str, Any, int]] = [("/properties", properties, 1)]
-    while waiting:
-        place, holder, depth = waiting.pop()
-        if isinstance(holder, dict):
-            keys += len(holder)
-        if fault := _fault_of_holder(holder, depth, keys):
-            return Rejection(place, *fault)
-        for name, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
-            if isinstance(value, dict | list):
-                waiting.append((place + pointer(name), value, depth + 1))
-            elif found := _fault_of_scalar(value):
-                return Rejection(place + pointer(name), *found)
-    return None
-
-
-def _fault_of_holder(holder: dict[str, Any] | list[Any], depth: int, keys: int) -> tuple[str, str] | None:
-    if depth > PROPERTY_DEPTH:
-        return "too_deep", f"properties may nest {PROPERTY_DEPTH} levels"
-    if keys > PROPERTY_KEYS:
-        return "too_many_keys", f"properties may hold {PROPERTY_KEYS} keys in all"
-    if isinstance(holder, list):
-        return ("too_long", f"an array may hold {ARRAY_LENGTH} items") if len(holder) > ARRAY_LENGTH else None
-    if any(len(key) > identifiers.EVENT_TYPE_LENGTH or "\x00" in key for key in holder):
-        return "bad_key", "a key is at most 200 characters long, without NUL"
-    return None
-
-
-def _fault_of_scalar(value: object) -> tuple[str, str] | None:
-    if isinstance(value, str):
-        if len(value) > STRING_LENGTH:
-            return "too_long", f"a text may be {STRING_LENGTH} characters long"
-        if "\x00" in value:
-            return "control_character", "must not hold NUL"
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            return "not_finite", "must be a finite number"
-    elif isinstance(value, int) and not -INTEGER <= value <= INTEGER:
-        return "too_large", "an integer must lie within ±(2^53 − 1)"
-    return None

@@ -1,4 +1,5 @@
-"""Whether a result can be trusted: sample ratio, crossovers, late and repeated events, and what a reader must know."""
+"""Whether a result can be trusted: sample ratio, loss of events, crossovers, late and repeated events, and what a reader must
+know."""
 
 from collections.abc import Sequence
 
@@ -6,22 +7,29 @@ from upshot import statistics
 from upshot.aggregation import Aggregates
 from upshot.arms import Arms
 from upshot.metrics import Metric
-from upshot.report import Caution, Comparison, Health, SampleRatioHealth
+from upshot.report import (
+    Caution,
+    Comparison,
+    EventLossHealth,
+    Health,
+    SampleRatioHealth,
+)
 
 SUSPICIOUS = 0.01
-
-
 TWYMAN = 0.5
+LOSSY = 0.01
 
 
 def health(
     arms: Arms,
     aggregates: Aggregates,
     ratio: SampleRatioHealth,
+    loss: EventLossHealth | None,
     comparisons: Sequence[Comparison],
     metrics: Sequence[Metric],
 ) -> Health:
     """Whether a result can be trusted."""
+    rates = [part.rate or 0.0 for part in loss.variants.values()] if loss else []
     warnings = [
         Caution(code, message)
         for code, message, applies in (
@@ -31,6 +39,12 @@ def health(
                 "The shares of users are unusual, though not yet beyond chance.",
                 ratio.ok is True and (ratio.p_value or 0) < SUSPICIOUS,
             ),
+            (
+                "event_loss_differs",
+                "More events are lost in one variant than in another: its numbers are too low.",
+                loss is not None and not loss.ok,
+            ),
+            ("event_loss", "More than 1 % of the events of a variant are lost.", max(rates, default=0.0) > LOSSY),
             ("no_users", "No user has been assigned yet.", not any(ratio.observed.values())),
             (
                 "no_events",
@@ -73,6 +87,7 @@ def health(
         duplicates=aggregates.duplicates,
         conflicts=aggregates.conflicts,
         warnings=warnings + _skewed(arms, metrics),
+        event_loss=loss,
     )
 
 
@@ -92,6 +107,13 @@ def _skewed(arms: Arms, metrics: Sequence[Metric]) -> list[Caution]:
                     " Winsorising, more users or a split nearer to half helps."
                 )
     return [] if message is None else [Caution("skewed_values", message)]
+
+
+def distrust(ratio: SampleRatioHealth, loss: EventLossHealth | None) -> str | None:
+    """The word for why nothing may be said of comparisons, if so."""
+    if ratio.ok is False:
+        return "srm_failed"
+    return "event_loss" if loss is not None and not loss.ok else None
 
 
 def sample_ratio(arms: Arms) -> SampleRatioHealth:

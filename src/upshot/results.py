@@ -21,8 +21,9 @@ from upshot.arms import Arms
 from upshot.comparisons import Judgement, compare
 from upshot.decision import decide
 from upshot.effects import statistics_of
+from upshot.eventloss import event_loss
 from upshot.experiments import Experiment, Status
-from upshot.health import health, sample_ratio
+from upshot.health import distrust, health, sample_ratio
 from upshot.metrics import Metric, Role
 from upshot.posteriors import chances_to_be_best
 from upshot.report import (
@@ -80,9 +81,10 @@ def report(
     arms = Arms(experiment, aggregates)
     ratio = sample_ratio(arms)
     primary = question.metrics[0] if question.metrics else None
-    judgement = judged(arms, question, trusted=ratio.ok is not False)
+    loss = event_loss(arms, question.alpha)
+    judgement = judged(arms, question, distrust(ratio, loss))
     comparisons = compare(arms, question.metrics, judgement)
-    trust = health(arms, aggregates, ratio, comparisons, question.metrics)
+    trust = health(arms, aggregates, ratio, loss, comparisons, question.metrics)
     verdict = decide(evidence(arms, primary, judgement, trust, comparisons))
     best = {metric.key: chances_to_be_best(arms, metric) for metric in question.metrics}
     return Report(
@@ -102,11 +104,11 @@ def report(
 
 def judgement_of_parts(arms: Arms, question: Question) -> Judgement:
     """How breakdowns of a question are judged; nothing is significant in them, either, where the whole cannot be trusted."""
-    return judged(arms, question, trusted=sample_ratio(arms).ok is not False).of_parts
+    return judged(arms, question, distrust(sample_ratio(arms), event_loss(arms, question.alpha))).of_parts
 
 
-def judged(arms: Arms, question: Question, *, trusted: bool = True) -> Judgement:
-    """How the comparisons of a question are judged."""
+def judged(arms: Arms, question: Question, distrust: str | None = None) -> Judgement:
+    """How the comparisons of a question are judged, or why they are not."""
     experiment, seen = arms.experiment, question.seen
     planned = experiment.plan.planned_users
     ended = experiment.status in {Status.COMPLETED, Status.ARCHIVED}
@@ -115,7 +117,7 @@ def judged(arms: Arms, question: Question, *, trusted: bool = True) -> Judgement
         alpha=question.alpha,
         roles=question.roles,
         final=ended or (planned is not None and arms.everyone >= planned),
-        trusted=trusted,
+        distrust=distrust,
         look=seen.look if seen else None,
         seen=statistics_of(Arms(experiment, seen.aggregates), question.metrics, question.alpha) if seen else {},
     )

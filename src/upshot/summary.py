@@ -91,12 +91,24 @@ def evidence(
     """What the rules of the decision look at."""
     planned, users = judgement.plan.planned_users, arms.everyone
     crossing = users >= CROSSOVER_USERS and health.crossovers > CROSSOVER_ALARM * users
-    ratio = (
-        "The users did not arrive in the planned shares (sample ratio mismatch); find out why before you look further."
-    )
+    distrust = [
+        reason
+        for reason, applies in (
+            ("More than 1 % of the users were given two variants.", crossing),
+            (
+                "The users did not arrive in the planned shares (sample ratio mismatch); find out why before you look further.",
+                health.sample_ratio.ok is False,
+            ),
+            (
+                "More events are lost in one variant than in another; find out why before you look further.",
+                health.event_loss is not None and not health.event_loss.ok,
+            ),
+        )
+        if applies
+    ]
     return Evidence(
-        trustworthy=health.sample_ratio.ok is not False and not crossing,
-        distrust="More than 1 % of the users were given two variants." if crossing else ratio,
+        trustworthy=not distrust,
+        distrust=next(iter(distrust), ""),
         ended=arms.experiment.status in {Status.COMPLETED, Status.ARCHIVED},
         planned=None if planned is None else users >= planned,
         minimum_effect=primary.minimum_effect if primary else None,

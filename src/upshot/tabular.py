@@ -1,9 +1,9 @@
 """Rows of CSV, NDJSON and Parquet files as the import takes them: assignments and events as JSON objects.
 
 In an assignments file, columns other than user_id, variant and assigned_at make up the context; in an events file, columns
-other than user_id, event_type (or type), timestamp, event_id and experiment_id make up the properties. A column called
-`context` or `properties` holds that object as JSON. Text that reads as a number or a boolean becomes one there; ids stay text.
-A time without an offset is taken as UTC.
+other than user_id, event_type (or type), timestamp, event_id, experiment_id, session_id and sequence make up the properties. A
+column called `context` or `properties` holds that object as JSON. Text that reads as a number or a boolean becomes one there; ids
+stay text. A time without an offset is taken as UTC.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,9 @@ _FIELDS: Mapping[Kind, tuple[frozenset[str], str]] = MappingProxyType(
     {
         "assignments": (frozenset({"user_id", "variant", "assigned_at"}), "context"),
         "events": (
-            frozenset({"user_id", "event_type", "type", "timestamp", "event_id", "experiment_id"}),
+            frozenset(
+                {"user_id", "event_type", "type", "timestamp", "event_id", "experiment_id", "session_id", "sequence"}
+            ),
             "properties",
         ),
     }
@@ -85,12 +87,18 @@ class Rows:
             if value is None or value == "":
                 continue
             if name in fields:
-                content[name] = _moment(value) if name in {"timestamp", "assigned_at"} else str(value)
+                content[name] = _field(name, value)
             elif name == rest:
                 others |= msgspec.json.decode(value)
             else:
                 others[name] = _scalar(value)
         return content | {rest: others} if others else content
+
+
+def _field(name: str, value: Any) -> Any:
+    if name in {"timestamp", "assigned_at"}:
+        return _moment(value)
+    return _scalar(value) if name == "sequence" else str(value)
 
 
 def _scalar(text: Any) -> Any:

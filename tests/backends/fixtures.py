@@ -5,6 +5,7 @@ A pytest plugin: the first conftest names it in `pytest_plugins`.
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,15 @@ from tests.backends.mariadb import MariaDB, mariadb
 from tests.backends.postgresql import USER as POSTGRESQL_USER
 from tests.backends.postgresql import PostgreSQL, postgresql
 
+_TESTS = Path(__file__).parents[1]
 _LATER = {"postgresql", "mariadb", "clickhouse", "chdb", "pgbouncer", "rabbitmq", "redis", "kafka", "sqs"}
-_LATER_FILES = {"test_clickhouse.py", "test_servers.py", "test_celery.py"}
+_LATER_FILES = {
+    *(f"contract/test_{name}.py" for name in ("clickhouse", "filters", "metrics", "rollups")),
+    *("backends/test_servers.py", "operations/test_celery.py", "http/test_hostile.py", "acceptance/test_story.py"),
+    *("core/test_calibration.py", "core/statistics/test_calibration_rows.py"),
+}
+_LATER_FIXTURES = {"server", "port"}  # a real process, raw sockets
+_EVENT_STORES = {"fresh", "store"}
 _MISSING = re.compile(r"(?:Skipped|Failed): (.+?): not installed, so not run; to have it: (.+)")
 
 
@@ -43,11 +51,13 @@ def clickhouse_server() -> Iterator[ClickHouse]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The everyday suite runs on the embedded stores, which start at once; servers are for `make test`."""
+    """The everyday suite runs in its own process, on the embedded stores, which start at once; the rest is for `make test`."""
     for item in items:
-        said = getattr(item, "callspec", None)
+        said, fixtures = getattr(item, "callspec", None), set(getattr(item, "fixturenames", ()))
         words = set(re.findall("[a-z]+", " ".join(map(str, said.params.values())))) if said else set()
-        if words & _LATER or item.path.name in _LATER_FILES:
+        elsewhere = "sqlite" in words and fixtures >= _EVENT_STORES  # control data are in SQLite, events in DuckDB
+        place = item.path.relative_to(_TESTS).as_posix()
+        if words & _LATER or place in _LATER_FILES or fixtures & _LATER_FIXTURES or elsewhere:
             item.add_marker(pytest.mark.slow)
 
 

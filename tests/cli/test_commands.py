@@ -97,9 +97,10 @@ def test_files_of_every_kind_are_imported_once(tmp_path: Path, kind: str) -> Non
         client.post("/experiments", json={"name": "Elsewhere", "primary_metric": "buy",
                                           "variants": [{"name": "a"}, {"name": "b"}]})  # fmt: skip
     assignments = [(f"00{n}", "ab"[n % 2], "2026-01-01 00:00:00", "US" if n else "DE") for n in range(10)]
-    events = [(f"00{n}", "buy", "2026-01-02T00:00:00Z", 12.5, "USD") for n in range(4)]
+    events = [(f"00{n}", "buy", "2026-01-02T00:00:00Z", 12.5, "USD", "1", 2 + n) for n in range(4)]
+    named = "user_id, event_type, timestamp"
     _write(tmp_path / f"assignments.{kind}", "user_id, variant, assigned_at, country", assignments, "context")
-    _write(tmp_path / f"events.{kind}", "user_id, event_type, timestamp, price, currency", events, "properties")
+    _write(tmp_path / f"events.{kind}", f"{named}, price, currency, session_id, sequence", events, "properties")
     arguments = ["--data-dir", "data", "--token", TOKEN]
     call = ["import", "--experiment", "elsewhere", "--assignments", f"assignments.{kind}", "--events", f"events.{kind}"]
     tokens = {"TOKEN_CLIENT_ID_MAP": f"{TOKEN}:first"}
@@ -115,6 +116,8 @@ def test_files_of_every_kind_are_imported_once(tmp_path: Path, kind: str) -> Non
     assert "events: 0 new, 4 known already" in second.stdout
     assert sum(v["metrics"]["revenue"]["sum"] for v in result["variants"]) == 50
     assert result["experiment"]["started_at"] == "2026-01-01T00:00:00Z"
+    lost = {name: (part["lost"], part["sent"]) for name, part in result["health"]["event_loss"]["variants"].items()}
+    assert lost == {"a": (4, 6), "b": (6, 8)}
 
 
 @pytest.mark.slow
@@ -144,7 +147,7 @@ def _write(path: Path, columns: str, rows: Sequence[tuple[object, ...]], rest: s
         lines = []
         for row in rows:
             fields = dict(zip(names, row, strict=True))
-            others = {name: fields.pop(name) for name in names[3:]}
+            others = {name: fields.pop(name) for name in names[3:] if name not in {"session_id", "sequence"}}
             fields[names[2]] = str(fields[names[2]]).replace(" 00:00:00", "T00:00:00Z")
             lines.append(json.dumps(fields | {rest: others}))
         path.write_text("\n".join(lines) + "\n")

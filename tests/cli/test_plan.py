@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tests.cli.commands import upshot
 from tests.servers import TOKEN, RunningServer, running
 
-from upshot.cli.planning import plan
+from upshot.cli import commands
 
 PAGE = (Path(__file__).parents[2] / "docs" / "planner.md").read_text(encoding="utf-8")
 GIVEN = ("--baseline", "0.05", "--per-day", "2000")
@@ -19,7 +19,7 @@ GIVEN = ("--baseline", "0.05", "--per-day", "2000")
 
 def printed(*arguments: str) -> str:
     """What the command prints about a given baseline."""
-    done = CliRunner().invoke(plan, list(arguments), catch_exceptions=False)
+    done = CliRunner().invoke(commands, ["plan", *arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -106,7 +106,7 @@ def test_a_wrong_call_names_the_option(tmp_path: Path, arguments: list[str], nam
     """Whether the command or the server finds it."""
     call = [*arguments, "--data-dir", str(tmp_path)]
 
-    error = CliRunner().invoke(plan, call, standalone_mode=False).exception
+    error = CliRunner().invoke(commands, ["plan", *call], standalone_mode=False).exception
 
     assert isinstance(error, click.ClickException)
     assert named in error.format_message()

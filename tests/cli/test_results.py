@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from tests.servers import TOKEN
 
-from upshot.cli.reading import results
+from upshot.cli import commands
 from upshot.http.app import create_app
 from upshot.settings import Settings
 
@@ -50,7 +50,7 @@ def printed(folder: Path, *arguments: str) -> str:
     """What the command prints, on one line."""
     call = ["button", "--data-dir", str(folder), "--token", TOKEN, *arguments]
     environment = {"TOKEN_CLIENT_ID_MAP": f"{TOKEN}:first", "COLUMNS": "160"}
-    done = CliRunner().invoke(results, call, env=environment, catch_exceptions=False)
+    done = CliRunner().invoke(commands, ["results", *call], env=environment, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return " ".join(done.output.split())
 
@@ -109,7 +109,9 @@ def test_everything_can_be_read_as_json(folder: Path) -> None:
         "--over",
         "week",
     ]
-    done = CliRunner().invoke(results, call, env={"TOKEN_CLIENT_ID_MAP": f"{TOKEN}:first"}, catch_exceptions=False)
+    done = CliRunner().invoke(
+        commands, ["results", *call], env={"TOKEN_CLIENT_ID_MAP": f"{TOKEN}:first"}, catch_exceptions=False
+    )
 
     answer = json.loads(done.output)
     assert {segment["attribute"] for segment in answer["segments"]} == {"country*[device]"}

@@ -13,6 +13,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 from tests.backends import free_port, kafka, rabbitmq, redis, sqs
@@ -640,6 +641,17 @@ async def test_a_broken_queue_is_caught(bench: Bench, broken: Any, check: Callab
     bench.broken = broken
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         await check(bench)
+
+
+def test_a_message_without_ordinals_is_what_it_was_before_there_were_any() -> None:
+    """An earlier program can read it, and this one what an earlier program left in a queue or a spool."""
+    plain = event()
+    numbered = plain._replace(event_id="numbered", ordinal=2**63 - 1)
+    earlier = msgspec.json.encode([1, "first", [list(plain)[:10]]])
+
+    assert messages.encode("first", [plain]) == earlier
+    assert messages.decode(earlier) == ("first", [plain])
+    assert messages.decode(messages.encode("first", [plain, numbered])) == ("first", [plain, numbered])
 
 
 def test_a_message_that_is_none_of_ours() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upshot import events
-from upshot.events import CLAMPED, CORRECTED, IMPORTED, LATE, SECOND, UNIDENTIFIED, Event, Rejection
+from upshot.events import CLAMPED, CORRECTED, IMPORTED, LATE, SECOND, SEQUENCES, UNIDENTIFIED, Event, Rejection
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -22,8 +22,9 @@ def encode(value: object) -> bytes:
 
 def normal(sent_at: datetime | None = None, *, imported: bool = False, **fields: Any) -> Event | Rejection:
     """What becomes of an event with these fields."""
-    empty = dict.fromkeys(("event_type", "type", "timestamp", "properties", "experiment_id", "event_id"))
-    raw: Any = SimpleNamespace(**{**empty, "user_id": "user", "event_type": "buy", "event_id": "id", **fields})
+    optional = ("event_type", "type", "timestamp", "properties", "experiment_id", "event_id", "session_id", "sequence")
+    required = {"user_id": "user", "event_type": "buy", "event_id": "id"}
+    raw: Any = SimpleNamespace(**dict.fromkeys(optional) | required | fields)
     receipt = events.receipt(NOW, sent_at, imported=imported)
     return events.normalise(raw, receipt, "made", {"known": "uuid", "foreign": None}, encode)
 
@@ -157,6 +158,49 @@ def test_late_events_are_marked_unless_they_are_imported() -> None:
     imported = normal(timestamp=old, imported=True)
     assert isinstance(imported, Event)
     assert imported.flags == IMPORTED
+
+
+@pytest.mark.parametrize(
+    ("session", "sequence", "pointer", "code"),
+    [
+        ("s", None, "/sequence", "missing"),
+        (None, 1, "/session_id", "missing"),
+        ("s", 0, "/sequence", "out_of_range"),
+        ("s", -1, "/sequence", "out_of_range"),
+        ("s", 2**31, "/sequence", "out_of_range"),
+        ("", 1, "/session_id", "empty"),
+        (" s", 1, "/session_id", "outer_white_space"),
+        ("s" * 101, 1, "/session_id", "too_long"),
+        ("s\ud800", 1, "/session_id", "control_character"),
+    ],
+)
+def test_a_number_without_its_session_or_out_of_range_is_refused(
+    session: str | None, sequence: int | None, pointer: str, code: str
+) -> None:
+    """Both or neither; from 1 to 2^31 − 1."""
+    found = normal(session_id=session, sequence=sequence)
+
+    assert isinstance(found, Rejection)
+    assert (found.pointer, found.code) == (pointer, code)
+
+
+def test_a_numbered_event_has_its_place_in_its_session() -> None:
+    """The sequence number in the lower 31 bits, the session above; in 63 bits, which every store holds."""
+    first, last = (taken(session_id="s" * 100, sequence=number).ordinal for number in (1, 2**31 - 1))
+    other = taken(session_id="t", sequence=1).ordinal
+
+    assert taken().ordinal is None
+    assert first is not None
+    assert last is not None
+    assert other is not None
+    assert (last - first, first % SEQUENCES, other % SEQUENCES) == (2**31 - 2, 1, 1)
+    assert first // SEQUENCES != other // SEQUENCES
+    assert all(0 < taken(session_id=f"ü{n}", sequence=2**31 - 1).ordinal < 2**63 for n in range(100))  # type: ignore[operator]
+
+
+def test_a_repeat_with_another_number_is_the_same_event() -> None:
+    """A client that counts anew after a crash must not make a conflict of a retry."""
+    assert taken(session_id="s", sequence=1).fingerprint == taken(session_id="t", sequence=9).fingerprint
 
 
 def test_an_offset_names_the_same_moment_as_utc() -> None:

@@ -45,7 +45,7 @@ def shares(*counts: tuple[int, int]) -> Arms:
 
 def compared(arms: Arms, metric: Metric = BUY, plan: dict[str, Any] | None = None, *, whole: bool = True) -> Comparison:
     """The first variant against control."""
-    judgement = Judgement(plan_of(plan), 0.05, trusted=True, whole=whole)
+    judgement = Judgement(plan_of(plan), 0.05, whole=whole)
     return compare(arms, [metric], judgement)[0]
 
 

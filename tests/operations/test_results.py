@@ -45,7 +45,7 @@ async def happened(stores: Stores, user: str, when: datetime, kind: str = "buy",
 
 def caused(user: str, when: datetime, kind: str = "buy", **fields: Any) -> Any:
     """An event of a user, to be sent with others."""
-    empty = dict.fromkeys(("type", "properties", "experiment_id"))
+    empty = dict.fromkeys(("type", "properties", "experiment_id", "session_id", "sequence"))
     raw: Any = {
         **empty,
         "user_id": user,

@@ -27,10 +27,23 @@ def show(found: dict[str, Any], console: Console) -> None:
     ratio = health["sample_ratio"]
     if ratio["p_value"] is not None:
         console.print(f"sample ratio {'as planned' if ratio['ok'] else 'MISMATCH'} (p = {ratio['p_value']:.4f})")
+    for line in _loss(health["event_loss"]):
+        console.print(line)
     for warning in health["warnings"]:
         console.print(f"[yellow]{escape(warning['message'])}[/yellow]")
     for metric in found["variants"][0]["metrics"]:
         console.print(_table(found, metric))
+
+
+def _loss(found: dict[str, Any] | None) -> list[str]:
+    """What was lost of numbered events, where there are any."""
+    if found is None:
+        return []
+    rates = ", ".join(
+        f"{escape(name)} {'–' if part['rate'] is None else format(part['rate'], '.2%')}"
+        for name, part in found["variants"].items()
+    )
+    return [f"events lost: {rates}{'' if found['ok'] else ' (they DIFFER)'}"]
 
 
 def _waiting(summary: dict[str, Any]) -> list[str]:

@@ -1,4 +1,7 @@
-"""What travels through a queue: one client's events as JSON, with a version, so that a later program can read an older one's."""
+"""What travels through a queue: one client's events as JSON, with a version, so that a later program can read an older one's.
+
+An event without an ordinal is written as it was before there were any, so that an earlier program can read it, too.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,7 +29,7 @@ _decoder = msgspec.json.Decoder(_Message)
 
 def encode(client: str, events: Sequence[Event]) -> bytes:
     """One message."""
-    return _encode(_Message(VERSION, client, list(events)))
+    return _encode((VERSION, client, [event[:-1] if event.ordinal is None else event for event in events]))
 
 
 def split(client: str, events: Sequence[Event], largest: int = LARGEST) -> Iterator[bytes]:

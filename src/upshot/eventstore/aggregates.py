@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from upshot.aggregation import Aggregates, Cell, Measured, Ordered
+from upshot.aggregation import Aggregates, Cell, Delivery, Measured, Ordered
 from upshot.eventstore import filters, rollups, sql
 from upshot.eventstore.rollups import Fetch
 from upshot.eventstore.sql import Caps, Question
@@ -42,6 +42,7 @@ def read_aggregates(question: Question, fetch: Fetch) -> Aggregates:
             if metric.complete
         },
         measured=measured,
+        delivery=_delivery(question, sum(row["users"] for row in exposed), fetch),
         event_counts=counts,
         first_exposure=min((row["first"] for row in exposed), default=None),
         crossovers=int(next(iter(crossing[0].values()))) if crossing else 0,
@@ -266,6 +267,20 @@ def _ordered(question: Question, metric: Metric, fetch: Fetch) -> dict[tuple[Cel
         (Cell(*cell), metric.key): Ordered(number, users, ranks, values[cell], below.get(cell))
         for cell, (number, users, ranks) in numbers.items()
     }
+
+
+def _delivery(question: Question, users: int, fetch: Fetch) -> dict[Cell, Delivery]:
+    """What was lost of numbered events, in each variant and phase, by all exposed users or a sample of them."""
+    plan = question.plan
+    if not plan.delivery or plan.is_broken_down or plan.entry:
+        return {}
+    if not any(value is not None for row in fetch(question.forms.numbered()) for value in row.values()):
+        return {}
+    types = question.forms.event_types.c
+    owned = fetch(select(types.type_key).where(types.client_key == question.client_key))
+    step = sql.one_in(users)
+    found = fetch(sql.delivery(question, [row["type_key"] for row in owned], step)) if owned else []
+    return {_cell(row): Delivery(comoments(row, row["users"], 2), int(row["losing"]), step) for row in found}
 
 
 def _repeats(question: Question, fetch: Fetch) -> tuple[int, int]:

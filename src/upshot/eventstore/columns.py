@@ -18,11 +18,12 @@ def of_events(
     type_keys: Sequence[int],
     keys_of: KeysOf,
 ) -> Columns:
-    """The columns of (client, event) pairs with their identities and type keys."""
+    """The columns of (client, event) pairs with their identities and type keys; ordinals only where there are any."""
     split = integers(ids)
-    event_id, user_id, _, occurred_at, received_at, value, properties, experiment_id, flags, mark = zip(
+    event_id, user_id, _, occurred_at, received_at, value, properties, experiment_id, flags, mark, ordinal = zip(
         *(event for _, event in owned), strict=True
     )
+    numbered = {"ordinal": np.ma.masked_equal(np.array([number or 0 for number in ordinal], np.int64), 0)}
     return {
         "type_key": np.array(type_keys, np.int32),
         "user_key": integers(keys_of(client).user(event.user_id) for client, event in owned)[:, 0],
@@ -37,6 +38,7 @@ def of_events(
         "event_id": np.array(event_id, object),
         "experiment_id": np.array(experiment_id, object),
         "properties": np.array(properties, object),
+        **(numbered if any(ordinal) else {}),
     }
 
 

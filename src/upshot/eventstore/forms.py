@@ -14,6 +14,7 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Numeric,
+    Select,
     Text,
     case,
     cast,
@@ -58,6 +59,14 @@ class Forms:
     def attribute(self, context: ColumnElement[Any], name: str) -> ColumnElement[Any]:
         """The value of an attribute of a JSON context as text; null where it is absent or null."""
         return cast(context, JSON).op("->>")(literal(name))
+
+    def numbered(self) -> Select[Any]:
+        """A value, unless no event of the store is numbered: then none, or null. Asked first, as most clients number none.
+
+        The least key, so that a planner that knows nothing of the column takes the index of numbered events.
+        """
+        events = self.events.c
+        return select(func.min(events.user_key)).where(events.ordinal.is_not(None))
 
     def covariance(self, one: ColumnElement[Any], another: ColumnElement[Any]) -> ColumnElement[Any]:
         """The population covariance of two numbers, centred inside the engine."""

@@ -2,7 +2,8 @@
 
 Times are microseconds since 1970 UTC in 64-bit integers: exact, equal on every engine, and compared without conversion.
 `user_key` is 64 bits of a hash of (client, user id): two users of one client share a key with probability n²/2^65, which is
-3·10^-8 for a million users. `type_key` numbers the event types of all clients, so that it implies the client.
+3·10^-8 for a million users. `type_key` numbers the event types of all clients, so that it implies the client. `ordinal` is null
+where a client does not number its events.
 """
 
 from sqlalchemy import BigInteger, Column, Float, Integer, MetaData, SmallInteger, String, Table, Text
@@ -38,6 +39,7 @@ events = Table(
     Column("event_id", String, nullable=False),
     Column("experiment_id", String),
     Column("properties", Text, nullable=False),
+    Column("ordinal", BigInteger),
 )  # fmt: skip
 
 exposures = Table(

@@ -44,6 +44,8 @@ class DecodedEvent(msgspec.Struct, forbid_unknown_fields=True):
     properties: dict[str, Any] | None = None
     experiment_id: str | None = None
     event_id: str | None = None
+    session_id: str | None = None
+    sequence: int | None = None
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -230,6 +232,7 @@ def _keys(items: Iterable[DecodedEvent]) -> int:
     for item in items:
         keys += 1 + (item.event_type is not None) + (item.type is not None) + (item.timestamp is not None)
         keys += (item.experiment_id is not None) + (item.event_id is not None)
+        keys += (item.session_id is not None) + (item.sequence is not None)
         properties = item.properties
         if properties is not None:
             flat = _NESTED.isdisjoint(map(type, properties.values()))

@@ -20,6 +20,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from upshot.events import SEQUENCES
 from upshot.experiments import Draft, Status
 from upshot.http.body import ALTERNATIVE
 from upshot.identifiers import NAME_LENGTH, PLACEHOLDERS, USER_ID_LENGTH
@@ -233,7 +234,14 @@ class AssignManyIn(In):
 
 
 class EventIn(In):
-    """An event that a user caused. Without a timestamp it happened now; without an event_id a retry counts twice."""
+    """An event that a user caused. Without a timestamp it happened now; without an event_id a retry counts twice.
+
+    With a session_id and a sequence, events that are lost on the way are noticed.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"dependentRequired": {"session_id": ["sequence"], "sequence": ["session_id"]}}
+    )
 
     user_id: UserId
     event_type: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(None, examples=["purchase"])
@@ -244,6 +252,12 @@ class EventIn(In):
     properties: dict[str, Any] | None = Field(None, examples=[{"price": 1000.0, "currency": "USD"}])
     experiment_id: str | None = Field(None, description="Id or key of an experiment; optional.")
     event_id: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(None, description="Idempotency key.")
+    session_id: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None, description="The client's session, where it numbers its events."
+    )
+    sequence: Annotated[int, Field(ge=1, lt=SEQUENCES)] | None = Field(
+        None, description="The number of the event in its session, from 1 on, over events of all types."
+    )
 
 
 class EventsIn(In):

@@ -143,7 +143,8 @@ def _plan(experiment: Experiment, chosen: tuple[Metric, ...], asked: Asked, now:
     if asked.start is not None and end - asked.start > WIDEST:
         raise Invalid.of(Fault("/query/start_date", "too_wide", "the window spans at most 400 days"))
     start = micros(asked.start) if asked.start else None
-    return AggregationPlan(experiment.number, chosen, start, micros(end), covariates=experiment.plan.adjust)
+    adjust = experiment.plan.adjust
+    return AggregationPlan(experiment.number, chosen, start, micros(end), covariates=adjust, delivery=True)
 
 
 async def _watermark(stores: Stores, experiment: Experiment, aggregates: Aggregates, now: datetime) -> datetime:
@@ -231,7 +232,8 @@ async def _seen(
         return None
     critical = boundaries(fractions, experiment.plan.alpha, experiment.plan.spending)[-1]
     look = Look(datetime.fromtimestamp(looked / SECOND, UTC), list(fractions), critical)
-    return results.Seen(look, await stores.events.aggregate(client, replace(plan, end=min(plan.end, looked))))
+    then = replace(plan, end=min(plan.end, looked), delivery=False)
+    return results.Seen(look, await stores.events.aggregate(client, then))
 
 
 async def _segments(

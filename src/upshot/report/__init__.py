@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from upshot.report.answer import (
     Caution,
     CostOfWaiting,
+    EventLossHealth,
     Health,
     Look,
+    LossComparison,
     PlanChanged,
     ReportedExperiment,
     ReportedPlan,
     SampleRatioHealth,
     Summary,
+    VariantLoss,
     Window,
 )
 from upshot.report.breakdown import (
@@ -34,10 +37,12 @@ __all__ = [
     "Comparison",
     "CostOfWaiting",
     "CumulativePoint",
+    "EventLossHealth",
     "Health",
     "Informed",
     "InteractionReport",
     "Look",
+    "LossComparison",
     "MetricValue",
     "PlanChanged",
     "Point",
@@ -49,6 +54,7 @@ __all__ = [
     "SegmentReport",
     "SufficientStatistics",
     "Summary",
+    "VariantLoss",
     "VariantReport",
     "Window",
 ]

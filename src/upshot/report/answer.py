@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from upshot.statistics import Interval
+
 
 @dataclass(frozen=True, slots=True)
 class ReportedExperiment:
@@ -112,6 +114,41 @@ class SampleRatioHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantLoss:
+    """What was lost of the events that users of a variant numbered: `rate` is `lost` of `sent` events, its interval with users as
+    units."""
+
+    sent: int
+    lost: int
+    rate: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class LossComparison:
+    """A variant against control in the rate of loss. `adjusted_p_value` corrects the always-valid one over the variants."""
+
+    variant: str
+    baseline: str
+    difference: float | None
+    p_value: float | None
+    always_valid_p_value: float | None
+    adjusted_p_value: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventLossHealth:
+    """What was lost on the way to us, by variant, as far as clients number their events. `ok` is false where the variants lose
+    differently, beyond what chance explains at any look. Of `one_in` users one was looked at: 1 up to 100,000 users."""
+
+    ok: bool
+    one_in: int
+    variants: dict[str, VariantLoss]
+    comparisons: list[LossComparison]
+
+
+@dataclass(frozen=True, slots=True)
 class Caution:
     """Something that a reader of the result must know."""
 
@@ -121,7 +158,8 @@ class Caution:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the result can be trusted. Conflicts are repeats of an event id with another content; the first one counts."""
+    """Whether the result can be trusted. Conflicts are repeats of an event id with another content; the first one counts.
+    `event_loss` is null where no event is numbered."""
 
     sample_ratio: SampleRatioHealth
     crossovers: int
@@ -129,3 +167,4 @@ class Health:
     duplicates: int
     conflicts: int
     warnings: list[Caution]
+    event_loss: EventLossHealth | None = None

@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS `upshot`.events_local ON CLUSTER `shards` (
   event_id String,
   experiment_id Nullable(String),
   properties String,
+  ordinal Nullable(Int64),
   seq Int64 DEFAULT -toUnixTimestamp64Nano(now64(9))
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}', seq)
@@ -114,6 +115,10 @@ SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_p
 
 CREATE TABLE IF NOT EXISTS `upshot`.marks ON CLUSTER `shards` AS `upshot`.marks_local
 ENGINE = Distributed(`shards`, `upshot`, marks_local, intHash64(starts));
+
+ALTER TABLE `upshot`.events_local ON CLUSTER `shards` ADD COLUMN IF NOT EXISTS ordinal Nullable(Int64) AFTER properties;
+
+ALTER TABLE `upshot`.events ON CLUSTER `shards` ADD COLUMN IF NOT EXISTS ordinal Nullable(Int64) AFTER properties;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `upshot`.events_marks ON CLUSTER `shards`
 TO `upshot`.marks_local AS

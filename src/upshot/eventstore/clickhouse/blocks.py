@@ -28,14 +28,14 @@ def of_events(
     owned: Sequence[tuple[str, Event]], ids: Sequence[bytes], type_keys: Sequence[int], keys_of: KeysOf
 ) -> Block:
     """(Client, event) pairs with their identities and type keys."""
-    event_id, user_id, _, occurred_at, received_at, value, properties, experiment_id, flags, mark = zip(
+    event_id, user_id, _, occurred_at, received_at, value, properties, experiment_id, flags, mark, ordinal = zip(
         *(event for _, event in owned), strict=True
     )
     split = integers(ids)
     users = integers(keys_of(client).user(event.user_id) for client, event in owned)[:, 0]
     columns = (
         type_keys, users, occurred_at, received_at, value, flags, split[:, 0], split[:, 1], mark, user_id, event_id,
-        experiment_id, properties,
+        experiment_id, properties, ordinal,
     )  # fmt: skip
     return Block(schema.EVENTS, columns, _token(ids, mark))
 

@@ -130,6 +130,11 @@ class ClickHouseForms(Forms):
         """`lower` knows ASCII only."""
         return func.lower(text, type_=Text)
 
+    def numbered(self) -> Select[Any]:
+        """Any one, without FINAL: a duplicate will do."""
+        events = self.events.c
+        return select(events.user_key).where(events.ordinal.is_not(None)).limit(1).suffix_with("SETTINGS final = 0")
+
     def among(self, value: ColumnElement[Any], options: Sequence[str] | Sequence[float]) -> ColumnElement[bool]:
         """As a list in the statement; without minus zero, as `double` answers none."""
         return value.in_([option or 0.0 if isinstance(option, float) else option for option in options])

@@ -96,6 +96,7 @@ EVENTS = ClickHouseTable(
         "event_id": "String",
         "experiment_id": "Nullable(String)",
         "properties": "String",
+        "ordinal": "Nullable(Int64)",
     },
     order="type_key, user_key, id_high, id_low",
     sharding="intHash64(user_key)",
@@ -221,6 +222,15 @@ TABLES = (CLIENTS, EVENT_TYPES, EVENTS, EXPOSURES, IDENTITIES, REPEATS, MARKS)
 NAMES = tuple(made.name for made in (*TABLES, *VIEWS, ROLLUPS))
 
 
+def added(database: str, cluster: str | None = None) -> list[str]:
+    """The statements that give a database from before events were numbered their column: where the rows lie, then in front."""
+    column = f"ADD COLUMN IF NOT EXISTS ordinal {EVENTS.columns['ordinal']} AFTER properties"
+    if cluster is None:
+        return [f"ALTER TABLE `{database}`.{EVENTS.name} {column}"]
+    tables = (f"{EVENTS.name}_local", EVENTS.name)
+    return [f"ALTER TABLE `{database}`.{table} ON CLUSTER `{cluster}` {column}" for table in tables]
+
+
 def ddl(database: str, cluster: str | None = None) -> list[str]:
     """The statements that make the tables: in a database of one server, or on all servers of a cluster.
 
@@ -233,6 +243,7 @@ def ddl(database: str, cluster: str | None = None) -> list[str]:
     return [
         *([f"CREATE DATABASE IF NOT EXISTS `{database}` ON CLUSTER `{cluster}`"] if cluster else []),
         *(statement for table in TABLES for statement in made(table)),
+        *added(database, cluster),
         *(view.statement(database, cluster) for view in VIEWS),
         f"INSERT INTO `{database}`.{MARKS.name} ({', '.join(MARKS.columns)}) SETTINGS distributed_foreground_insert = 1\n"
         + MARK_EXPOSURES.marks(f"`{database}`.{EXPOSURES.name}"),

@@ -38,13 +38,19 @@ class ClickHouseStore(Appends):
         super().__init__(self._commit, GROUP_ROWS)
 
     async def _make_tables(self) -> None:
-        """Make the tables that are missing; who may not make tables has them made beforehand (`ddl`)."""
+        """Make what is missing; who may not make tables has them made beforehand (`ddl`)."""
         names = ", ".join(f"'{name}'" for name in schema.NAMES)
-        query = f"SELECT count() FROM system.tables WHERE database = currentDatabase() AND name IN ({names})"  # noqa: S608 - our own
-        [[there]] = await self._connection.query(query)
+        query = f"""
+            SELECT (SELECT count() FROM system.tables WHERE database = currentDatabase() AND name IN ({names})),
+              (SELECT count() FROM system.columns
+               WHERE database = currentDatabase() AND table = '{schema.EVENTS.name}' AND name = 'ordinal')"""  # noqa: S608 - our own
+        [[there, numbered]] = await self._connection.query(query)
         if there < len(schema.NAMES):
-            for statement in schema.ddl(self._database, self._cluster):
-                await self._connection.command(statement)
+            statements = schema.ddl(self._database, self._cluster)
+        else:
+            statements = [] if numbered else schema.added(self._database, self._cluster)
+        for statement in statements:
+            await self._connection.command(statement)
 
     # Writing
 

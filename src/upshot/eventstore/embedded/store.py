@@ -179,6 +179,9 @@ def _open(path: Path) -> EmbeddedStore:
     for table in tables.metadata.sorted_tables:
         statement = str(CreateTable(table, if_not_exists=True).compile(dialect=duck.DIALECT))
         connection.execute(statement.replace("context TEXT", "context JSON"))
+    connection.execute(
+        "ALTER TABLE events ADD COLUMN IF NOT EXISTS ordinal BIGINT"
+    )  # of a file from before there were any
     index = Identities(path.with_suffix(".identities"))
     index.catch_up(connection, last_sequence(connection))
     writer = Writer(path, connection, index)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Numeric,
+    Select,
     String,
     Text,
     TypeDecorator,
@@ -120,6 +121,10 @@ class MySQLForms(PostgreSQLForms):
         for letter in string.ascii_uppercase:
             text = func.replace(text, literal(letter, _Bytes), literal(letter.lower(), _Bytes), type_=_Bytes)
         return text
+
+    def numbered(self) -> Select[Any]:
+        """The greatest ordinal: the end of an index that holds the other events, too."""
+        return select(func.max(self.events.c.ordinal))
 
     def among(self, value: ColumnElement[Any], options: Sequence[str] | Sequence[float]) -> ColumnElement[bool]:
         """As a list in the statement: the drivers write parameters there."""

@@ -1,16 +1,20 @@
-"""Make the tables of a relational event store, once, whoever starts first."""
+"""Make the tables of a relational event store, and bring those of an earlier version up to date; whoever starts first.
+
+2   events have an ordinal
+"""
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, inspect, select
+from sqlalchemy import Connection, Table, delete, insert, inspect, select, text, update
 from sqlalchemy.engine import URL
+from sqlalchemy.schema import CreateColumn
 
 from upshot.database.schema import changing
 from upshot.errors import ConfigurationError
 from upshot.eventstore.relational import partitions, tables
 from upshot.eventstore.rollups import DAY
 
-VERSION = 1
+VERSION = 2
 
 
 def make(url: URL) -> None:
@@ -33,9 +37,24 @@ def make(url: URL) -> None:
                 partitions.make_events(connection)
             else:
                 table.create(connection, checkfirst=True)
-            for index in table.indexes:  # where a run was killed after the table
+            _add_columns(connection, table)
+    with changing(url, "EVENTS_URL") as connection:  # of its own: a new column locks readers out, a new index does not
+        version = _version(connection)
+        if version is not None and version >= VERSION:
+            return
+        for table in tables.metadata.sorted_tables:
+            for index in table.indexes:  # where a run was killed after the table, or an earlier version made it
                 index.create(connection, checkfirst=True)
-        connection.execute(insert(tables.schema), {"version": VERSION})
+        connection.execute((insert if version is None else update)(tables.schema), {"version": VERSION})
+
+
+def _add_columns(connection: Connection, table: Table) -> None:
+    """Give a table of an earlier version the columns that came later. They may be null: no row is written for it."""
+    there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in there:
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
 
 
 def maintain(url: URL, now: datetime, keep_from: int | None) -> list[str]:

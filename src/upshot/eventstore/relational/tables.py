@@ -68,6 +68,14 @@ schema = Table("eventstore_schema", metadata, Column("version", Integer, primary
 Index(
     "ix_events_aggregation", events.c.type_key, events.c.user_key, events.c.occurred_at, events.c.value, events.c.flags
 )
+# All that is read of numbered events; of the others it holds nothing, where an index can leave rows out.
+_NUMBERED = events.c.ordinal.is_not(None)
+Index(
+    "ix_events_numbered", events.c.user_key, events.c.ordinal, events.c.occurred_at, events.c.type_key,
+    postgresql_where=_NUMBERED, sqlite_where=_NUMBERED,
+).ddl_if(dialect=("postgresql", "sqlite"))  # type: ignore[arg-type]  # fmt: skip
+# Elsewhere it finds numbered events, in the order of which the others are all one: an append adds them at the end.
+Index("ix_events_ordinal", events.c.ordinal).ddl_if(dialect="mysql")
 Index("ix_exposures_experiment", exposures.c.client_key, exposures.c.experiment, exposures.c.user_key)
 Index("ix_marks_period", marks.c.client_key, marks.c.grain, marks.c.starts)
 Index(

@@ -10,10 +10,12 @@ active user weighs as much as a quiet one, and a store never hands rows to the s
 - ``accumulating``  how numbers grow from period to period
 - ``ordering``      numbers and values by rank
 - ``funnels``       who came to which step
+- ``losing``        what was lost of numbered events
 """
 
 from upshot.eventstore.sql.accumulating import increments
 from upshot.eventstore.sql.funnels import funnel
+from upshot.eventstore.sql.losing import delivery, one_in
 from upshot.eventstore.sql.measuring import moments, rows
 from upshot.eventstore.sql.ordering import at_ranks, spread, values_at_ranks, values_below, values_counted
 from upshot.eventstore.sql.question import UNCUT, Caps, Question, caps_of, folded, is_joint
@@ -26,12 +28,14 @@ __all__ = [
     "at_ranks",
     "caps_of",
     "crossovers",
+    "delivery",
     "exposed",
     "folded",
     "funnel",
     "increments",
     "is_joint",
     "moments",
+    "one_in",
     "rows",
     "spread",
     "values_at_ranks",
