@@ -66,7 +66,7 @@ class Uncorrected:
     reason: str | None
     belief: Belief | None
     informed: Informed | None
-    guardrail: str | None
+    guardrail: tuple[str | None, int | None]
     adjusted: list[Adjusted]
     detectable: float | None
 
@@ -95,7 +95,8 @@ def _uncorrected(arms: Arms, variant: Variant, metric: Metric, judgement: Judgem
     alpha, role = judgement.alpha, judgement.role(metric.key)
     strata, how = arms.strata(variant, metric)
     effect = effect_of(strata, metric, alpha, adjusted=bool(how))
-    watched, always, guardrail = None, Intervals(None, None), None
+    watched, always = None, Intervals(None, None)
+    guardrail: tuple[str | None, int | None] = (None, None)
     if effect.statistic is not None and watchable(arms, variant, metric, effect):
         users = users_of(strata)
         watched = statistics.always_valid_p_value(effect.statistic, users, alpha, tightest)
@@ -188,7 +189,8 @@ def _comparison(
         credible_relative_interval=believed.relative_interval if believed else None,
         prior=believed.prior if believed else None,
         informed=found.informed,
-        guardrail=found.guardrail,
+        guardrail=found.guardrail[0],
+        guardrail_users=found.guardrail[1],
         adjusted=found.adjusted or None,
         standard_error=effect.standard_error,
         degrees_of_freedom=effect.degrees_of_freedom,

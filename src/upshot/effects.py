@@ -58,11 +58,14 @@ def watchable(arms: Arms, variant: Variant, metric: Metric, effect: Effect) -> b
     return active >= (NON_ZERO_USERS_CUT if metric.winsorising and metric.winsorising.upper else NON_ZERO_USERS)
 
 
-def guardrail_of(strata: Strata, metric: Metric, effect: Effect, alpha: float, tightest: int) -> str | None:
-    """Whether a guardrail is shown to be harmed, at any look, or safe within its margin, or neither."""
+def guardrail_of(
+    strata: Strata, metric: Metric, effect: Effect, alpha: float, tightest: int
+) -> tuple[str | None, int | None]:
+    """Whether a guardrail is shown to be harmed, at any look, or safe within its margin, or neither; then also how many users of
+    both arms would show it to be safe in 80 % of experiments, if nothing is lost."""
     pairs = [(c, t) for c, t in strata if c is not None and t is not None and c.n and t.n]
     if len(pairs) != len(strata) or not pairs:
-        return None
+        return None, None
     share = metric.is_share and effect.method in {"two_proportion_z", "stratified_z"}
     control, treatment = pairs[0] if len(pairs) == 1 else statistics.post_stratified(pairs, proportions=share)
     found = statistics.non_inferiority(
@@ -74,7 +77,13 @@ def guardrail_of(strata: Strata, metric: Metric, effect: Effect, alpha: float, t
         proportions=share and len(pairs) == 1,
         harm_critical=math.inf,  # harm is what the always-valid bound below says
     )
-    return "harmed" if _harmed(effect, users_of(strata), metric, alpha, tightest) else found.verdict
+    if _harmed(effect, users_of(strata), metric, alpha, tightest):
+        return "harmed", None
+    margin, variance = metric.margin * abs(control.mean), control.variance
+    if found.verdict != "inconclusive" or not margin or not variance:
+        return found.verdict, None
+    treated = treatment.n / (control.n + treatment.n)
+    return found.verdict, statistics.users_needed_non_inferiority(variance, margin, alpha, treatment_share=treated)
 
 
 def _harmed(effect: Effect, users: int, metric: Metric, alpha: float, tightest: int) -> bool:

@@ -44,7 +44,8 @@ class Plan:
     `effect` is the one asked for and `power` the chance to find it; `detectable` is the smallest that these users show with
     the power of the design. `level` is the part of alpha of each comparison, `critical_value` that of a test with a single
     look which needs as many users, `inflation` how many times the users of a single look that is, for a mean. `looks` is None
-    where any number is free. `reasons` say, by name, why a number does not exist.
+    where any number is free. `expected_users` have come on average when a look ends the experiment, if the effect is there.
+    `reasons` say, by name, why a number does not exist.
     """
 
     users: int | None
@@ -61,6 +62,7 @@ class Plan:
     inflation: float
     curve: tuple[Point, ...]
     reasons: Mapping[str, str]
+    expected_users: int | None = None
 
 
 def plan(baseline: Baseline, design: Design, *, users: int | None = None, days: int | None = None) -> Plan:
@@ -86,6 +88,8 @@ def plan(baseline: Baseline, design: Design, *, users: int | None = None, days: 
         Point(day, count, reach.detectable(count), reach.power(count)) for count, day in _places(total, length, coming)
     )
     always = design.stopping is Stopping.ALWAYS_VALID
+    share = None if power is None else criterion.expected_share(power)
+    expected = None if share is None or total is None else math.ceil(share * total)
     reasons = {
         "users": no_users,
         "days": None if length is not None else no_users or no_days,
@@ -95,6 +99,9 @@ def plan(baseline: Baseline, design: Design, *, users: int | None = None, days: 
         "detectable.relative": "zero_baseline" if detectable.absolute and detectable.relative is None else None,
         "power": None if power is not None else no_effect or no_users or "too_few",
         "looks": "any_number" if always else None,
+        "expected_users": None
+        if expected is not None
+        else no_effect or no_users or ("any_number" if always else "too_few"),
         "curve": None if curve else no_users,
     }
     return Plan(
@@ -112,6 +119,7 @@ def plan(baseline: Baseline, design: Design, *, users: int | None = None, days: 
         inflation=statistics.inflation_of(criterion.critical_value, design.level, design.power),
         curve=curve,
         reasons={name: why for name, why in reasons.items() if why is not None},
+        expected_users=expected,
     )
 
 

@@ -95,6 +95,7 @@ def informed(metric: Metric, effect: Effect, alpha: float, deviation: float | No
         expected_loss=posterior.expected_loss_treatment,
         expected_loss_of_control=posterior.expected_loss_control,
         credible_interval=Interval(low, high),
+        confidence=statistics.word(statistics.p_value_of_chance(posterior.chance_to_beat_control), alpha),
     )
 
 

@@ -15,6 +15,8 @@ from upshot.metrics import Direction, Kind
 from upshot.metrics.model import SHARES
 from upshot.statistics import Spending
 
+_CERTAIN = 0.9999
+
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
@@ -120,6 +122,15 @@ class Criterion:
         if self.looks == 1:
             return statistics.chance_to_find(drift, self.critical_value)
         return statistics.chance_to_cross(self._fractions, self.design.level, max(drift, 0.0), self.design.spending)
+
+    def expected_share(self, power: float) -> float | None:
+        """The share of the users with which a comparison ends on average when there is an effect that it finds with so much
+        power; None where that cannot be said."""
+        if self.design.stopping is Stopping.ALWAYS_VALID or not self.design.level < power < _CERTAIN:
+            return None
+        if self.looks == 1:
+            return 1.0
+        return statistics.expected_share(self._fractions, self.design.level, power, self.design.spending)
 
 
 @dataclass(frozen=True, slots=True)

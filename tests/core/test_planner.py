@@ -137,6 +137,25 @@ def test_looks_cost_the_users_of_the_oracle(case: dict[str, Any]) -> None:
     assert found.looks == looks
     assert found.inflation == pytest.approx(oracle_inflation, rel=1e-7)
     assert found.users == pytest.approx(users_for(0.03, MEAN) * oracle_inflation, abs=4)
+    average = case["expected"]["average_sample_fraction_h1"]
+    assert found.expected_users == pytest.approx(users_for(0.03, MEAN) * average, rel=1e-3)
+    assert (found.expected_users or 0) < 0.9 * (found.users or 0)
+
+
+def test_one_look_ends_at_the_end_and_a_weak_one_later_than_a_strong() -> None:
+    """All users of a single look; of several looks the fewer the stronger the effect; none where nothing was asked for."""
+    once, strong, weak = (
+        plan(MEAN, Design(stopping=stopping, looks=looks, relative_effect=effect), users=40_000)
+        for stopping, looks, effect in (
+            (Stopping.FIXED, None, 0.03), (Stopping.GROUP_SEQUENTIAL, 7, 0.1), (Stopping.GROUP_SEQUENTIAL, 7, 0.04)
+        )
+    )  # fmt: skip
+
+    assert once.expected_users == 40_000
+    assert strong.expected_users is not None
+    assert weak.expected_users is not None
+    assert strong.expected_users < weak.expected_users <= 40_000
+    assert plan(MEAN, Design(looks=7), users=40_000).reasons["expected_users"] == "not_asked"
 
 
 @pytest.mark.parametrize("case", oracle("power_sequential"))
@@ -146,7 +165,7 @@ def test_looking_at_any_time_costs_the_users_of_the_oracle(case: dict[str, Any])
 
     assert found.inflation == pytest.approx(case["expected"]["sample_size_inflation"], rel=1e-9)
     assert found.users == pytest.approx(users_for(0.03, MEAN) * found.inflation, abs=4)
-    assert (found.looks, found.reasons) == (None, {"looks": "any_number"})
+    assert (found.looks, found.reasons) == (None, dict.fromkeys(("looks", "expected_users"), "any_number"))
 
 
 # Its own inverse
@@ -336,7 +355,7 @@ def test_a_curve_without_an_effect_has_no_power() -> None:
     found = plan(SHARE, FIXED, days=3)
     assert {point.power for point in found.curve} == {None}
     assert 3 in {point.days for point in found.curve}
-    assert found.reasons == {"effect": "not_asked", "power": "not_asked"}
+    assert found.reasons == dict.fromkeys(("effect", "power", "expected_users"), "not_asked")
 
 
 # Numbers that do not exist

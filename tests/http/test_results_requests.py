@@ -82,6 +82,7 @@ async def test_a_bad_question_is_refused(api: httpx.AsyncClient, experiment: dic
         ("end_date=9999-12-31T23:59:59-23:59", "end_date"), ("timezone=Mars/Base", "timezone"), ("timezone=", "timezone"),
         ("timezone=../../etc/passwd", "timezone"), ("confidence_level=nan", "confidence_level"), ("format=xml", "format"),
         ("confidence_level=1", "confidence_level"), ("granularity=second", "granularity"), ("variant_id=none", "variant_id"),
+        ("confidence_level=0.5", "confidence_level"),
         ("metrics=%01", "metrics"), ("include_time_series=perhaps", "include_time_series"),
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Results under a plan: looks, adjustment, guardrails, direction, breakdowns, interaction; and what each must not do."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from upshot.experiments import Draft
 from upshot.operations import Stores, assignments, events, experiments
 from upshot.operations.assignments import Elsewhere
 from upshot.report import Comparison
-from upshot.statistics import Spending, boundaries
+from upshot.statistics import Spending, boundaries, word
 from upshot.variants import VariantDraft
 
 DAYS = [Elsewhere(f"later-{n}", "ab"[n % 2], START + timedelta(days=4, seconds=n), {}) for n in range(400)]
@@ -50,6 +51,7 @@ async def test_looks_spend_alpha_and_say_no_more_than_high_before(stores: Stores
         assert found.plan.look is not None
         assert tuple(found.plan.look.fractions) == fractions
         assert found.plan.look.critical_value == boundaries(fractions, 0.05, Spending.POCOCK)[-1]
+        assert found.plan.look.nominal_level == pytest.approx(math.erfc(found.plan.look.critical_value / math.sqrt(2)))
     weak = await under_way(stores, clock, {"a": 200, "b": 200}, plan={"planned_users": 8_000}, key="weak")
     await converted(stores, {"a": 20, "b": 70}, timedelta(hours=1))
     early = compared(await answer(stores, weak), "buy")
@@ -100,6 +102,20 @@ async def test_a_metric_may_have_to_fall_and_a_guardrail_to_hold(stores: Stores,
     assert (found.chance_to_beat_control or 0) > 0.99
     assert (compared(safe, "click").guardrail, compared(safe, "click").role) == ("safe", "guardrail")
     assert (compared(harmed, "error").guardrail, harmed.summary.recommendation) == ("harmed", "stop_harm")
+    assert compared(safe, "click").guardrail_users is compared(harmed, "error").guardrail_users is None
+
+
+async def test_a_guardrail_that_cannot_be_judged_says_what_it_needs(stores: Stores, clock: FixedClock) -> None:
+    """As many users as show it to be safe, if nothing is lost: of the same shares so many are safe, of half not."""
+    guards: list[Any] = [{"key": "click", "event_type": "click", "margin": 0.1}]
+    few = await under_way(stores, clock, {"a": 100, "b": 100}, guardrails=guards)
+    await converted(stores, {"a": 50, "b": 50}, type="click", event_type=None)
+
+    found = compared(await answer(stores, few, primary="buy"), "click")
+
+    assert found.guardrail == "inconclusive"
+    assert found.guardrail_users == 2 * math.ceil((1.644854 + 0.841621) ** 2 * 2 * (25 / 99) / 0.05**2)
+    assert compared(await answer(stores, few, primary="buy", confidence_level=0.6), "click").guardrail == "safe"
 
 
 async def test_breakdowns_cross_accumulate_and_say_whether_segments_differ(stores: Stores, clock: FixedClock) -> None:
@@ -177,6 +193,7 @@ async def test_a_stated_prior_is_shown_with_what_it_makes_of_the_data(stores: St
 
     informed, lift = compared(found, "buy").informed, compared(found, "buy").relative_lift or 0.0
     assert informed is not None
+    assert informed.confidence == word(2 * (1 - informed.chance_to_beat_control)) == "high"
     assert (informed.prior_lift_sd, found.plan and found.plan.prior_lift_sd) == (0.1, 0.1)
     assert 0 < informed.lift < lift
     assert compared(found, "buy").prior == compared(without, "buy").prior == "flat"

@@ -13,7 +13,7 @@ from upshot.experiments import Draft, Experiment
 from upshot.metrics import Role
 from upshot.report import Look, Window
 from upshot.results import Question
-from upshot.statistics import boundaries, looks_up_to
+from upshot.statistics import boundaries, looks_up_to, nominal_levels
 from upshot.variants import VariantDraft
 
 ALPHA = 0.05
@@ -82,7 +82,7 @@ def looks_of(design: Design, experiment: Experiment) -> Iterator[Look]:
     for day in range(1, design.days + 1):
         fractions = looks_up_to(fractions, day / design.days)
         critical = boundaries(fractions, ALPHA, experiment.plan.spending)[-1]
-        yield Look(START + day * DAY, list(fractions), critical)
+        yield Look(START + day * DAY, list(fractions), critical, *nominal_levels((critical,)))
 
 
 def _arms(split: tuple[int, int]) -> list[VariantDraft]:

@@ -222,6 +222,8 @@ def _grounds(found: dict[str, Any]) -> list[str]:
     price = f", at {found['inflation'] - 1:.1%} more users than one look" if found["inflation"] > 1.0005 else ""
     shared = f", {found['alpha_per_comparison']:.3g} per comparison" if found["comparisons"] > 1 else ""
     lines.append(f"{mode}{price}; alpha {found['alpha']:.3g}{shared}")
+    if (found["looks"] or 0) > 1 and found["expected_users"] is not None:
+        lines.append(f"If the effect is there, a look ends it after {found['expected_users']:,} users on average.")
     if found["exact_days"] is not None:
         lines.append(f"The last of these users has come after {found['exact_days']:,.1f} days.")
     elif found["users"] is not None:

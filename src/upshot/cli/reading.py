@@ -21,7 +21,9 @@ from upshot.settings import Settings
 @click.option("--start", help="First day (2026-01-31) or moment (with an offset).")
 @click.option("--end", help="Last day, inclusive, or moment (with an offset), exclusive.")
 @click.option("--timezone", help="IANA name; days begin at its midnight.  [default: UTC]")
-@click.option("--confidence-level", type=click.FloatRange(0.5, 0.999), help="By default that of the plan.")
+@click.option(
+    "--confidence-level", type=click.FloatRange(0.5, 0.999, min_open=True), help="By default that of the plan."
+)
 @click.option("--by", "by", multiple=True, help="An attribute of the context, or two: country*device. May be repeated.")
 @click.option("--over", type=click.Choice(["hour", "day", "week"]), help="How the effect stood at the end of each.")
 @click.option("--beside", help="Another experiment: do the two effects depend on each other?")

@@ -226,6 +226,9 @@ class PlanAnswer(BaseModel):
     stopping: Stopping
     looks: int | None = Field(description="Null in an always_valid plan: as many as you like.")
     inflation: float = Field(description="How many times the users of a single look at the end the looks cost.")
+    expected_users: int | None = Field(
+        description="How many have come on average when a look ends the experiment, if the effect is there."
+    )
     alpha: float = Field(description="Over all looks and variants together.")
     comparisons: int = Field(description="Variants that are compared with control.")
     alpha_per_comparison: float = Field(description="The part of alpha of each of them (Bonferroni).")
@@ -258,6 +261,7 @@ class PlanAnswer(BaseModel):
             stopping=design.stopping,
             looks=found.looks,
             inflation=found.inflation,
+            expected_users=found.expected_users,
             alpha=design.alpha,
             comparisons=found.comparisons,
             alpha_per_comparison=found.level,

@@ -64,7 +64,7 @@ def _asked(
     ] = None,
     granularity: Annotated[Granularity | None, Query(description="A time series of these periods.")] = None,
     confidence_level: Annotated[
-        float | None, Query(ge=0.5, le=0.999, description="Of the plan where none is given, 0.95 by default.")
+        float | None, Query(gt=0.5, le=0.999, description="Of the plan where none is given, 0.95 by default.")
     ] = None,
     interaction_with: Annotated[
         Text, Query(description="Another experiment (id or key): do the effects depend on each other?")

@@ -19,7 +19,7 @@ from upshot.operations import Stores
 from upshot.operations import experiments as experiment_operations
 from upshot.operations import metrics as metric_operations
 from upshot.report import CumulativePoint, InteractionReport, Look, Point, Report, SegmentReport, Window
-from upshot.statistics import boundaries, looks_up_to
+from upshot.statistics import boundaries, looks_up_to, nominal_levels
 
 WIDEST = timedelta(days=400)
 
@@ -231,7 +231,8 @@ async def _seen(
     if looked is None:
         return None
     critical = boundaries(fractions, experiment.plan.alpha, experiment.plan.spending)[-1]
-    look = Look(datetime.fromtimestamp(looked / SECOND, UTC), list(fractions), critical)
+    [level] = nominal_levels((critical,))
+    look = Look(datetime.fromtimestamp(looked / SECOND, UTC), list(fractions), critical, level)
     then = replace(plan, end=min(plan.end, looked), delivery=False)
     return results.Seen(look, await stores.events.aggregate(client, then))
 

@@ -64,11 +64,13 @@ class Summary:
 @dataclass(frozen=True, slots=True)
 class Look:
     """The last planned look of a group-sequential plan: the shares of the planned users at every look so far, and the
-    boundary that a statistic of one question has to cross; after the look at 1 or beyond nothing changes any more."""
+    boundary that a statistic of one question has to cross, and the p-value that it stands for; after the look at 1 or beyond
+    nothing changes any more."""
 
     at: datetime
     fractions: list[float]
     critical_value: float
+    nominal_level: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ class Adjusted:
 class Informed:
     """What to believe of a comparison under the prior N(0, `prior_lift_sd`²) on the lift, which the plan states.
 
-    `lift` is the mean of the posterior; it, the losses and the interval are fractions of |control's value|.
+    `lift` is the mean of the posterior; it, the losses and the interval are fractions of |control's value|. `confidence` is the
+    word for its chance on the scale of p-values, as 2 min(chance, 1 - chance).
     """
 
     prior_lift_sd: float
@@ -62,6 +63,7 @@ class Informed:
     expected_loss: float
     expected_loss_of_control: float
     credible_interval: Interval
+    confidence: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Comparison:
     last planned look, or the fixed p-value at the planned end. The chance, the losses and the credible intervals (of the
     difference and of the lift) are of the `prior`: flat, or uniform_shares where few users did or did not convert;
     `informed` has them under the plan's own prior, if it states one. Chances and losses are seen in the metric's direction.
-    `guardrail` is harmed, safe or inconclusive.
+    `guardrail` is harmed, safe or inconclusive, and `guardrail_users` of both arms would show it to be safe, if it is not harmed.
     """
 
     variant_id: str
@@ -106,6 +108,7 @@ class Comparison:
     expected_loss_of_control: float | None = None
     credible_interval: Interval | None = None
     guardrail: str | None = None
+    guardrail_users: int | None = None
     adjusted: list[Adjusted] | None = None
     standard_error: float | None = None
     degrees_of_freedom: float | None = None

@@ -47,7 +47,9 @@ from upshot.statistics.groupsequential import (
     boundaries,
     chance_to_cross,
     equivalent_critical_value,
+    expected_share,
     looks_up_to,
+    nominal_levels,
 )
 from upshot.statistics.heterogeneity import Heterogeneity, Interaction, heterogeneity, interaction
 from upshot.statistics.interval import Interval, mean_interval, proportion_interval
@@ -64,6 +66,7 @@ from upshot.statistics.power import (
     minimum_detectable_change,
     minimum_detectable_effect,
     users_needed,
+    users_needed_non_inferiority,
     users_needed_proportion,
     users_per_arm,
 )
@@ -129,6 +132,7 @@ __all__ = [
     "drift_of",
     "drift_of_proportion",
     "equivalent_critical_value",
+    "expected_share",
     "fieller_interval",
     "flat_prior",
     "heterogeneity",
@@ -141,6 +145,7 @@ __all__ = [
     "minimum_detectable_change",
     "minimum_detectable_effect",
     "next_allocation",
+    "nominal_levels",
     "non_inferiority",
     "normal_critical_value",
     "p_value_of_chance",
@@ -153,6 +158,7 @@ __all__ = [
     "untested",
     "users_for_skewness",
     "users_needed",
+    "users_needed_non_inferiority",
     "users_needed_proportion",
     "users_per_arm",
     "word",

@@ -183,10 +183,22 @@ def average_sample_fraction(
 
     Arguments, source and errors as in `inflation_factor`.
     """
-    drift = _drift(fractions, alpha, power, family, rho)
-    stops = _stopping(fractions, alpha, family, rho, drift)[0]
-    share = math.fsum(t * stop for t, stop in zip(fractions, stops, strict=True)) + 1.0 - math.fsum(stops)
+    share = expected_share(fractions, alpha, power, family, rho)
     return share * inflation_factor(fractions, alpha, power, family, rho)
+
+
+def expected_share(
+    fractions: tuple[float, ...],
+    alpha: float,
+    power: float,
+    family: Spending = Spending.OBRIEN_FLEMING,
+    rho: float = 2.0,
+) -> float:
+    """The share of the planned users, in (0, 1], with which a plan ends on average when there is the effect that it
+    finds with chance ``power``. Arguments, source and errors as in `inflation_factor`.
+    """
+    stops = _stopping(fractions, alpha, family, rho, _drift(fractions, alpha, power, family, rho))[0]
+    return math.fsum(t * stop for t, stop in zip(fractions, stops, strict=True)) + 1.0 - math.fsum(stops)
 
 
 def _require_ascending(fractions: tuple[float, ...]) -> None:

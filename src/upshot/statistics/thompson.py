@@ -12,29 +12,12 @@ import numpy as np
 from scipy.special import betainc, ndtr
 
 from upshot.statistics.betabinomial import Beta, beta_posterior, logit_rule
-from upshot.statistics.moments import Moments
 
 MINIMUM_USERS = 100
 """Users that every arm must have before the shares move at all."""
 
 _REACH = 9.0
 _MOST_NODES = 8192
-
-
-def posterior_normal(arm: Moments, prior_mean: float, prior_variance: float) -> tuple[float, float] | None:
-    """Mean and variance of the posterior of an arm's mean, in its unit and the unit's square, under a normal prior.
-
-    None without two users or without variance. Raises ValueError unless ``prior_variance`` is positive and finite.
-    Source: conjugate update, precisions 1/prior_variance and n/s² add and weight the means.
-    """
-    if not 0.0 < prior_variance < math.inf:
-        raise ValueError(f"the prior's variance must be positive and finite, not {prior_variance}")
-    variance = arm.variance
-    if variance is None or not variance > 0.0:
-        return None
-    error = variance / arm.n
-    trust = prior_variance / (prior_variance + error)
-    return arm.mean * trust + prior_mean * (1.0 - trust), error * trust
 
 
 def chance_to_be_best_normal(

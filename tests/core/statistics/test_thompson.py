@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
+from upshot.statistics.bayesian import flat_prior
 from upshot.statistics.betabinomial import Beta, chance_to_beat
 from upshot.statistics.calibration import binomial_band
 from upshot.statistics.moments import Moments
@@ -20,7 +21,6 @@ from upshot.statistics.thompson import (
     chance_to_be_best_normal,
     integer_weights,
     next_allocation,
-    posterior_normal,
 )
 
 Case = dict[str, Any]
@@ -50,9 +50,9 @@ def test_the_chances_of_normal_arms_equal_the_oracle(case: Case) -> None:
     params, oracle = case["params"], close(case["expected"]["p_best"])
 
     def chances(prior_variance: float) -> list[float]:
-        posteriors = [posterior_normal(arm, params["prior_mean"], prior_variance) for arm in arms]
-        means, variances = zip(*(posterior for posterior in posteriors if posterior is not None), strict=True)
-        return chance_to_be_best_normal(means, variances)
+        prior = {"prior_mean": params["prior_mean"], "prior_sd": math.sqrt(prior_variance)}
+        found = [flat_prior(arm.mean, math.sqrt((arm.variance or 0.0) / arm.n), **prior) for arm in arms]
+        return chance_to_be_best_normal([each.mean for each in found], [each.standard_deviation**2 for each in found])
 
     assert chances(params["prior_var"]) == oracle
     assert allocation(chances(params["prior_var"]), params["floor"]) == close(case["expected"]["weights_with_floor"])
@@ -146,17 +146,6 @@ def test_the_chances_are_the_shares_of_draws() -> None:
     assert all(win in binomial_band(20_000, chance) for win, chance in zip(wins, chances, strict=True))
     alike = chance_to_be_best_normal(means.tolist(), [1.0] * 4)
     assert not any(win in binomial_band(20_000, chance) for win, chance in zip(wins, alike, strict=True))
-
-
-def test_a_posterior_weighs_prior_and_data() -> None:
-    """As precise as the prior, data count for half; without variance or a second user there is none."""
-    arm = Moments.of([1.0, 3.0])
-    assert posterior_normal(arm, 0.0, 1.0) == pytest.approx((1.0, 0.5))
-    assert posterior_normal(arm, 7.0, 1e12) == pytest.approx((2.0, 1.0))
-    assert posterior_normal(Moments.of([1.0]), 0.0, 1.0) is None
-    assert posterior_normal(Moments.of([1.0, 1.0]), 0.0, 1.0) is None
-    with pytest.raises(ValueError, match="variance"):
-        posterior_normal(arm, 0.0, 0.0)
 
 
 def test_the_floor_keeps_every_arm_measured() -> None:
