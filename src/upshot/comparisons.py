@@ -61,7 +61,9 @@ class Uncorrected:
     metric: Metric
     role: Role
     effect: Effect
+    intervals: Intervals
     watched: float | None
+    boundary: float | None
     always: Intervals
     reason: str | None
     belief: Belief | None
@@ -69,6 +71,9 @@ class Uncorrected:
     guardrail: tuple[str | None, int | None]
     adjusted: list[Adjusted]
     detectable: float | None
+
+
+_NONE = Intervals(None, None)
 
 
 class _Words(NamedTuple):
@@ -87,20 +92,29 @@ def compare(arms: Arms, metrics: Sequence[Metric], judgement: Judgement) -> list
 def uncorrected(arms: Arms, metrics: Sequence[Metric], judgement: Judgement) -> list[Uncorrected]:
     """Every variant against control in every metric, without a word."""
     tightest = judgement.plan.tightest_at(len(arms.experiment.variants))
-    treatments = arms.treatments
-    return [_uncorrected(arms, variant, metric, judgement, tightest) for metric in metrics for variant in treatments]
+    found = [_uncorrected(arms, v, metric, judgement, tightest) for metric in metrics for v in arms.treatments]
+    once = [part for part in found if part.effect.absolute_interval is None]
+    watched = [(part.effect, part.boundary) for part in found if part.boundary is not None]
+    critical = statistics.normal_critical_value(judgement.alpha)
+    searched = iter(statistics.intervals_of([*((part.effect, critical) for part in once), *watched]))
+    for part in once:
+        part.intervals = next(searched)
+    for part in found:
+        if part.boundary is not None:
+            part.always = next(searched)
+    return found
 
 
 def _uncorrected(arms: Arms, variant: Variant, metric: Metric, judgement: Judgement, tightest: int) -> Uncorrected:
     alpha, role = judgement.alpha, judgement.role(metric.key)
     strata, how = arms.strata(variant, metric)
     effect = effect_of(strata, metric, alpha, adjusted=bool(how))
-    watched, always = None, Intervals(None, None)
+    watched = boundary = None
     guardrail: tuple[str | None, int | None] = (None, None)
     if effect.statistic is not None and watchable(arms, variant, metric, effect):
         users = users_of(strata)
         watched = statistics.always_valid_p_value(effect.statistic, users, alpha, tightest)
-        always = effect.intervals(statistics.always_valid_level(users, alpha, tightest))
+        boundary = statistics.always_valid_critical_value(users, alpha, tightest)
         if role is Role.GUARDRAIL:
             guardrail = guardrail_of(strata, metric, effect, alpha, tightest)
     reason: str | None = effect.lift_status if effect.status == "ok" else effect.status
@@ -112,8 +126,10 @@ def _uncorrected(arms: Arms, variant: Variant, metric: Metric, judgement: Judgem
         metric,
         role,
         effect,
+        Intervals(effect.absolute_interval, effect.relative_interval),
         watched,
-        always,
+        boundary,
+        _NONE,
         reason,
         belief(strata, metric, effect, alpha, exact=judgement.whole),
         informed(metric, effect, alpha, judgement.plan.prior_lift_sd),
@@ -130,6 +146,7 @@ def correct(comparisons: Sequence[Uncorrected], judgement: Judgement, baseline: 
     each guardrail by itself, as every one of them must hold.
     """
     corrected: dict[int, Comparison] = {}
+    stopping = judgement.plan.in_force
     families: dict[tuple[Role, str | None], list[int]] = {}
     for place, comparison in enumerate(comparisons):
         own = comparison.metric.key if comparison.role is Role.GUARDRAIL else None
@@ -142,14 +159,14 @@ def correct(comparisons: Sequence[Uncorrected], judgement: Judgement, baseline: 
         watched = correction([comparisons[place].watched for place in places])
         for place, by_fixed, by_watched in zip(places, fixed, watched, strict=True):
             found = comparisons[place]
-            words = _words(found, by_fixed, by_watched, judgement, len(places))
-            corrected[place] = _comparison(found, judgement, baseline, by_fixed, name, words)
+            words = _words(found, by_fixed, by_watched, judgement, stopping, len(places))
+            corrected[place] = _comparison(found, stopping, baseline, by_fixed, name, words)
     return [corrected[place] for place in range(len(comparisons))]
 
 
 def _comparison(
     found: Uncorrected,
-    judgement: Judgement,
+    stopping: Stopping,
     baseline: str,
     adjusted_p_value: float | None,
     correction: str | None,
@@ -164,8 +181,8 @@ def _comparison(
         metric=found.metric.key,
         absolute_difference=difference,
         relative_lift=effect.relative_lift,
-        interval=effect.absolute_interval,
-        relative_interval=effect.relative_interval,
+        interval=found.intervals.absolute,
+        relative_interval=found.intervals.relative,
         statistic=effect.statistic,
         p_value=effect.p_value,
         adjusted_p_value=adjusted_p_value,
@@ -176,7 +193,7 @@ def _comparison(
         expected_loss=believed.expected_loss if believed else None,
         minimum_detectable_effect=found.detectable,
         method=effect.method,
-        stopping=judgement.plan.in_force.value,
+        stopping=stopping.value,
         reason=words.reason or found.reason,
         role=found.role.value,
         direction=direction.value,
@@ -199,12 +216,17 @@ def _comparison(
 
 
 def _words(
-    comparison: Uncorrected, by_fixed: float | None, by_watched: float | None, judgement: Judgement, family: int
+    comparison: Uncorrected,
+    by_fixed: float | None,
+    by_watched: float | None,
+    judgement: Judgement,
+    stopping: Stopping,
+    family: int,
 ) -> _Words:
     """What may be said of a comparison now, from its corrected p-values."""
     if judgement.distrust:
         return _Words(reason=judgement.distrust)
-    alpha, stopping = judgement.alpha, judgement.plan.in_force
+    alpha = judgement.alpha
     if stopping is Stopping.FIXED:
         return _said(by_fixed, alpha) if judgement.final else _Words(reason=comparison.reason or "not_final")
     if stopping is Stopping.ALWAYS_VALID:

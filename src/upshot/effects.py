@@ -14,7 +14,8 @@ HARM_SHARE = 0.15  # of the planned size: guardrails watch for harm that is big 
 
 
 def effect_of(strata: Strata, metric: Metric, alpha: float, *, adjusted: bool = False) -> Effect:
-    """The effect within one phase, or put together from several."""
+    """The effect within one phase, or put together from several; that of a share in one phase without intervals, which many of
+    them get at once."""
     method = "cuped_welch_t" if adjusted else "quantile_welch_t" if metric.kind is Kind.QUANTILE else "welch_t"
     if metric.is_ratio:
         method = "delta_cuped_welch_t" if adjusted else "delta_welch_t"
@@ -26,7 +27,7 @@ def effect_of(strata: Strata, metric: Metric, alpha: float, *, adjusted: bool = 
         return statistics.compare_strata(pairs, alpha, proportions=share)
     control, treatment = pairs[0] if pairs else (Moments(), Moments())
     if share:
-        return statistics.compare_proportions(control, treatment, alpha)
+        return statistics.pooled_test(control, treatment)
     return statistics.compare_means(control, treatment, alpha, method=method)
 
 
@@ -53,9 +54,11 @@ def watchable(arms: Arms, variant: Variant, metric: Metric, effect: Effect) -> b
         return False
     if metric.is_share:
         return True
-    pair = (arms.control, variant)
-    active = min(sum(arms.measured(arm, phase, metric).users for phase in arms.phases) for arm in pair)
-    return active >= (NON_ZERO_USERS_CUT if metric.winsorising and metric.winsorising.upper else NON_ZERO_USERS)
+    wanted = NON_ZERO_USERS_CUT if metric.winsorising and metric.winsorising.upper else NON_ZERO_USERS
+    for arm in (arms.control, variant):
+        if sum([arms.measured(arm, phase, metric).users for phase in arms.phases]) < wanted:
+            return False
+    return True
 
 
 def guardrail_of(

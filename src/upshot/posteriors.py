@@ -56,7 +56,7 @@ def _normal(effect: Effect, alpha: float, *, lower_is_better: bool) -> Belief:
     posterior = statistics.flat_prior(-difference if lower_is_better else difference, error)
     critical, arms, lift = statistics.normal_critical_value(alpha), effect.arms, None
     reach = critical * error
-    if arms is not None and effect.relative_interval is not None:
+    if arms is not None and effect.relative_lift is not None:
         lift = statistics.fieller_interval(*arms, critical)
     return Belief(
         FLAT,
@@ -79,7 +79,7 @@ def _of_shares(control: Counts, treatment: Counts, alpha: float, *, lower_is_bet
 
 def informed(metric: Metric, effect: Effect, alpha: float, deviation: float | None) -> Informed | None:
     """The same under the plan's prior, N(0, `deviation`²) on the lift; None without one, or without a lift."""
-    if deviation is None or effect.arms is None or effect.relative_interval is None:
+    if deviation is None or effect.arms is None or effect.relative_lift is None:
         return None
     sign = -1.0 if metric.direction is Direction.DECREASE else 1.0
     control, treatment = ((sign * mean, variance) for mean, variance in effect.arms)

@@ -66,7 +66,7 @@ class Informed:
     confidence: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take four times as long to make, and there are many
 class Comparison:
     """A variant against control in one metric.
 

@@ -38,6 +38,8 @@ from upshot.statistics.comparison import (
     Intervals,
     compare_means,
     compare_proportions,
+    intervals_of,
+    pooled_test,
     untested,
 )
 from upshot.statistics.confidence import p_value_of_chance, word
@@ -74,7 +76,6 @@ from upshot.statistics.quantile import QuantileArm, clustering_factor
 from upshot.statistics.ratio import ratio_arm
 from upshot.statistics.sequential import (
     always_valid_critical_value,
-    always_valid_level,
     always_valid_one_sided_critical_value,
     always_valid_p_value,
     bernoulli_confidence_sequence,
@@ -111,7 +112,6 @@ __all__ = [
     "adjust",
     "adjust_ratio",
     "always_valid_critical_value",
-    "always_valid_level",
     "always_valid_one_sided_critical_value",
     "always_valid_p_value",
     "benjamini_hochberg",
@@ -140,6 +140,7 @@ __all__ = [
     "inflation_of",
     "integer_weights",
     "interaction",
+    "intervals_of",
     "looks_up_to",
     "mean_interval",
     "minimum_detectable_change",
@@ -149,6 +150,7 @@ __all__ = [
     "non_inferiority",
     "normal_critical_value",
     "p_value_of_chance",
+    "pooled_test",
     "post_stratified",
     "proportion_interval",
     "ratio_arm",

@@ -5,13 +5,14 @@ exactly when p < alpha, and so does an interval of the lift.
 """
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from upshot.statistics.interval import Interval
 from upshot.statistics.lift import fieller_interval, relative_lift
 from upshot.statistics.moments import ROUNDING_OF_A_MEAN, Moments
-from upshot.statistics.score import score_difference_interval, score_ratio_interval
+from upshot.statistics.score import score_difference_interval, score_intervals, score_ratio_interval
 from upshot.statistics.tails import (
     SMALLEST_TRUSTED_P,
     log10_p_value,
@@ -29,6 +30,8 @@ __all__ = [
     "all_alike",
     "compare_means",
     "compare_proportions",
+    "intervals_of",
+    "pooled_test",
     "tested",
     "untested",
 ]
@@ -42,22 +45,19 @@ class Intervals(NamedTuple):
 
 
 class _Means(NamedTuple):
-    """What intervals of means follow from: each arm as (mean, variance of that mean), and degrees of freedom unless normal."""
+    """What intervals of means follow from: each arm as (mean, variance of that mean), and the root of both variances."""
 
     control: tuple[float, float]
     treatment: tuple[float, float]
     standard_error: float
-    freedom: float | None
 
     @property
     def arms(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Both arms."""
         return self.control, self.treatment
 
-    def intervals(self, alpha: float) -> Intervals:
-        """The t (or normal) interval of the difference, Fieller's of the lift."""
-        free = self.freedom
-        critical = normal_critical_value(alpha) if free is None else student_critical_value(alpha, free)
+    def intervals(self, critical: float) -> Intervals:
+        """Of the difference, and Fieller's of the lift."""
         difference, reach = self.treatment[0] - self.control[0], critical * self.standard_error
         absolute = Interval(difference - reach, difference + reach)
         return Intervals(absolute, fieller_interval(self.control, self.treatment, critical))
@@ -77,18 +77,24 @@ class _Shares(NamedTuple):
         pooled = (x0 + x1) * (n0 + n1 - x0 - x1) / (n0 + n1) ** 2
         return (x0 / n0, pooled / n0), (x1 / n1, pooled / n1)
 
-    def intervals(self, alpha: float) -> Intervals:
+    def intervals(self, critical: float) -> Intervals:
         """Score intervals."""
-        total = self.control[0] + self.treatment[0]
-        threshold = _agreeing_threshold(self.z_square, normal_critical_value(alpha) ** 2, total)
-        absolute = score_difference_interval(self.control, self.treatment, threshold)
+        threshold = self.threshold(critical)
+        difference = score_difference_interval(self.control, self.treatment, threshold)
+        return self.named(difference, score_ratio_interval(self.control, self.treatment, threshold))
+
+    def threshold(self, critical: float) -> float:
+        """The squared critical value, in the form that agrees with the test."""
+        return _agreeing_threshold(self.z_square, critical * critical, self.control[0] + self.treatment[0])
+
+    def named(self, difference: Interval, ratio: Interval) -> Intervals:
+        """With the ratio as a lift, if there is one."""
         if self.control[1] == 0:
-            return Intervals(absolute, None)
-        ratios = score_ratio_interval(self.control, self.treatment, threshold)
-        return Intervals(absolute, Interval(_less_one(ratios.lower), _less_one(ratios.upper)))
+            return Intervals(difference, None)
+        return Intervals(difference, Interval(_less_one(ratio.lower), _less_one(ratio.upper)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take four times as long to make, and there are many
 class Effect:
     """What treatment changes against control. A number that does not exist is None, and a status says why.
 
@@ -126,13 +132,24 @@ class Effect:
         """Control and treatment as (mean, variance of that mean), as the test takes them; None without a test."""
         return None if self._basis is None else self._basis.arms
 
-    def intervals(self, alpha: float) -> Intervals:
-        """The intervals of this effect at another level, such as `sequential.always_valid_level`; none without a test.
+    def intervals(self, critical_value: float) -> Intervals:
+        """The intervals that leave out 0 exactly when the statistic is further from 0 than ``critical_value`` (> 0), such as
+        `sequential.always_valid_critical_value`; none without a test."""
+        return Intervals(None, None) if self._basis is None else self._basis.intervals(critical_value)
 
-        Raises ValueError unless 0 < alpha < 1.
-        """
-        require_level(alpha)
-        return Intervals(None, None) if self._basis is None else self._basis.intervals(alpha)
+
+def intervals_of(asked: Sequence[tuple[Effect, float]]) -> list[Intervals]:
+    """``Effect.intervals`` of many (effect, critical value), those of proportions all at once."""
+    shares = [
+        (basis, critical)
+        for effect, critical in asked
+        if isinstance(basis := effect._basis, _Shares)  # noqa: SLF001
+    ]
+    searched = iter(score_intervals([(*basis[:2], basis.threshold(critical)) for basis, critical in shares]))
+    return [
+        effect._basis.named(*next(searched)) if isinstance(effect._basis, _Shares) else effect.intervals(critical)  # noqa: SLF001
+        for effect, critical in asked
+    ]
 
 
 def compare_proportions(control: Moments, treatment: Moments, alpha: float) -> Effect:
@@ -142,7 +159,12 @@ def compare_proportions(control: Moments, treatment: Moments, alpha: float) -> E
     Source: z = (p1-p0)/sqrt(pq(1/n0+1/n1)) with the pooled p; intervals of Miettinen & Nurminen (1985). Their
     factor N/(N-1) is dropped where it alone would make the intervals contradict the p-value.
     """
-    require_level(alpha)
+    absolute, relative = (effect := pooled_test(control, treatment)).intervals(normal_critical_value(alpha))
+    return replace(effect, absolute_interval=absolute, relative_interval=relative)
+
+
+def pooled_test(control: Moments, treatment: Moments) -> Effect:
+    """The test of compare_proportions without its intervals, for many that get theirs at once (``intervals_of``)."""
     method = "two_proportion_z"
     if control.n == 0 or treatment.n == 0:
         return untested("no_users", method)
@@ -154,21 +176,19 @@ def compare_proportions(control: Moments, treatment: Moments, alpha: float) -> E
     difference = (x1 * n0 - x0 * n1) / (n0 * n1)
     standard_error = math.sqrt(successes * (total - successes) / (total * n0 * n1))
     z = difference / standard_error
-    basis = _Shares(arm0, arm1, z * z)
-    absolute, relative = basis.intervals(alpha)
     return Effect(
         "ok",
         method,
         difference,
-        absolute,
+        None,
         relative_lift(x0 / n0, x1 / n1),
-        relative,
+        None,
         "zero_baseline" if x0 == 0 else "ok",
         z,
         normal_p_value(z),
         standard_error,
         None,
-        basis,
+        _Shares(arm0, arm1, z * z),
     )
 
 
@@ -191,22 +211,22 @@ def compare_means(control: Moments, treatment: Moments, alpha: float, *, method:
     # Shares of the variance, as the squares of very small variances would underflow.
     share = arm0[1] / (arm0[1] + arm1[1])
     freedom = 1.0 / (share**2 / (control.n - 1) + (1.0 - share) ** 2 / (treatment.n - 1))
-    return tested(method, arm0, arm1, alpha, freedom)
+    return tested(method, arm0, arm1, student_critical_value(alpha, freedom), freedom)
 
 
 def tested(
     method: str,
     control: tuple[float, float],
     treatment: tuple[float, float],
-    alpha: float,
+    critical: float,
     freedom: float | None,
 ) -> Effect:
     """The effect between two means, each (mean, variance of that mean), not both 0; normal without degrees of freedom."""
     difference = treatment[0] - control[0]
     standard_error = math.sqrt(control[1] + treatment[1])
     statistic = difference / standard_error
-    basis = _Means(control, treatment, standard_error, freedom)
-    absolute, relative = basis.intervals(alpha)
+    basis = _Means(control, treatment, standard_error)
+    absolute, relative = basis.intervals(critical)
     lift = relative_lift(control[0], treatment[0])
     lift_status = "ok"
     if lift is None:
@@ -256,8 +276,10 @@ def _agreeing_threshold(z_square: float, threshold: float, total: int) -> float:
 
 def all_alike(*arms: tuple[float, float]) -> bool:
     """Whether arms of (mean, variance of that mean) vary by no more than the rounding of their largest mean."""
-    largest = max([abs(mean) for mean, _ in arms])
-    return math.sqrt(sum([variance for _, variance in arms])) <= ROUNDING_OF_A_MEAN * largest
+    largest = variance = 0.0
+    for mean, own in arms:
+        largest, variance = max(largest, abs(mean)), variance + own
+    return math.sqrt(variance) <= ROUNDING_OF_A_MEAN * largest
 
 
 def _less_one(ratio: float | None) -> float | None:

@@ -172,21 +172,6 @@ def chance_to_cross(
     return min(1.0, math.fsum(_stopping(fractions, alpha, family, rho, min(drift, _CERTAIN))[1]))
 
 
-def average_sample_fraction(
-    fractions: tuple[float, ...],
-    alpha: float,
-    power: float,
-    family: Spending = Spending.OBRIEN_FLEMING,
-    rho: float = 2.0,
-) -> float:
-    """Expected users when the planned effect is there, as a share of those of a test with a single look.
-
-    Arguments, source and errors as in `inflation_factor`.
-    """
-    share = expected_share(fractions, alpha, power, family, rho)
-    return share * inflation_factor(fractions, alpha, power, family, rho)
-
-
 def expected_share(
     fractions: tuple[float, ...],
     alpha: float,

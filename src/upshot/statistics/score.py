@@ -10,6 +10,10 @@ Sources: Miettinen & Nurminen (1985); Farrington & Manning (1990); for the ratio
 """
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from upshot.statistics.interval import Interval
 
@@ -18,9 +22,16 @@ _NEARLY = 1e-6
 """Newton's next step squares the error: below this share it is the last one."""
 _STEPS = 200
 _ADJACENT = 1.0 + 2.0**-51
+_MANY = 32
+_STEPS_AT_ONCE = 12
+
+Arm = tuple[int, int]
+"""Users and successes."""
+
+_Numbers = NDArray[np.float64]
 
 
-def score_difference_interval(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> Interval:
+def score_difference_interval(control: Arm, treatment: Arm, threshold: float) -> Interval:
     """All differences (treatment - control), within [-1, 1], whose squared score statistic is <= threshold.
 
     Each arm is (users, successes), 0 <= successes <= users, users >= 1; ``threshold`` > 0, else ValueError.
@@ -30,7 +41,7 @@ def score_difference_interval(control: tuple[int, int], treatment: tuple[int, in
     return Interval(lower, -_lowest_difference(treatment, control, threshold))
 
 
-def score_ratio_interval(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> Interval:
+def score_ratio_interval(control: Arm, treatment: Arm, threshold: float) -> Interval:
     """All ratios (treatment / control), >= 0, whose squared score statistic is <= threshold.
 
     Arms and errors as in score_difference_interval. The upper bound is None (unbounded) when control has no
@@ -41,7 +52,34 @@ def score_ratio_interval(control: tuple[int, int], treatment: tuple[int, int], t
     return Interval(_lowest_ratio(control, treatment, threshold), 1.0 / inverse if inverse > 0.0 else None)
 
 
-def _require(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> None:
+def score_intervals(asked: Sequence[tuple[Arm, Arm, float]]) -> list[tuple[Interval, Interval]]:
+    """The intervals of difference and ratio of many (control, treatment, threshold), in their order.
+
+    From a few dozen on, all of them are searched at once, but for those with an arm of nothing but failures or successes, and
+    those whose search takes more steps than such searches do. Errors as in score_difference_interval.
+    """
+    found: dict[int, tuple[Interval, Interval]] = {}
+    if len(asked) >= _MANY:
+        table = np.array([(*control, *treatment, threshold) for control, treatment, threshold in asked], float).T
+        mirrored = table[[2, 3, 0, 1, 4]]
+        with np.errstate(all="ignore"):
+            lower, upper = _lowest_differences(*table), -_lowest_differences(*mirrored)
+            least, most = _lowest_ratios(*table), 1.0 / _lowest_ratios(*mirrored)
+        known = np.isfinite(lower + upper + least + most).nonzero()[0].tolist()
+        bounds = (part.tolist() for part in (lower, upper, least, most))
+        for place, low, high, first, last in zip(known, *(_at(known, part) for part in bounds), strict=True):
+            found[place] = Interval(low, high), Interval(first, last)
+    return [
+        found.get(place) or (score_difference_interval(*one), score_ratio_interval(*one))
+        for place, one in enumerate(asked)
+    ]
+
+
+def _at(places: list[int], values: list[float]) -> list[float]:
+    return [values[place] for place in places]
+
+
+def _require(control: Arm, treatment: Arm, threshold: float) -> None:
     for n, successes in (control, treatment):
         if n < 1 or not 0 <= successes <= n:
             raise ValueError(f"{successes} successes among {n} users")
@@ -49,7 +87,7 @@ def _require(control: tuple[int, int], treatment: tuple[int, int], threshold: fl
         raise ValueError(f"the squared critical value must be positive, not {threshold}")
 
 
-def _lowest_difference(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> float:
+def _lowest_difference(control: Arm, treatment: Arm, threshold: float) -> float:
     # The restricted estimate p of an arm solves n(p^-p) = multiplier p(1-p): both p and 1-p from sums of positive terms, so that
     # neither loses digits near 0. Its spread is p(1-p); the root of the discriminant divides its slope.
     n0, x0 = control
@@ -90,7 +128,7 @@ def _lowest_difference(control: tuple[int, int], treatment: tuple[int, int], thr
     return max((x1 * n0 - x0 * n1) / (n0 * n1) - threshold / multiplier, -1.0)
 
 
-def _lowest_ratio(control: tuple[int, int], treatment: tuple[int, int], threshold: float) -> float:
+def _lowest_ratio(control: Arm, treatment: Arm, threshold: float) -> float:
     n0, x0 = control
     n1, x1 = treatment
     if x1 == 0:
@@ -126,3 +164,47 @@ def _moved_successes(failing: tuple[float, float], successes: tuple[int, int], t
         if step <= _NEARLY * s:
             break
     return s
+
+
+def _lowest_differences(n0: _Numbers, x0: _Numbers, n1: _Numbers, x1: _Numbers, threshold: _Numbers) -> _Numbers:
+    """As _lowest_difference, of many; NaN where the search is not a short one, or a count is 0."""
+    y0, y1 = n0 - x0, n1 - x1
+    multiplier = np.sqrt(threshold * (n0 + n1) * n0 * n1 / ((x0 + x1) * (y0 + y1)))
+    done = np.zeros(len(n0), bool)
+    for _ in range(_STEPS_AT_ONCE):
+        gap1, gap0, double = n1 - multiplier, n0 - multiplier, 2.0 * multiplier
+        root1, root0 = np.sqrt(gap1 * gap1 + 2.0 * double * y1), np.sqrt(gap0 * gap0 + 2.0 * double * x0)
+        up1 = np.where(gap1 > 0.0, 2.0 * y1 / (gap1 + root1), (root1 - gap1) / double)
+        up0 = np.where(gap0 > 0.0, 2.0 * x0 / (gap0 + root0), (root0 - gap0) / double)
+        spread1 = 2.0 * x1 / (multiplier + n1 + root1) * up1
+        spread0 = 2.0 * y0 / (multiplier + n0 + root0) * up0
+        variance = spread1 / n1 + spread0 / n0
+        reached = multiplier * multiplier * variance / threshold
+        step = multiplier * reached ** (-variance / (variance + spread1 / root1 + spread0 / root0))
+        multiplier = np.where(done, multiplier, step)
+        done |= np.abs(reached - 1.0) <= _NEARLY
+        if done.all():
+            break
+    found = np.maximum((x1 * n0 - x0 * n1) / (n0 * n1) - threshold / multiplier, -1.0)
+    return np.where(done & (np.minimum(np.minimum(x0, x1), np.minimum(y0, y1)) > 0.0), found, np.nan)
+
+
+def _lowest_ratios(n0: _Numbers, x0: _Numbers, n1: _Numbers, x1: _Numbers, threshold: _Numbers) -> _Numbers:
+    """As _lowest_ratio, of many; NaN where the search is not a short one, or a count is 0."""
+    a, b = (n1 - x1) / n1, (n0 - x0) / n0
+    s = np.minimum(
+        2.0 * threshold * x1 / (threshold + np.sqrt(threshold * (threshold + 4.0 * a * x1))),
+        (threshold + np.sqrt(threshold * (threshold + 4.0 * b * x0))) / (2.0 * b),
+    )
+    done = np.zeros(len(n0), bool)
+    for _ in range(_STEPS_AT_ONCE):
+        left, right = x1 - s, x0 + s
+        first, second = a * s / left, b * s / right
+        slope = first * (1.0 + x1 / left) + second * (1.0 + x0 / right)
+        step = np.where(done, 0.0, (s * (first + second) - threshold) / slope)
+        s = s - step
+        done |= step <= _NEARLY * s
+        if done.all():
+            break
+    found = (x1 - s) * (n0 + s) / ((n1 - s) * (x0 + s))
+    return np.where(done & (np.minimum(np.minimum(x0, x1), np.minimum(a, b)) > 0.0), found, np.nan)

@@ -14,7 +14,7 @@ from scipy.special import betaln, xlog1py, xlogy
 
 from upshot.statistics.interval import Interval
 from upshot.statistics.roots import bracketed_root
-from upshot.statistics.tails import normal_p_value, require_level
+from upshot.statistics.tails import require_level
 
 
 def always_valid_p_value(statistic_z: float, n: int, alpha: float = 0.05, planned_n: int = 10_000) -> float:
@@ -39,15 +39,6 @@ def always_valid_critical_value(n: int, alpha: float, planned_n: int) -> float:
     """
     k = _information(n, alpha, planned_n)
     return math.sqrt((k + 1.0) / k * (math.log1p(k) - 2.0 * math.log(alpha)))
-
-
-def always_valid_level(n: int, alpha: float, planned_n: int) -> float:
-    """The ordinary level, in (0, alpha), that makes a normal test of this look the always-valid one.
-
-    A comparison called with it returns intervals of the confidence sequence. Arguments and errors as in
-    always_valid_p_value. Small looks far below ``planned_n`` may underflow: never below the smallest normal.
-    """
-    return max(normal_p_value(always_valid_critical_value(n, alpha, planned_n)), 2.0**-1022)
 
 
 def always_valid_one_sided_p_value(statistic_z: float, n: int, alpha: float = 0.05, planned_n: int = 10_000) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from upshot.statistics.comparison import Effect, all_alike, tested, untested
 from upshot.statistics.moments import Moments
-from upshot.statistics.tails import require_level
+from upshot.statistics.tails import normal_critical_value
 
 
 def compare_strata(strata: Sequence[tuple[Moments, Moments]], alpha: float, *, proportions: bool = False) -> Effect:
@@ -17,7 +17,7 @@ def compare_strata(strata: Sequence[tuple[Moments, Moments]], alpha: float, *, p
     an arm has fewer than two users are left out; with none left the status is "too_few". Raises ValueError unless
     0 < alpha < 1. Source: Miratrix, Sekhon & Yu (2013), fixed strata.
     """
-    require_level(alpha)
+    critical = normal_critical_value(alpha)
     method = "stratified_z"
     alike = map(_of_pooled_variance, strata) if proportions else strata
     usable = [(c, t, c.n + t.n) for c, t in alike if c.n >= 2 and t.n >= 2]
@@ -28,7 +28,7 @@ def compare_strata(strata: Sequence[tuple[Moments, Moments]], alpha: float, *, p
     arm1 = _post_stratified([(users / total, t) for _, t, users in usable])
     if all_alike(arm0, arm1):
         return untested("zero_variance", method, arm0[0], arm1[0])
-    return tested(method, arm0, arm1, alpha, None)
+    return tested(method, arm0, arm1, critical, None)
 
 
 def post_stratified(strata: Sequence[tuple[Moments, Moments]], *, proportions: bool = False) -> tuple[Moments, Moments]:

@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from scipy.special import betaln
 
 from upshot.statistics.bayesian import flat_prior
-from upshot.statistics.comparison import compare_proportions
+from upshot.statistics.comparison import compare_means, compare_proportions
 from upshot.statistics.confidence import p_value_of_chance, word
 from upshot.statistics.moments import Moments
 from upshot.statistics.multiplicity import holm
 from upshot.statistics.power import minimum_detectable_effect, users_needed, users_needed_proportion
 from upshot.statistics.sequential import (
     always_valid_critical_value,
-    always_valid_level,
     always_valid_p_value,
     mixture_variance,
 )
@@ -36,25 +35,30 @@ def test_an_always_valid_p_value_is_never_below_the_fixed_one(z: float, n: int, 
 
 @given(st.floats(0, 30), sizes, st.floats(0.001, 0.3), sizes)
 def test_the_always_valid_critical_value_and_p_value_agree(z: float, n: int, alpha: float, planned: int) -> None:
-    """|z| reaches the critical value exactly when the p-value falls to alpha; the ordinary level agrees."""
+    """|z| reaches the critical value exactly when the p-value falls to alpha."""
     critical = always_valid_critical_value(n, alpha, planned)
     if abs(z - critical) > 1e-9 * critical:
         assert (z > critical) == (always_valid_p_value(z, n, alpha, planned) < alpha)
-    level = always_valid_level(n, alpha, planned)
-    assert 0 < level < alpha
-    if level > 1e-300:
-        assert normal_critical_value(level) == pytest.approx(critical, rel=1e-9)
+    assert critical > normal_critical_value(alpha)
 
 
-def test_an_always_valid_level_turns_a_comparison_into_the_sequence() -> None:
-    """A comparison at the look's ordinary level excludes 0 exactly when the always-valid p-value is small."""
+def test_intervals_of_the_sequence_say_what_its_p_value_says() -> None:
+    """Of the difference and of the lift, of shares and of means of few and many users: 0 is left out exactly when the
+    always-valid p-value is small. Intervals at the ordinary level leave it out more often."""
+    critical = always_valid_critical_value(20_000, 0.05, 10_000)
+    early = []
     for successes in range(500, 700, 5):
-        arms = Moments.binomial(10_000, 500), Moments.binomial(10_000, successes)
-        effect = compare_proportions(*arms, always_valid_level(20_000, 0.05, 10_000))
-        assert effect.absolute_interval is not None
-        assert effect.absolute_interval.lower is not None
-        p_value = always_valid_p_value(effect.statistic or 0.0, 20_000)
-        assert (effect.absolute_interval.lower > 0) == (p_value < 0.05)
+        shares = Moments.binomial(10_000, 500), Moments.binomial(10_000, successes)
+        means = Moments(20, 5.0, 19 * 0.01), Moments(20, 5.0 + (successes - 500) / 1_000, 19 * 0.01)
+        for effect in (compare_proportions(*shares, 0.05), compare_means(*means, 0.05)):
+            p_value = always_valid_p_value(effect.statistic or 0.0, 20_000)
+            for interval in effect.intervals(critical):
+                assert interval is not None
+                assert interval.lower is not None
+                assert (interval.lower > 0) == (p_value < 0.05)
+            assert effect.absolute_interval is not None
+            early.append((effect.absolute_interval.lower or 0.0) > 0 and p_value > 0.05)
+    assert any(early)
 
 
 @pytest.mark.parametrize(("z", "n", "alpha", "planned"), [(math.nan, 9, 0.05, 9), (1.0, 0, 0.05, 9)])

@@ -15,10 +15,10 @@ from upshot.statistics.calibration import binomial_band
 from upshot.statistics.groupsequential import (
     SMALLEST_STEP,
     Spending,
-    average_sample_fraction,
     boundaries,
     chance_to_cross,
     equivalent_critical_value,
+    expected_share,
     inflation_factor,
     looks_up_to,
     nominal_levels,
@@ -92,11 +92,8 @@ def test_the_price_of_a_plan_equals_the_oracle(case: Case) -> None:
     """The largest sample against a single look, and the average one when the effect is there."""
     fractions, alpha, family = plan_of(case)
     power = case["params"]["power"]
-    assert_price(
-        case,
-        inflation_factor(fractions, alpha, power, family),
-        average_sample_fraction(fractions, alpha, power, family),
-    )
+    inflation = inflation_factor(fractions, alpha, power, family)
+    assert_price(case, inflation, inflation * expected_share(fractions, alpha, power, family))
 
 
 def test_the_oracle_catches_a_price_paid_at_each_look(case: Case) -> None:
@@ -118,7 +115,7 @@ def test_a_single_look_is_the_fixed_test() -> None:
         fixed = normal_critical_value(0.05)
         assert equivalent_critical_value((1.0,), 0.05, 0.8, family) == pytest.approx(fixed, rel=1e-9)
         assert chance_to_cross((1.0,), 0.05, 2.5, family) == pytest.approx(float(ndtr(2.5 - fixed)), rel=1e-9)
-        assert average_sample_fraction((1.0,), 0.05, 0.8, family) == pytest.approx(1.0, rel=1e-9)
+        assert expected_share((1.0,), 0.05, 0.8, family) == pytest.approx(1.0, rel=1e-9)
     assert boundaries((), 0.05) == ()
 
 
@@ -308,8 +305,8 @@ def test_the_inflated_sample_has_the_power(family: Spending) -> None:
     times = np.array(fractions)
     stopped = (noise + fixed * math.sqrt(inflation) * times) / np.sqrt(times) >= values
     assert int(stopped.any(axis=1).sum()) in binomial_band(RUNS, 0.8)
-    end = np.where(stopped.any(axis=1), times[stopped.argmax(axis=1)], 1.0).mean() * inflation
-    assert float(end) == pytest.approx(average_sample_fraction(fractions, ALPHA, 0.8, family), abs=0.025)
+    end = np.where(stopped.any(axis=1), times[stopped.argmax(axis=1)], 1.0).mean()
+    assert float(end) == pytest.approx(expected_share(fractions, ALPHA, 0.8, family), abs=0.025)
     if family is Spending.POCOCK:
         short = (noise + fixed * times) / np.sqrt(times) >= values
         assert int(short.any(axis=1).sum()) < binomial_band(RUNS, 0.8).count_low
