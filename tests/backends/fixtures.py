@@ -5,7 +5,6 @@ A pytest plugin: the first conftest names it in `pytest_plugins`.
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from tests.backends.mariadb import MariaDB, mariadb
 from tests.backends.postgresql import USER as POSTGRESQL_USER
 from tests.backends.postgresql import PostgreSQL, postgresql
 
-_TESTS = Path(__file__).parents[1]
 _LATER = {"postgresql", "mariadb", "clickhouse", "chdb", "pgbouncer", "rabbitmq", "redis", "kafka", "sqs"}
 _LATER_FILES = {
     *(f"contract/test_{name}.py" for name in ("clickhouse", "filters", "metrics", "rollups")),
@@ -56,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         said, fixtures = getattr(item, "callspec", None), set(getattr(item, "fixturenames", ()))
         words = set(re.findall("[a-z]+", " ".join(map(str, said.params.values())))) if said else set()
         elsewhere = "sqlite" in words and fixtures >= _EVENT_STORES  # control data are in SQLite, events in DuckDB
-        place = item.path.relative_to(_TESTS).as_posix()
+        place = item.path.as_posix().rpartition("/tests/")[2]
         if words & _LATER or place in _LATER_FILES or fixtures & _LATER_FIXTURES or elsewhere:
             item.add_marker(pytest.mark.slow)
 

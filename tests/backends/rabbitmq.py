@@ -30,7 +30,8 @@ class RabbitMQ:
 
     def resume(self) -> None:
         """Let it go on."""
-        os.killpg(self.child.pid, signal.SIGCONT)
+        for pid in family(self.child.pid):
+            os.kill(pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Stop the broker's application: the port is closed, the node stays."""
