@@ -55,7 +55,11 @@ class Judgement:
 
 @dataclass(slots=True)
 class Uncorrected:
-    """A variant against control in one metric, before other questions are allowed for: all but the words."""
+    """A variant against control in one metric, before other questions are allowed for: all but the words.
+
+    `intervals` are those of one look. `watched` is the always-valid p-value, `always` the intervals that reach the `boundary` of
+    this look; there are none where that test cannot keep its promise yet. `guardrail` is its verdict and the users it needs.
+    """
 
     variant: Variant
     metric: Metric

@@ -16,7 +16,7 @@ from upshot.calibration.planning import lift_shown, power_at, users_of
 from upshot.calibration.population import Urn
 from upshot.calibration.store import filled
 from upshot.metrics import Kind, Metric
-from upshot.statistics import Comoments, Effect, Moments
+from upshot.statistics import Comoments, Moments
 from upshot.statistics.tails import normal_p_value
 
 BOTH = (Kind.CONVERSION, Kind.SUM)
@@ -193,15 +193,12 @@ def test_intervals_that_are_too_narrow_are_caught(monkeypatch: pytest.MonkeyPatc
     """Comparisons with the level of 80 % miss the truth too often; an effect of half the size is not found often enough."""
     design = Design(made_up(0.05, Kind.CONVERSION), days=2, users_per_day=7_000, simulations=300)
     sound = outside(design, effects_only=True)
-    compare = statistics.compare_proportions
-
-    def narrow(control: Moments, treatment: Moments, alpha: float) -> Effect:
-        effect = compare(control, treatment, 0.2)
-        return replace(effect, p_value=compare(control, treatment, alpha).p_value)
-
-    monkeypatch.setattr(statistics, "compare_proportions", narrow)
+    intervals_of, level = statistics.intervals_of, statistics.normal_critical_value(0.2)
+    monkeypatch.setattr(
+        statistics, "intervals_of", lambda asked: intervals_of([(effect, level) for effect, _ in asked])
+    )
     narrowed = outside(design, effects_only=True)
-    monkeypatch.setattr(statistics, "compare_proportions", compare)
+    monkeypatch.setattr(statistics, "intervals_of", intervals_of)
     lifted = Population.lifted
     monkeypatch.setattr(
         Population, "lifted", lambda self, lifts, rng: lifted(self, [0.5 * lift for lift in lifts], rng)
