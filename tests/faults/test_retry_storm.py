@@ -47,7 +47,10 @@ async def storm(url: str, seed: int) -> None:
     async def call(client: httpx.AsyncClient, number: int) -> bool:
         events = [{"user_id": "u", "event_type": "storm", "event_id": f"storm-{number}"}]
         for attempt in range(TRIES):
-            answer = await client.post("/events", json=events)
+            try:
+                answer = await client.post("/events", json=events)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                continue  # an idle connection was closed while this was on its way: it goes out again, with the same id
             answers.append((answer.status_code, answer.headers.get("retry-after")))
             if answer.is_success:
                 return True
