@@ -30,7 +30,8 @@ class AggregationPlan:
     exposure is read, too. With `entry`, whoever caused an event of these types in the window counts as exposed at the first of
     them, in variant 0 and phase 1: a plan for an experiment that does not exist yet. `cumulative` asks for the numbers of
     users from their exposure up to the end of each period instead of those within it. With `delivery`, what was lost of numbered
-    events is counted, too, unless the plan is broken down or has an entry.
+    events is counted, too, unless the plan is broken down or has an entry. Of `one_in` users one is looked at. `unadjusted` are
+    the keys of metrics whose covariates need not be read.
     """
 
     experiment: int
@@ -44,6 +45,8 @@ class AggregationPlan:
     entry: tuple[str, ...] = ()
     cumulative: bool = False
     delivery: bool = False
+    one_in: int = 1
+    unadjusted: frozenset[str] = frozenset()
 
     @property
     def event_types(self) -> frozenset[str] | None:
@@ -60,7 +63,7 @@ class AggregationPlan:
 
     def adjusts(self, metric: Metric) -> bool:
         """Whether the covariates of this metric are read."""
-        return self.covariates and metric.is_adjustable
+        return self.covariates and metric.is_adjustable and metric.key not in self.unadjusted
 
     def numbers_of(self, metric: Metric) -> tuple[str, ...]:
         """What the numbers of a user are in a metric: numerator, denominator, and the same before the exposure."""
@@ -150,7 +153,8 @@ class Delivery:
 @dataclass(frozen=True, slots=True)
 class Aggregates:
     """What a plan found. Users without events are in `exposed` only; `eligible` are those of them whose window is over, for
-    the metrics that count only these. `delivery` is empty where it was not asked for, or no event is numbered.
+    the metrics that count only these. `unadjusted` are those of the plan, and those whose covariates a sample of the users
+    found to be of no use. `delivery` is empty where it was not asked for, or no event is numbered.
 
     `as_of` is the moment (µs) that a copy of the store had come to, where one that lags behind was read.
     """
@@ -158,6 +162,7 @@ class Aggregates:
     exposed: Mapping[Cell, int] = field(default_factory=dict)
     eligible: Mapping[tuple[Cell, str], int] = field(default_factory=dict)
     measured: Mapping[tuple[Cell, str], Measured] = field(default_factory=dict)
+    unadjusted: frozenset[str] = frozenset()
     delivery: Mapping[Cell, Delivery] = field(default_factory=dict)
     event_counts: Mapping[tuple[Cell, str], int] = field(default_factory=dict)
     first_exposure: int | None = None

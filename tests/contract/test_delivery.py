@@ -15,7 +15,7 @@ from upshot.aggregation import AggregationPlan, Cell, Delivery
 from upshot.events import SEQUENCES, Event, Exposure
 from upshot.eventstore import EventStore, sql
 from upshot.eventstore.keys import Keys
-from upshot.eventstore.sql import losing
+from upshot.eventstore.sql import sampling
 
 __all__ = ["fresh", "store"]
 
@@ -136,7 +136,7 @@ async def test_of_many_users_a_sample_is_looked_at(store: EventStore, monkeypatc
     """One in four by their keys: exactly what the reference says of these users alone, and not of others."""
     world = World(4, users=200)
     await world.fill(store, order=4)
-    monkeypatch.setattr(losing, "SAMPLED", 30)
+    monkeypatch.setattr(sampling, "SAMPLED", 30)
 
     found = (await store.aggregate("one", PLAN)).delivery
 
@@ -154,8 +154,8 @@ async def test_of_many_users_a_sample_is_looked_at(store: EventStore, monkeypatc
 )
 def test_a_sample_never_grows_beyond_twice_its_size(users: int, step: int) -> None:
     """Nor below its size."""
-    assert losing.one_in(users) == step
-    assert step == 1 or losing.SAMPLED <= users / step < 2 * losing.SAMPLED
+    assert sampling.one_in(users) == step
+    assert step == 1 or sampling.SAMPLED <= users / step < 2 * sampling.SAMPLED
 
 
 async def test_where_nobody_numbers_events_nothing_is_counted(

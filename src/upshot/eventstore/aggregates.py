@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import func, select
 
 from upshot.aggregation import Aggregates, Cell, Delivery, Measured, Ordered
-from upshot.eventstore import filters, rollups, sql
+from upshot.eventstore import filters, pilot, rollups, sql
 from upshot.eventstore.rollups import Fetch
-from upshot.eventstore.sql import Caps, Question
+from upshot.eventstore.sql import Caps, Question, sampling
 from upshot.eventstore.tables import repeats
 from upshot.metrics import Kind, Metric, Source, Unit, Winsorising
 from upshot.statistics import quantile
@@ -30,6 +30,8 @@ def read_aggregates(question: Question, fetch: Fetch) -> Aggregates:
     exposed = fetch(sql.exposed(question))
     if question.plan.cumulative:
         return _cumulative(question, exposed, fetch)
+    users = sum(row["users"] for row in exposed)
+    question = pilot.worthwhile(question, users, lambda asked: _by_cell(asked, fetch(sql.moments(asked))))
     measured, counts, late = _measured(question, fetch) if question.needed else ({}, {}, 0)
     doubles, conflicts = _repeats(question, fetch)
     crossing = fetch(sql.crossovers(question))
@@ -42,7 +44,8 @@ def read_aggregates(question: Question, fetch: Fetch) -> Aggregates:
             if metric.complete
         },
         measured=measured,
-        delivery=_delivery(question, sum(row["users"] for row in exposed), fetch),
+        unadjusted=question.plan.unadjusted,
+        delivery=_delivery(question, users, fetch),
         event_counts=counts,
         first_exposure=min((row["first"] for row in exposed), default=None),
         crossovers=int(next(iter(crossing[0].values()))) if crossing else 0,
@@ -172,13 +175,8 @@ def _measured(question: Question, fetch: Fetch) -> tuple[Found, dict[tuple[Cell,
     """Metrics and event counts by cell, and the late events."""
     found = rollups.moments(question, fetch)
     names = {key: name for name, key in question.type_keys.items()}
-    measured: Found = {}
-    counts: dict[tuple[Cell, str], int] = {}
-    for row in found:
-        cell = _cell(row)
-        for place, metric in sql.folded(question.plan):
-            measured[cell, metric.key] = _of_row(question, row, place, metric)
-        counts |= {(cell, names[key]): int(row[f"count_{key}"]) for key in question.needed}
+    measured = _by_cell(question, found)
+    counts = {(_cell(row), names[key]): int(row[f"count_{key}"]) for row in found for key in question.needed}
     for metric in question.plan.metrics:
         if metric.kind is Kind.FUNNEL:
             measured |= _funnel(question, metric, fetch)
@@ -188,6 +186,15 @@ def _measured(question: Question, fetch: Fetch) -> tuple[Found, dict[tuple[Cell,
                     measured.get(key, Measured(ordered.users, ordered.values, 0.0, Moments())), ordered=ordered
                 )
     return measured, counts, sum(int(row["late"]) for row in found)
+
+
+def _by_cell(question: Question, rows: Sequence[Row]) -> Found:
+    """The folded metrics."""
+    return {
+        (_cell(row), metric.key): _of_row(question, row, place, metric)
+        for row in rows
+        for place, metric in sql.folded(question.plan)
+    }
 
 
 def _cell(row: Row) -> Cell:
@@ -278,8 +285,9 @@ def _delivery(question: Question, users: int, fetch: Fetch) -> dict[Cell, Delive
         return {}
     types = question.forms.event_types.c
     owned = fetch(select(types.type_key).where(types.client_key == question.client_key))
-    step = sql.one_in(users)
-    found = fetch(sql.delivery(question, [row["type_key"] for row in owned], step)) if owned else []
+    step = sampling.one_in(users)
+    sample = replace(question, plan=replace(plan, one_in=step))
+    found = fetch(sql.delivery(sample, [row["type_key"] for row in owned])) if owned else []
     return {_cell(row): Delivery(comoments(row, row["users"], 2), int(row["losing"]), step) for row in found}
 
 

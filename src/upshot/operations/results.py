@@ -61,6 +61,7 @@ async def report(stores: Stores, client: str, reference: str, asked: Asked) -> R
     now = stores.clock.now()
     plan = _plan(experiment, chosen, asked, now)
     aggregates = await stores.events.aggregate(client, plan)
+    plan = replace(plan, unadjusted=aggregates.unadjusted)
     level = 1 - experiment.plan.alpha if asked.confidence_level is None else asked.confidence_level
     question = results.Question(
         chosen,

@@ -15,7 +15,7 @@ active user weighs as much as a quiet one, and a store never hands rows to the s
 
 from upshot.eventstore.sql.accumulating import increments
 from upshot.eventstore.sql.funnels import funnel
-from upshot.eventstore.sql.losing import delivery, one_in
+from upshot.eventstore.sql.losing import delivery
 from upshot.eventstore.sql.measuring import moments, rows
 from upshot.eventstore.sql.ordering import at_ranks, spread, values_at_ranks, values_below, values_counted
 from upshot.eventstore.sql.question import UNCUT, Caps, Question, caps_of, folded, is_joint
@@ -35,7 +35,6 @@ __all__ = [
     "increments",
     "is_joint",
     "moments",
-    "one_in",
     "rows",
     "spread",
     "values_at_ranks",

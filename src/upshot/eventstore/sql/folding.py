@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Double, Integer, Subquery, and_, case, cas
 
 from upshot.events import LATE
 from upshot.eventstore.sql.question import Column, Question, caps_of, folded
+from upshot.eventstore.sql.sampling import looked_at
 from upshot.eventstore.sql.users import cells_of_users, exposed_users, over
 from upshot.metrics import Fold, Kind, Metric, Quantity
 
@@ -35,6 +36,7 @@ def per_user(question: Question) -> Subquery:
         events.c.type_key.in_(question.needed),
         events.c.occurred_at < plan.end,
         read,
+        *looked_at(plan, events.c),
     )
     cells: list[Column] = [found.c[name] for name in cells_of_users(plan)]
     query = select(*cells)

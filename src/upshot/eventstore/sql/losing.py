@@ -10,21 +10,14 @@ from sqlalchemy import Double, Select, case, cast, func, not_, select
 
 from upshot.events import SEQUENCES
 from upshot.eventstore.sql.question import Column, Question
+from upshot.eventstore.sql.sampling import looked_at
 from upshot.eventstore.sql.users import exposed_users
 
-SAMPLED = 50_000
-"""As many exposed users, or up to twice as many, are looked at where there are more."""
 
-
-def one_in(users: int) -> int:
-    """Of how many exposed users one is looked at: a power of two, so that a smaller sample is part of the larger one."""
-    return 1 << max(0, (users // SAMPLED).bit_length() - 1)
-
-
-def delivery(question: Question, types: Collection[int], step: int) -> Select[Any]:
+def delivery(question: Question, types: Collection[int]) -> Select[Any]:
     """Per variant and phase the moments, over users with numbered events from their exposure on, of how many events they lost
     and how many they sent: variant, phase, users, losing (users who lost any), mean_0, mean_1, product_0_0, product_0_1,
-    product_1_1. `types` are the keys of all of the client's event types; of `step` users one is looked at, by its key.
+    product_1_1. `types` are the keys of all of the client's event types.
 
     In a session a user sent as many events as its highest sequence number from the exposure on is above the highest before it,
     and lost those of them that did not come. Where that number is not above, as clocks may be set back, none were sent.
@@ -33,7 +26,7 @@ def delivery(question: Question, types: Collection[int], step: int) -> Select[An
     sequence = events.ordinal % SEQUENCES
     after = events.occurred_at >= found.c.exposed_at
     cells = (found.c.variant, found.c.phase, found.c.user_key)
-    looked_at = [found.c.user_key % step == 0, events.user_key % step == 0] if step > 1 else []
+    sampled = looked_at(question.plan, events)
     sessions = (
         select(
             *cells,
@@ -43,7 +36,7 @@ def delivery(question: Question, types: Collection[int], step: int) -> Select[An
         )
         .join_from(question.forms.events, found, events.user_key == found.c.user_key)
         .where(
-            events.ordinal.is_not(None), events.type_key.in_(types), events.occurred_at < question.plan.end, *looked_at
+            events.ordinal.is_not(None), events.type_key.in_(types), events.occurred_at < question.plan.end, *sampled
         )
         .group_by(*cells, events.ordinal - sequence)
         .subquery("sessions")

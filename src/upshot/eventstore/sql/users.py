@@ -7,6 +7,7 @@ from sqlalchemy import Integer, Select, Subquery, and_, case, func, literal, sel
 from upshot.aggregation import AggregationPlan
 from upshot.eventstore import filters
 from upshot.eventstore.sql.question import Column, Question, folded
+from upshot.eventstore.sql.sampling import looked_at
 from upshot.metrics import Metric, Source
 
 
@@ -59,7 +60,7 @@ def exposed_users(question: Question, *, context: bool = False) -> Subquery:
         other = question.forms.exposures.alias("other")
         query = query.add_columns(other.c.variant.label("beside")).join(other, other.c.user_key == table.c.user_key)
         query = query.where(other.c.client_key == question.client_key, other.c.experiment == plan.beside)
-    return query.where(table.c.exposed_at < plan.end).subquery("exposed")
+    return query.where(table.c.exposed_at < plan.end, *looked_at(plan, table.c)).subquery("exposed")
 
 
 def _entered(question: Question) -> Subquery:
