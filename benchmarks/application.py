@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import uvloop
 from tests.servers import RunningServer
 
+from tests.callers import somebody
 from upshot import settings
 from upshot.backends import open_stores
 from upshot.experiments import Draft, Experiment
@@ -36,7 +37,7 @@ class Application:
     def experiment(self, **fields: Any) -> Experiment:
         """A running experiment of three equal arms."""
         draft = Draft(name="Benchmark", variants=[VariantDraft(name) for name in ARMS], **fields)
-        return self.run(experiments.create(self.stores, CLIENT, draft))
+        return self.run(experiments.create(self.stores, somebody(CLIENT), draft))
 
     def close(self) -> None:
         """Let go of everything."""

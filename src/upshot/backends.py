@@ -1,11 +1,51 @@
 """Open the backends that the settings name: what a server, a worker and a command have in common."""
 
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
 from upshot import cache, control, eventqueue, eventstore
-from upshot.clock import SystemClock
+from upshot.access.keyring import HMAC, Keyring
+from upshot.clock import SystemClock, new_letters
 from upshot.errors import ConfigurationError
 from upshot.eventqueue.spool import Spool
 from upshot.operations import Stores
 from upshot.settings import Settings
+
+SECRET_FILE = "secret"  # noqa: S105 - the name of a file
+SECRET_LETTERS = 64
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """The keys that sign and seal: those of the settings, else one of the data folder, made at the first time.
+
+    Raises:
+        ConfigurationError: a key is weak or not of the algorithm's kind, or the folder cannot be written.
+    """
+    lifetime = timedelta(minutes=settings.jwt_expiration_minutes)
+    keys = [key.get_secret_value() for key in (settings.jwt_secret_key, *settings.jwt_previous_secret_keys) if key]
+    if settings.jwt_secret_key is None:
+        if settings.jwt_algorithm not in HMAC:
+            raise ConfigurationError(f"JWT_SECRET_KEY: {settings.jwt_algorithm} needs a private key")
+        keys.insert(0, kept_secret(settings.data_dir / SECRET_FILE, lambda: new_letters(SECRET_LETTERS)))
+    return Keyring(settings.jwt_algorithm, keys, lifetime)
+
+
+def kept_secret(path: Path, make: Callable[[], str]) -> str:
+    """The secret that a file holds, which is made, for its owner's eyes only, when it is not there.
+
+    Raises:
+        ConfigurationError: it can be neither read nor made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(make() + "\n")
+        return path.read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read or made: {error.strerror}") from None
 
 
 async def open_stores(settings: Settings, *, spooling: bool = True) -> Stores:
@@ -25,6 +65,7 @@ async def open_stores(settings: Settings, *, spooling: bool = True) -> Stores:
             spool=Spool(settings.data_dir / "spool", settings.spool_bytes)
             if settings.spool_bytes and spooling
             else None,
+            keyring=keyring_of(settings),
         )
     except ConfigurationError:
         await control_store.close()

@@ -4,10 +4,13 @@ The core takes them as arguments; operations get a `Clock`, tests a `FixedClock`
 """
 
 import secrets
+import string
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+_LETTERS = string.digits + string.ascii_letters
 
 
 class Clock(Protocol):
@@ -53,6 +56,11 @@ class FixedClock:
     def advance(self, **parts: float) -> None:
         """Move on by a `timedelta(**parts)`."""
         self.moment += timedelta(**parts)
+
+
+def new_letters(count: int) -> str:
+    """So many random letters and digits, of 62 kinds."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(count))
 
 
 def new_token() -> str:

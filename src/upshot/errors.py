@@ -3,6 +3,7 @@
     UpshotError                500  internal
     ├── Malformed              400  malformed             the request cannot be read at all
     ├── Unauthenticated        401  unauthenticated       no valid credential
+    ├── Forbidden              403  forbidden             a valid credential that is not good for this
     ├── NotFound               404  not_found             absent, or another client's: the two look the same
     ├── Conflict               409  conflict              the present state forbids it; the detail names what is allowed
     ├── TooLarge               413  too_large             over a published limit
@@ -67,6 +68,14 @@ class Unauthenticated(UpshotError):
     status = 401
     code = "unauthenticated"
     title = "A valid token is needed"
+
+
+class Forbidden(UpshotError):
+    """The credential is valid and not good for this; the detail names what is missing."""
+
+    status = 403
+    code = "forbidden"
+    title = "This credential may not do that"
 
 
 class NotFound(UpshotError):

@@ -1,6 +1,7 @@
 """All settings, read once from the environment or `.env`, passed down from there.
 
-Each is `UPSHOT_<NAME>`; a few plain names that deployments already use work as they are, too.
+Each is `UPSHOT_<NAME>`; a few plain names that deployments already use work as they are, too. With `_FILE` behind the name a
+variable names a file that holds the value, as secrets of containers do.
 """
 
 import json
@@ -11,9 +12,11 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from upshot.access import EVERYONE
 from upshot.errors import ConfigurationError
 
 PREFIX = "UPSHOT_"
+FILE = "_FILE"
 TOKEN_LENGTH = 8
 CLIENT_LENGTH = 120
 
@@ -83,6 +86,33 @@ class Settings(BaseSettings):
         validation_alias=_plain("TOKEN_CLIENT_ID_MAP"),
         description="Which client a token belongs to: a JSON object, or token:client pairs separated by commas.",
     )  # fmt: skip
+    jwt_secret_key: SecretStr | None = Field(
+        None,
+        validation_alias=_plain("JWT_SECRET_KEY"),
+        description="Signs access tokens and seals secrets: at least 32 random bytes, or a private key as PEM; without it, "
+        "one of the data folder, which several machines do not share.",
+    )
+    jwt_previous_secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        validation_alias=_plain("JWT_PREVIOUS_SECRET_KEYS"),
+        description="Keys that sign no more and are still believed, while one is replaced: separated by commas, or a JSON list.",
+    )
+    jwt_algorithm: str = Field(
+        "HS256",
+        validation_alias=_plain("JWT_ALGORITHM"),
+        description="The one algorithm of access tokens: HS256, HS384, HS512, RS256, PS256, ES256, ES384 or Ed25519.",
+    )
+    jwt_expiration_minutes: int = Field(
+        15,
+        ge=1,
+        le=60,
+        validation_alias=_plain("JWT_EXPIRATION_MINUTES"),
+        description="How long an access token is good; a refresh token brings the next one.",
+    )
+    public_url: str | None = Field(
+        None, pattern="^https?://[^/?#]+$", description="The address of this server for people, such as https://ab.example.com: "
+        "for links in invitations and sign-in by a provider.",
+    )
     connections_per_address: int = Field(
         1024, ge=0, description="Open connections that one address may have; 0 for no cap."
     )
@@ -91,12 +121,15 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("warning", pattern="^(debug|info|warning|error)$", description="How much is logged.")
 
+    @field_validator("jwt_previous_secret_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        return _listed(value)
+
     @field_validator("valid_tokens", mode="before")
     @classmethod
     def _split_tokens(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",")]
-        tokens = [str(token) for token in value if str(token)]
+        tokens = _listed(value)
         if any(len(token) < TOKEN_LENGTH for token in tokens):
             raise ValueError(f"a token has at least {TOKEN_LENGTH} characters")
         return tokens
@@ -110,8 +143,8 @@ class Settings(BaseSettings):
                 json.loads(value) if value.lstrip().startswith("{") else {token: client for token, _, client in pairs}
             )
         mapped = {str(token): str(client) for token, client in dict(value).items()}
-        if any(not token or not 0 < len(client) <= CLIENT_LENGTH for token, client in mapped.items()):
-            raise ValueError("every entry is a token and a client id of at most 120 characters")
+        if any(not token or not 0 < len(client) <= CLIENT_LENGTH or client == EVERYONE for token, client in mapped.items()):
+            raise ValueError("every entry is a token and a client id of at most 120 characters that is not *")
         return mapped
 
     @property
@@ -150,6 +183,8 @@ class Settings(BaseSettings):
         shown["events_url"] = _without_password(self.event_store_url)
         for name in ("cache_url", "read_database_url", "queue_url", "celery_broker_url"):
             shown[name] = _without_password(getattr(self, name) or "None")
+        for name in ("jwt_secret_key", "jwt_previous_secret_keys"):
+            shown[name] = "configured" if getattr(self, name) else "none"
         shown["valid_tokens"] = f"{len(self.valid_tokens)} configured"
         shown["token_client_id_map"] = ", ".join(
             sorted(f"***:{client}" for client in self.token_client_id_map.values())
@@ -163,21 +198,42 @@ def load(**overrides: Any) -> Settings:
     Raises:
         ConfigurationError: a value is unusable, or an UPSHOT_ variable is not one of ours; no value is repeated.
     """
+    filed = _of_files()
     unknown = sorted(
         name
         for name in os.environ
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).removesuffix(FILE).lower() not in Settings.model_fields
     )
     if unknown:
         raise ConfigurationError(f"{unknown[0]}: there is no such setting; `upshot config` lists them")
     try:
-        return Settings().model_copy(update={name: value for name, value in overrides.items() if value is not None})
+        return Settings(**filed).model_copy(update={name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
         raise ConfigurationError(f"{name if name.isupper() else PREFIX + name.upper()}: {first['msg']}") from None
     except ValueError:
         raise ConfigurationError("VALID_TOKENS or TOKEN_CLIENT_ID_MAP: not valid JSON") from None
+
+
+def _of_files() -> dict[str, Any]:
+    """The values of settings whose variables name a file."""
+    found: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        choices = getattr(field.validation_alias, "choices", [f"{PREFIX}{name.upper()}"])
+        for variable in (choice for choice in choices if choice + FILE in os.environ):
+            try:
+                found[variable if field.validation_alias else name] = Path(os.environ[variable + FILE]).read_text().strip()
+            except OSError as error:
+                raise ConfigurationError(f"{variable}{FILE}: cannot be read: {error.strerror}") from None
+    return found
+
+
+def _listed(value: Any) -> list[str]:
+    """Texts separated by commas, or a JSON list of them; empty ones are none."""
+    if isinstance(value, str):
+        value = json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",")]
+    return [str(text) for text in value if str(text)]
 
 
 def _without_password(url: str) -> str:

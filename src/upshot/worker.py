@@ -24,6 +24,7 @@ from tenacity import (
 from upshot.errors import TimedOut, Unavailable
 from upshot.eventqueue import EventQueue
 from upshot.operations import Stores, deliveries, events, schedule
+from upshot.operations.credentials import Credentials
 from upshot.operations.deliveries import Stored
 from upshot.settings import Settings
 from upshot.telemetry import DELIVERED
@@ -34,6 +35,7 @@ LONGEST_PAUSE = 10.0
 MESSAGES = 200
 RECEIVE_SECONDS = 1.0
 REPORTING = timedelta(seconds=2)
+NOTING = 30.0
 
 Answer = TypeVar("Answer")
 
@@ -41,9 +43,9 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def beside_requests(stores: Stores, settings: Settings) -> AsyncIterator[None]:
+async def beside_requests(stores: Stores, settings: Settings, credentials: Credentials) -> AsyncIterator[None]:
     """The server's own work, for as long as the block lasts."""
-    work = [relay_exposures(stores), _again(store_pending, stores), _again(events.drain, stores)]
+    work = [relay_exposures(stores), _again(store_pending, stores), _again(events.drain, stores), note_use(credentials)]
     if settings.scheduler == "worker" and stores.queue is None:
         work.append(scheduled(stores, policy_of(settings)))
     tasks = [asyncio.create_task(part) for part in work]
@@ -53,6 +55,18 @@ async def beside_requests(stores: Stores, settings: Settings) -> AsyncIterator[N
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(Unavailable):
+            await credentials.note_use()
+
+
+async def note_use(credentials: Credentials) -> None:
+    """Store when keys and sessions were used last, every half minute until cancelled."""
+    while True:
+        await asyncio.sleep(NOTING)
+        try:
+            await credentials.note_use()
+        except Unavailable as error:
+            log.warning("the last use of keys and sessions is not stored: %s", error)
 
 
 async def relay_exposures(stores: Stores) -> None:

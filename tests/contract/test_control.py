@@ -15,6 +15,7 @@ from tests.backends.daemon import server_folder
 from tests.backends.pgbouncer import USER, pgbouncer
 from tests.contract.databases import NAMES, Fresh, fresh
 
+from upshot.access import EVERYONE
 from upshot import control
 from upshot.analysisplan import AnalysisPlan, PlanChange
 from upshot.assignment import Assignment
@@ -65,7 +66,7 @@ def drafted(key: str, **fields: Any) -> Experiment:
 
 async def added(store: ControlStore, client: str = "one", key: str = "first", **fields: Any) -> Experiment:
     """An experiment that is stored."""
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         return await transaction.add(client, drafted(key, **fields))
 
 
@@ -77,13 +78,13 @@ def given(experiment: Experiment, user: str, variant: int = 0, exposed: datetime
 async def test_an_experiment_comes_back_as_it_was_stored(store: ControlStore) -> None:
     """Every field, with microseconds, big documents and any letter; by id and by key."""
     config = {"text": "ünï 🚀 'quoted' \\ back", "big": "x" * 70_000, "n": 2**53 - 1, "f": 0.1, "deep": [{"a": None}]}
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         experiment = drafted("first", description="d" * 3_000 + "🚀")
         variants = tuple(replace(variant, config=config) for variant in experiment.variants)
         kept = await transaction.add("one", replace(experiment, variants=variants))
 
     for reading in (store.reading, store.browsing):
-        async with reading() as view:
+        async with reading(EVERYONE) as view:
             assert await view.experiment("one", kept.id) == kept
             assert await view.experiment("one", kept.key) == kept
             assert await view.experiment("two", kept.id) is None
@@ -98,11 +99,11 @@ async def test_a_plan_comes_back_as_it_was_stored(store: ControlStore) -> None:
     assert experiment.plan == AnalysisPlan(alpha=0.01, planned_users=10**12, locked_at=NOW)
     plan = replace(experiment.plan, definitions=locked, changes=changes)
 
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         assert await transaction.experiment("one", "first") == experiment
         await transaction.save("one", replace(experiment, plan=plan))
 
-    async with store.reading() as view:
+    async with store.reading(EVERYONE) as view:
         found = await view.experiment("one", "first")
         assert found is not None
         assert found.plan == plan
@@ -115,7 +116,7 @@ async def test_a_key_is_taken_once_per_client(store: ControlStore) -> None:
     with pytest.raises(Conflict):
         await added(store)
 
-    async with store.reading() as view:
+    async with store.reading(EVERYONE) as view:
         assert [e.key for e in (await view.experiments("one")).experiments] == ["first"]
 
 
@@ -125,7 +126,7 @@ async def test_pages_are_newest_first_and_searched_without_case(store: ControlSt
         await added(store, key=key)
     await added(store, key="plan", description="100%_sure", status=Status.DRAFT)
 
-    async with store.browsing() as view:
+    async with store.browsing(EVERYONE) as view:
         first = await view.experiments("one", limit=3)
         rest = await view.experiments("one", after=first.following, limit=3)
         assert [e.key for e in (*first.experiments, *rest.experiments)] == ["plan", "gamma", "beta", "alpha"]
@@ -146,7 +147,7 @@ async def test_the_first_assignment_stays(store: ControlStore) -> None:
 
     assert [(kept.user_id, kept.variant, new) for kept, new in first] == [(user, 0, True) for user in users]
     assert [(kept.user_id, kept.variant, new) for kept, new in again] == [(u, 0, False) for u in reversed(users)]
-    async with store.reading() as view:
+    async with store.reading(EVERYONE) as view:
         found = await view.assignments("one", [(experiment.number, user) for user in (*users, "nobody")])
         assert [kept.user_id if kept else None for kept in found] == [*users, None]
         assert found[0] == first[0][0]
@@ -232,7 +233,7 @@ async def test_exposures_of_a_group_are_noted_in_one_statement(
     assert [(kept.user_id, kept.exposed_at, new) for kept, new in answers] == [
         (user, expected[user], False) for user in [*reversed(users), "u5"]
     ]
-    async with store.reading() as view:
+    async with store.reading(EVERYONE) as view:
         found = await view.assignments("one", [(experiment.number, user) for user in users])
         assert [kept and kept.exposed_at for kept in found] == [expected[user] for user in users]
         assert set(await view.assignments("one", [(other.number, user) for user in users])) == {
@@ -261,7 +262,7 @@ async def test_of_simultaneous_first_exposures_one_stays(opened: Opened) -> None
         )
     )
 
-    async with stores[0].reading() as view:
+    async with stores[0].reading(EVERYONE) as view:
         stored = await view.assignments("one", [(experiment.number, user) for user in users])
     assert [[kept for kept, _ in answer] for answer in answers] == [stored] * 4
     relayed = [exposure.user_id for _, entry in await stores[0].outbox(1_000) for exposure in entry]
@@ -273,14 +274,14 @@ async def test_a_transaction_that_fails_leaves_nothing(store: ControlStore) -> N
     experiment = await added(store)
 
     async def fail() -> None:
-        async with store.transaction() as transaction:
+        async with store.transaction(EVERYONE) as transaction:
             await transaction.save("one", replace(experiment, name="changed"))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         await fail()
 
-    async with store.reading() as view:
+    async with store.reading(EVERYONE) as view:
         assert await view.experiment("one", experiment.id) == experiment
 
 
@@ -290,7 +291,7 @@ async def test_of_two_changes_the_second_sees_the_first(opened: Opened) -> None:
     experiment = await added(stores[0])
 
     async def count(store: ControlStore) -> None:
-        async with store.transaction() as transaction:
+        async with store.transaction(EVERYONE) as transaction:
             seen = await transaction.experiment("one", experiment.id)
             assert seen is not None
             await asyncio.sleep(0.01)
@@ -298,7 +299,7 @@ async def test_of_two_changes_the_second_sees_the_first(opened: Opened) -> None:
 
     await asyncio.gather(*(count(store) for store in stores * 2))
 
-    async with stores[1].reading() as view:
+    async with stores[1].reading(EVERYONE) as view:
         after = await view.experiment("one", experiment.id)
     assert after is not None
     assert after.version == experiment.version + 10
@@ -309,13 +310,13 @@ async def test_occupied_variants_and_deletion(store: ControlStore) -> None:
     experiment, other = await added(store), await added(store, key="second")
     await store.assign("one", [given(experiment, f"u{n}", 1) for n in range(5)])
 
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         assert await transaction.occupied("one", experiment) == {1}
         await transaction.delete("two", other)
         assert await transaction.experiment("one", other.id) is not None
         await transaction.delete("one", other)
 
-    async with store.reading() as view:
+    async with store.reading(EVERYONE) as view:
         assert await view.experiment("one", other.id) is None
 
 
@@ -357,12 +358,12 @@ async def test_a_definition_comes_back_as_it_was_stored(store: ControlStore) -> 
     metric = defined(
         "Über alles 🚀", kind="sum", where=rule, value="x'\"\\", description="d" * 2_000, winsorize={"upper": 99.9}
     )
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         kept = await transaction.add_definition("one", metric, NOW)
         assert kept == Definition(replace(metric, version=1), NOW)
 
     for reading in (store.reading, store.browsing):
-        async with reading() as view:
+        async with reading(EVERYONE) as view:
             assert await view.definition("one", metric.key) == kept
             assert await view.definition("one", metric.key, 1) == kept
             assert await view.definition("one", metric.key, 2) is None
@@ -372,7 +373,7 @@ async def test_a_definition_comes_back_as_it_was_stored(store: ControlStore) -> 
 
 async def test_clients_never_see_each_others_definitions(store: ControlStore) -> None:
     """The same key is another metric for another client, whatever one of them does with it."""
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         mine = await transaction.add_definition("one", defined("a"), NOW)
         theirs = await transaction.add_definition("two", defined("a", kind="count"), NOW)
         await transaction.add_definition("two", defined("b"), NOW)
@@ -384,7 +385,7 @@ async def test_clients_never_see_each_others_definitions(store: ControlStore) ->
         assert not await transaction.archive_definition("one", "b", NOW)
         assert await transaction.archive_definition("two", "a", NOW)
 
-    async with store.reading() as view:
+    async with store.reading(EVERYONE) as view:
         assert await view.definitions("one") == {"a": mine.metric}
         assert set(await view.definitions("two")) == {"b"}
         assert await view.definitions("three") == {}
@@ -393,7 +394,7 @@ async def test_clients_never_see_each_others_definitions(store: ControlStore) ->
 
 async def test_every_version_of_a_definition_stays(store: ControlStore) -> None:
     """The newest is what a key means; after an archiving it means nothing until it is defined again."""
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         first = await transaction.add_definition("one", defined("a"), NOW)
         second = await transaction.save_definition("one", defined("a", 1, kind="count"), NOW + timedelta(days=1))
         assert await transaction.definition("one", "a") == second
@@ -411,7 +412,7 @@ async def test_every_version_of_a_definition_stays(store: ControlStore) -> None:
         third = await transaction.add_definition("one", defined("a", kind="sum"), NOW + timedelta(days=3))
         assert third.metric.version == 3
 
-    async with store.reading() as view:
+    async with store.reading(EVERYONE) as view:
         assert await view.definition("one", "a") == third
         assert await view.definition("one", "a", 2) == replace(second, archived_at=archived)
         assert [d.metric.kind for d in (await view.definition_page("one")).definitions] == [Kind.SUM]
@@ -419,27 +420,27 @@ async def test_every_version_of_a_definition_stays(store: ControlStore) -> None:
 
 async def test_a_version_is_stored_once(store: ControlStore) -> None:
     """Who did not see the newest one is told."""
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         await transaction.add_definition("one", defined("a"), NOW)
         await transaction.save_definition("one", defined("a", 1, kind="count"), NOW)
 
     with pytest.raises(Conflict):
-        async with store.transaction() as transaction:
+        async with store.transaction(EVERYONE) as transaction:
             await transaction.save_definition("one", defined("a", 1, kind="sum"), NOW)
 
-    async with store.reading() as view:
+    async with store.reading(EVERYONE) as view:
         assert (await view.definitions("one"))["a"].kind is Kind.COUNT
 
 
 async def test_pages_of_definitions_have_the_last_changed_first(store: ControlStore) -> None:
     """Found by key, name and description without case; % and _ are letters, and what JSON is made of is not found."""
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         for key in ("alpha", "beta", "gamma"):
             await transaction.add_definition("one", defined(key), NOW)
         await transaction.add_definition("one", defined("plan", name="Größe", description="100%_sure"), NOW)
         await transaction.save_definition("one", defined("alpha", 1, kind="count"), NOW)
 
-    async with store.browsing() as view:
+    async with store.browsing(EVERYONE) as view:
         first = await view.definition_page("one", limit=3)
         rest = await view.definition_page("one", after=first.following, limit=3)
         assert [d.metric.key for d in (*first.definitions, *rest.definitions)] == ["alpha", "plan", "gamma", "beta"]
@@ -460,7 +461,7 @@ async def test_of_simultaneous_definitions_of_a_key_one_wins(opened: Opened) -> 
 
     async def add(store: ControlStore) -> bool:
         try:
-            async with store.transaction() as transaction:
+            async with store.transaction(EVERYONE) as transaction:
                 await transaction.add_definition("one", defined("a"), NOW)
                 await asyncio.sleep(0.005)
         except Conflict:
@@ -471,7 +472,7 @@ async def test_of_simultaneous_definitions_of_a_key_one_wins(opened: Opened) -> 
         answers = await asyncio.gather(*(add(store) for store in stores * 2))
 
         assert sum(answers) == 1
-        async with stores[0].transaction() as transaction:
+        async with stores[0].transaction(EVERYONE) as transaction:
             kept = await transaction.definition("one", "a")
             assert kept is not None
             assert kept.metric.version == version
@@ -481,11 +482,11 @@ async def test_of_simultaneous_definitions_of_a_key_one_wins(opened: Opened) -> 
 async def test_of_two_changes_of_a_definition_the_second_sees_the_first(opened: Opened) -> None:
     """Ten processes change it at once: each makes the next version of what the one before it left."""
     stores = [await opened() for _ in range(5)]
-    async with stores[0].transaction() as transaction:
+    async with stores[0].transaction(EVERYONE) as transaction:
         await transaction.add_definition("one", defined("a", description="."), NOW)
 
     async def lengthen(store: ControlStore) -> None:
-        async with store.transaction() as transaction:
+        async with store.transaction(EVERYONE) as transaction:
             seen = await transaction.definition("one", "a")
             assert seen is not None
             await asyncio.sleep(0.01)
@@ -494,7 +495,7 @@ async def test_of_two_changes_of_a_definition_the_second_sees_the_first(opened: 
 
     await asyncio.gather(*(lengthen(store) for store in stores * 2))
 
-    async with stores[1].reading() as view:
+    async with stores[1].reading(EVERYONE) as view:
         after = await view.definition("one", "a")
     assert after is not None
     assert (after.metric.version, len(after.metric.description)) == (11, 11)
@@ -505,20 +506,20 @@ async def test_a_change_and_an_archiving_at_once_are_one_after_the_other(opened:
     first, second = await opened(), await opened()
     for number in range(5):
         key = f"key-{number}"
-        async with first.transaction() as transaction:
+        async with first.transaction(EVERYONE) as transaction:
             await transaction.add_definition("one", defined(key), NOW)
 
         async def change(key: str = key) -> None:
-            async with first.transaction() as transaction:
+            async with first.transaction(EVERYONE) as transaction:
                 if await transaction.definition("one", key) is not None:
                     await asyncio.sleep(0.01)
                     await transaction.save_definition("one", defined(key, 1, kind="count"), NOW)
 
         async def archive(key: str = key) -> None:
-            async with second.transaction() as transaction:
+            async with second.transaction(EVERYONE) as transaction:
                 assert await transaction.archive_definition("one", key, NOW)
 
         await asyncio.gather(change(), archive())
 
-        async with second.reading() as view:
+        async with second.reading(EVERYONE) as view:
             assert await view.definition("one", key) is None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.callers import somebody
 from upshot import cache, control, eventstore
 from upshot.aggregation import AggregationPlan
 from upshot.clock import FixedClock
@@ -67,7 +68,7 @@ async def exposed_after_a_crash(folder: Path, moment: str, relay: type[Relay]) -
     clock = FixedClock()
     stores = await _opened(before, clock)
     draft = Draft("outbox", [VariantDraft("a"), VariantDraft("b")], key="outbox")
-    await experiments.create(stores, CLIENT, draft)
+    await experiments.create(stores, somebody(CLIENT), draft)
     for number in range(USERS):
         await assignments.assign(stores, CLIENT, "outbox", f"user-{number}", {})
     store: Any = stores.control if moment == "relayed" else stores.events

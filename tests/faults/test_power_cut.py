@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.faults.reporting import of, say
 from tests.faults.unsynced import KEEPS, Disk, creator
 
+from upshot.access import EVERYONE
 from upshot import control, experiments
 from upshot.assignment import Assignment
 from upshot.clock import SystemClock
@@ -149,7 +150,7 @@ async def _prepare(template: Path) -> int:
     store = await control.connect(f"sqlite:///{template}")
     clock = SystemClock()
     draft = Draft("power", [VariantDraft("a"), VariantDraft("b")])
-    async with store.transaction() as transaction:
+    async with store.transaction(EVERYONE) as transaction:
         experiment = await transaction.add(CLIENT, experiments.create(draft, clock.now(), clock.new_id))
     await store.close()
     return experiment.number

@@ -36,10 +36,12 @@ from tests.migration.databases import (
     watched,
 )
 
+from upshot.access import EVERYONE
 from upshot import control
 from upshot.analysisplan import AnalysisPlan
 from upshot.control import migrate
-from upshot.control.tables import PARTITIONS, metadata
+from upshot.control.accesstables import metadata
+from upshot.control.tables import PARTITIONS
 from upshot.database import parsed, schema
 from upshot.errors import ConfigurationError, Unavailable
 
@@ -119,7 +121,7 @@ async def test_an_experiment_of_an_earlier_release_has_the_default_plan(url: str
 
     store = await control.connect(url)
     try:
-        async with store.transaction() as transaction:
+        async with store.transaction(EVERYONE) as transaction:
             found = await transaction.experiment("one", "Key-1")
             assert found is not None
             assert found.plan == AnalysisPlan(locked_at=found.started_at)
@@ -145,7 +147,7 @@ async def test_an_earlier_release_that_still_runs_can_write(url: str, revision: 
 
     store = await control.connect(url)
     try:
-        async with store.reading() as view:
+        async with store.reading(EVERYONE) as view:
             assert [e.key for e in (await view.experiments("one", limit=1)).experiments] == ["late"]
     finally:
         await store.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.callers import somebody
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
 from upshot.experiments import Draft, Experiment, Status
@@ -20,7 +21,7 @@ HALVES = (VariantDraft("a"), VariantDraft("b"))
 
 async def created(stores: Stores, client: str = "one", name: str = "Test", **draft: Any) -> Experiment:
     """A new experiment with two equal variants."""
-    return await experiments.create(stores, client, Draft(name, HALVES, **draft))
+    return await experiments.create(stores, somebody(client), Draft(name, HALVES, **draft))
 
 
 async def exposed(stores: Stores, experiment: Experiment, client: str = "one") -> int:
@@ -37,10 +38,10 @@ async def test_an_assignment_is_returned_as_it_was_made_in_every_state(stores: S
     other = "b" if first.variant.name == "a" else "a"
     closed = [VariantDraft(first.variant.name, weight=Decimal(0)), VariantDraft(other, weight=Decimal(1))]
 
-    await experiments.change(stores, "one", experiment.id, {"variants": closed}, None)
+    await experiments.change(stores, somebody("one"), experiment.id, {"variants": closed}, None)
     seen = [await assignments.assign(stores, "one", experiment.key, "user", {"later": "context"})]
     for action in ("pause", "complete", "archive"):
-        await experiments.move(stores, "one", experiment.id, action)
+        await experiments.move(stores, somebody("one"), experiment.id, action)
         seen.append(await assignments.assign(stores, "one", experiment.id, "user", {}))
 
     assert {(s.variant.name if s.variant else None, s.assigned_at, s.is_new) for s in seen} == {
@@ -53,7 +54,7 @@ async def test_it_outlives_the_cache(stores: Stores) -> None:
     """What is forgotten in memory is read from the store, also when the experiment no longer runs."""
     experiment = await created(stores)
     first = await assignments.assign(stores, "one", experiment.id, "user", {})
-    await experiments.move(stores, "one", experiment.id, "pause")
+    await experiments.move(stores, somebody("one"), experiment.id, "pause")
     await stores.cache.forget("one", assignments.KIND, (experiment.number, "user"))
 
     again = await assignments.assign(stores, "one", experiment.id, "user", {})
@@ -138,8 +139,8 @@ async def test_imported_assignments_keep_their_times_and_yield_to_what_is_there(
         (7, Elsewhere("u8", "a", clock.now() + timedelta(days=1), {})),
     ]
 
-    first = await assignments.import_assignments(stores, "one", experiment.id, rows)
-    again = await assignments.import_assignments(stores, "one", experiment.id, rows[:4])
+    first = await assignments.import_assignments(stores, somebody("one"), experiment.id, rows)
+    again = await assignments.import_assignments(stores, somebody("one"), experiment.id, rows[:4])
 
     assert (first.accepted, first.duplicates) == (4, 0)
     assert [(index, refused.code) for index, refused in first.rejected] == [
@@ -155,7 +156,7 @@ async def test_a_draft_takes_no_imported_assignments(stores: Stores) -> None:
     experiment = await created(stores, status=Status.DRAFT)
 
     with pytest.raises(Conflict):
-        await assignments.import_assignments(stores, "one", experiment.id, [])
+        await assignments.import_assignments(stores, somebody("one"), experiment.id, [])
 
 
 @pytest.mark.parametrize(
@@ -182,12 +183,12 @@ async def test_two_clients_share_nothing(stores: Stores) -> None:
     for client, foreign in (("one", theirs), ("two", mine)):
         calls = [
             experiments.read(stores, client, foreign.id),
-            experiments.change(stores, client, foreign.id, {"name": "stolen"}, None),
-            experiments.move(stores, client, foreign.id, "pause"),
-            experiments.delete(stores, client, foreign.id),
+            experiments.change(stores, somebody(client), foreign.id, {"name": "stolen"}, None),
+            experiments.move(stores, somebody(client), foreign.id, "pause"),
+            experiments.delete(stores, somebody(client), foreign.id),
             assignments.assign(stores, client, foreign.id, "user", {}),
             assignments.assign_many(stores, client, foreign.id, [("user", {})]),
-            assignments.import_assignments(stores, client, foreign.id, []),
+            assignments.import_assignments(stores, somebody(client), foreign.id, []),
             results.report(stores, client, foreign.id, Asked()),
             results.export(stores, client, foreign.id, Asked()),
         ]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.operations.test_results import START, answer, caused, compared, converted, under_way
 
+from tests.callers import somebody
 from upshot.clock import FixedClock
 from upshot.errors import Invalid
 from upshot.experiments import Draft
@@ -43,7 +44,7 @@ async def test_looks_spend_alpha_and_say_no_more_than_high_before(stores: Stores
     experiment = await under_way(stores, clock, {"a": 200, "b": 200}, plan={"planned_users": 800, "spending": "pocock"})
     await converted(stores, {"a": 20, "b": 70}, timedelta(hours=1))
     first = await answer(stores, experiment)
-    await assignments.import_assignments(stores, "one", experiment.id, list(enumerate(DAYS)))
+    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(DAYS)))
     second = await answer(stores, experiment)
 
     for found, fractions in ((first, (0.5,)), (second, (0.5, 1.0))):
@@ -149,9 +150,9 @@ async def test_two_experiments_that_depend_on_each_other_are_seen(stores: Stores
         Elsewhere(f"{name}-{n}", "xy"[n % 2], START + timedelta(seconds=n), {}) for name in "ab" for n in range(400)
     ]
     clock.moment = START
-    other = await experiments.create(stores, "one", Draft("Other", [VariantDraft("x"), VariantDraft("y")]))
+    other = await experiments.create(stores, somebody("one"), Draft("Other", [VariantDraft("x"), VariantDraft("y")]))
     clock.moment = START + timedelta(days=10)
-    await assignments.import_assignments(stores, "one", other.id, list(enumerate(rows)))
+    await assignments.import_assignments(stores, somebody("one"), other.id, list(enumerate(rows)))
     alone = [caused(f"a-{number}", START + timedelta(days=1)) for number in range(0, 400, 10)]
     together = [caused(f"b-{number}", START + timedelta(days=1)) for number in range(1, 400, 2)]
     await events.ingest(stores, "one", alone + together)
@@ -173,7 +174,7 @@ async def test_a_small_effect_is_futile_and_a_changed_plan_is_shown(stores: Stor
     await converted(stores, {"a": 100, "b": 100})
 
     assert (await answer(stores, experiment)).summary.recommendation == "stop_futile"
-    await experiments.change(stores, "one", experiment.id, {"plan": {"planned_users": 900}}, None)
+    await experiments.change(stores, somebody("one"), experiment.id, {"plan": {"planned_users": 900}}, None)
     found = await answer(stores, experiment)
 
     assert found.summary.recommendation == "keep_running"
@@ -188,7 +189,7 @@ async def test_a_stated_prior_is_shown_with_what_it_makes_of_the_data(stores: St
     await converted(stores, {"a": 120, "b": 180})
 
     found = await answer(stores, experiment)
-    await experiments.change(stores, "one", experiment.id, {"plan": {"prior_lift_sd": None}}, None)
+    await experiments.change(stores, somebody("one"), experiment.id, {"plan": {"prior_lift_sd": None}}, None)
     without = await answer(stores, experiment)
 
     informed, lift = compared(found, "buy").informed, compared(found, "buy").relative_lift or 0.0
@@ -261,7 +262,7 @@ async def test_segments_are_judged_by_their_own_data(stores: Stores, clock: Fixe
 async def test_no_look_lies_behind_the_end_that_is_asked_for(stores: Stores, clock: FixedClock) -> None:
     """A result of the past knows the looks of the past."""
     experiment = await under_way(stores, clock, {"a": 200, "b": 200}, plan={"planned_users": 800})
-    await assignments.import_assignments(stores, "one", experiment.id, list(enumerate(DAYS)))
+    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(DAYS)))
 
     found = await answer(stores, experiment, end=START + timedelta(days=2))
 

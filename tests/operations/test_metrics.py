@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.callers import somebody
 from upshot import metrics as core
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
@@ -22,17 +23,17 @@ DRAFT: dict[str, Any] = {"status": Status.DRAFT}
 async def defined(stores: Stores, key: str = "checkout", client: str = "one", **fields: Any) -> Metric:
     """A metric that a client has defined."""
     definition = {"key": key, "kind": "count", "event_type": "order"} | fields
-    return (await metrics.create(stores, client, definition)).metric
+    return (await metrics.create(stores, somebody(client), definition)).metric
 
 
 async def experiment(stores: Stores, **draft: Any) -> Experiment:
     """A running experiment, unless it is said otherwise."""
-    return await experiments.create(stores, "one", Draft("Test", [VariantDraft("a"), VariantDraft("b")], **draft))
+    return await experiments.create(stores, somebody("one"), Draft("Test", [VariantDraft("a"), VariantDraft("b")], **draft))
 
 
 async def changed(stores: Stores, made: Experiment, **changes: Any) -> Experiment:
     """The experiment after a change."""
-    return await experiments.change(stores, "one", made.id, changes, None)
+    return await experiments.change(stores, somebody("one"), made.id, changes, None)
 
 
 async def meaning(stores: Stores, made: Experiment, *names: str) -> dict[str, Kind]:
@@ -54,10 +55,10 @@ class Counting:
         self.views = 0
 
     @asynccontextmanager
-    async def browsing(self) -> AsyncIterator[Any]:
+    async def browsing(self, client: str) -> AsyncIterator[Any]:
         """A view, counted."""
         self.views += 1
-        async with self._control.browsing() as view:
+        async with self._control.browsing(client) as view:
             yield view
 
 
@@ -67,9 +68,9 @@ async def test_a_change_makes_a_version(stores: Stores, clock: FixedClock) -> No
     clock.advance(days=1)
 
     second = await metrics.change(
-        stores, "one", "checkout", {"where": {"attribute": "b", "operator": "exists", "value": True}}
+        stores, somebody("one"), "checkout", {"where": {"attribute": "b", "operator": "exists", "value": True}}
     )
-    third = await metrics.change(stores, "one", "checkout", {"where": None, "kind": "sum", "name": None}, version=2)
+    third = await metrics.change(stores, somebody("one"), "checkout", {"where": None, "kind": "sum", "name": None}, version=2)
 
     assert second.metric.version == 2
     assert second.created_at == clock.now()
@@ -93,16 +94,16 @@ async def test_one_way_to_say_the_event_types_replaces_the_other(
 ) -> None:
     """A definition never holds both."""
     said = {name: value for name, value in ({"key": "a", "kind": "count"} | before).items() if value is not None}
-    await metrics.create(stores, "one", said)
+    await metrics.create(stores, somebody("one"), said)
 
-    assert (await metrics.change(stores, "one", "a", changes)).metric.event_types == types
+    assert (await metrics.change(stores, somebody("one"), "a", changes)).metric.event_types == types
 
 
 async def test_a_change_that_changes_nothing_makes_no_version(stores: Stores) -> None:
     """So that whoever sends the same twice does no harm."""
     await defined(stores)
 
-    assert (await metrics.change(stores, "one", "checkout", {"event_type": "order"})).metric.version == 1
+    assert (await metrics.change(stores, somebody("one"), "checkout", {"event_type": "order"})).metric.version == 1
     with pytest.raises(NotFound):
         await metrics.read(stores, "one", "checkout", 2)
 
@@ -112,11 +113,11 @@ async def test_a_change_is_refused_whole(stores: Stores) -> None:
     await defined(stores)
 
     with pytest.raises(Conflict, match="version 1"):
-        await metrics.change(stores, "one", "checkout", {"kind": "sum"}, version=2)
+        await metrics.change(stores, somebody("one"), "checkout", {"kind": "sum"}, version=2)
     with pytest.raises(Invalid) as error:
-        await metrics.change(stores, "one", "checkout", {"kind": "quantile"})
+        await metrics.change(stores, somebody("one"), "checkout", {"kind": "quantile"})
     with pytest.raises(NotFound):
-        await metrics.change(stores, "one", "other", {"kind": "sum"})
+        await metrics.change(stores, somebody("one"), "other", {"kind": "sum"})
 
     assert [fault.pointer for fault in error.value.faults] == ["/level"]
     assert (await metrics.read(stores, "one", "checkout")).metric.version == 1
@@ -137,7 +138,7 @@ async def test_an_archived_key_is_free(stores: Stores) -> None:
     with pytest.raises(Conflict):
         await defined(stores)
 
-    await metrics.archive(stores, "one", "checkout")
+    await metrics.archive(stores, somebody("one"), "checkout")
 
     for asked in (metrics.read, metrics.archive):
         with pytest.raises(NotFound):
@@ -154,9 +155,9 @@ async def test_a_reference_goes_before_an_event_type(stores: Stores) -> None:
 
     await defined(stores)
     assert await meaning(stores, made) == {"checkout": Kind.COUNT}
-    await metrics.change(stores, "one", "checkout", {"kind": "sum"})
+    await metrics.change(stores, somebody("one"), "checkout", {"kind": "sum"})
     assert await meaning(stores, made) == {"checkout": Kind.SUM}
-    await metrics.archive(stores, "one", "checkout")
+    await metrics.archive(stores, somebody("one"), "checkout")
     assert await meaning(stores, made) == {}
     assert made.plan.definitions == {}
 
@@ -167,10 +168,10 @@ async def test_the_start_locks_what_is_referred_to(stores: Stores, field: str, *
     """Its newest version; what is changed or archived afterwards changes nothing in the experiment."""
     await defined(stores)
     await defined(stores, "unrelated")
-    await metrics.change(stores, "one", "checkout", {"kind": "sum"})
+    await metrics.change(stores, somebody("one"), "checkout", {"kind": "sum"})
     value: Any = "checkout" if field == "primary_metric" else ["visit", "checkout"]
     made = await experiment(stores, **{field: value}, **({} if at_once else DRAFT))
-    started = made if at_once else await experiments.move(stores, "one", made.id, "start")
+    started = made if at_once else await experiments.move(stores, somebody("one"), made.id, "start")
 
     assert versions(started) == {"checkout": 2}
     assert started.plan.definitions["checkout"] == {
@@ -178,8 +179,8 @@ async def test_the_start_locks_what_is_referred_to(stores: Stores, field: str, *
     }  # fmt: skip
     for _ in range(2):
         assert await meaning(stores, started) == {"checkout": Kind.SUM}
-        await metrics.change(stores, "one", "checkout", {"kind": "mean"})
-    await metrics.archive(stores, "one", "checkout")
+        await metrics.change(stores, somebody("one"), "checkout", {"kind": "mean"})
+    await metrics.archive(stores, somebody("one"), "checkout")
     assert await meaning(stores, started) == {"checkout": Kind.SUM}
     assert await meaning(stores, started, "checkout") == {"checkout": Kind.SUM}
     assert await experiments.read(stores, "one", started.id) == started
@@ -202,7 +203,7 @@ async def test_a_new_reference_of_a_running_experiment_is_locked(stores: Stores,
     await defined(stores, "second", kind="sum")
     made = await experiment(stores, metrics=["checkout"])
     for key in ("checkout", "second"):
-        await metrics.change(stores, "one", key, {"value": "total"})
+        await metrics.change(stores, somebody("one"), key, {"value": "total"})
     clock.advance(hours=1)
 
     more = await changed(stores, made, metrics=["checkout", "second"])
@@ -238,7 +239,7 @@ async def test_references_are_checked_with_what_they_mean(stores: Stores) -> Non
     late = await experiment(stores, **DRAFT, metrics=["soon", {"key": "soon", "event_type": "soon"}])
     await defined(stores, "soon")
     with pytest.raises(Invalid):
-        await experiments.move(stores, "one", late.id, "start")
+        await experiments.move(stores, somebody("one"), late.id, "start")
     assert (await experiments.read(stores, "one", late.id)).status is Status.DRAFT
 
 
@@ -249,7 +250,7 @@ async def test_names_of_a_request_mean_what_they_mean_now(stores: Stores) -> Non
 
     assert await meaning(stores, made) == {}
     assert await meaning(stores, made, "checkout", "visit", "unheard-of") == {"checkout": Kind.COUNT}
-    await metrics.change(stores, "one", "checkout", {"kind": "sum"})
+    await metrics.change(stores, somebody("one"), "checkout", {"kind": "sum"})
     assert await meaning(stores, made, "checkout") == {"checkout": Kind.SUM}
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tests.operations.stubs import Outage
 
+from tests.callers import somebody
+from upshot.access import EVERYONE
 from upshot import worker
 from upshot.assignment import Assignment
 from upshot.clock import FixedClock
@@ -37,7 +39,7 @@ def shaky(stores: Stores, outage: Outage) -> Stores:
 
 async def known(stores: Stores) -> Experiment:
     """A running experiment that this process has seen."""
-    made = await experiments.create(stores, "first", Draft("Known", ARMS))
+    made = await experiments.create(stores, somebody("first"), Draft("Known", ARMS))
     return await experiments.read(stores, "first", made.key)
 
 
@@ -79,7 +81,7 @@ async def test_a_user_who_is_known_here_keeps_the_variant(shaky: Stores, outage:
     else:
         before = await assignments.assign_many(shaky, "first", experiment.key, [(user, {}) for user in USERS])
     only_a = [VariantDraft("a", weight=Decimal(1)), VariantDraft("b", weight=Decimal(0))]
-    await experiments.change(shaky, "first", experiment.id, {"variants": only_a}, None)
+    await experiments.change(shaky, somebody("first"), experiment.id, {"variants": only_a}, None)
     outage.away = True
 
     during = [await assignments.assign(shaky, "first", experiment.key, user, {}) for user in USERS]
@@ -103,7 +105,7 @@ async def test_who_was_answered_during_the_outage_keeps_that_before_it_is_stored
     during = await assignments.assign_many(shaky, "first", experiment.key, [(user, {}) for user in USERS])
     outage.away = False
     only_a = [VariantDraft("a", weight=Decimal(1)), VariantDraft("b", weight=Decimal(0))]
-    await experiments.change(shaky, "first", experiment.id, {"variants": only_a}, None)
+    await experiments.change(shaky, somebody("first"), experiment.id, {"variants": only_a}, None)
 
     after = [await assignments.assign(shaky, "first", experiment.key, user, {}) for user in USERS]
     await worker.store_pending(shaky)
@@ -118,7 +120,7 @@ async def test_many_at_once_and_everybody_without_a_variant_are_answered_too(sha
     """Prefetch waits to be stored, and is no exposure; who gets no variant is told why, and nothing waits for that."""
     experiment = await known(shaky)
     draft = Draft("Targeted", ARMS, targeting={"countries": ["US"]})
-    targeted = await experiments.create(shaky, "first", draft)
+    targeted = await experiments.create(shaky, somebody("first"), draft)
     await experiments.read(shaky, "first", targeted.key)
     outage.away = True
 
@@ -134,13 +136,13 @@ async def test_many_at_once_and_everybody_without_a_variant_are_answered_too(sha
 
 async def test_an_experiment_that_was_never_seen_here_is_unavailable(shaky: Stores, outage: Outage) -> None:
     """There is nothing to decide with; nor does an experiment take a change."""
-    experiment = await experiments.create(shaky, "first", Draft("Unseen", ARMS))
+    experiment = await experiments.create(shaky, somebody("first"), Draft("Unseen", ARMS))
     outage.away = True
 
     with pytest.raises(Unavailable):
         await assignments.assign(shaky, "first", experiment.id, "user", {})
     with pytest.raises(Unavailable):
-        await experiments.move(shaky, "first", experiment.id, "pause")
+        await experiments.move(shaky, somebody("first"), experiment.id, "pause")
 
 
 async def test_too_many_users_are_turned_away_and_those_who_wait_are_not(shaky: Stores, outage: Outage) -> None:
@@ -167,7 +169,7 @@ async def test_closing_stores_what_waits(shaky: Stores, outage: Outage) -> None:
     outage.away = False
     await shaky.close()
 
-    async with shaky.control.reading() as transaction:
+    async with shaky.control.reading(EVERYONE) as transaction:
         found = await transaction.assignments("first", [(experiment.number, "user")])
     assert len([assignment for assignment in found if assignment]) == 1
 

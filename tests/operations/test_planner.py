@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.operations.test_results import START, answer, compared, converted, happened, under_way
 
+from tests.callers import somebody
 from upshot.clock import FixedClock
 from upshot.errors import Fault, Invalid
 from upshot.experiments import Draft
@@ -52,7 +53,7 @@ async def test_the_baseline_of_an_experiment_is_what_its_result_reports(stores: 
         found = await planned(stores, metric=reference, experiment=experiment.id)
         asked = {} if isinstance(reference, dict) else {"metrics": (name,)}
         if isinstance(reference, dict):
-            await experiments.change(stores, "one", experiment.id, {"metrics": [order]}, None)
+            await experiments.change(stores, somebody("one"), experiment.id, {"metrics": [order]}, None)
         reported = (await answer(stores, experiment, **asked)).variants[0].metrics[name]
 
         assert (found.baseline.value, found.baseline.variance) == (reported.value, reported.variance)
@@ -190,7 +191,7 @@ async def test_a_definition_is_found_by_its_key_and_its_minimum_effect_planned(
         await happened(stores, f"u{number}", START, "visit")
     await happened(stores, "u0", START + DAY, "crash")
     definition = {"key": "crashes", "event_type": "crash", "direction": "decrease", "minimum_effect": 0.2}
-    await metrics.create(stores, "one", definition)
+    await metrics.create(stores, somebody("one"), definition)
     experiment = await under_way(stores, clock, {"a": 10, "b": 10})
     await happened(stores, "a-0", START + DAY, "crash")
 
@@ -213,17 +214,17 @@ async def test_phases_weigh_by_their_users(stores: Stores, clock: FixedClock) ->
     """An experiment whose allocation changed has one baseline, of all its control users, and counts all who came."""
     clock.moment = START
     arms = [VariantDraft("a", weight=Decimal(1)), VariantDraft("b", weight=Decimal(1))]
-    experiment = await experiments.create(stores, "one", Draft("Test", arms, primary_metric="buy"))
+    experiment = await experiments.create(stores, somebody("one"), Draft("Test", arms, primary_metric="buy"))
     clock.moment = START + 5 * DAY
     flipped = [VariantDraft("a", weight=Decimal(1)), VariantDraft("b", weight=Decimal(3))]
-    await experiments.change(stores, "one", experiment.id, {"variants": flipped}, None)
+    await experiments.change(stores, somebody("one"), experiment.id, {"variants": flipped}, None)
     clock.moment = START + 10 * DAY
     rows = [Elsewhere(f"{arm}-{n}", arm, START + (n % 10) * DAY, {}) for arm in "ab" for n in range(40)]
-    await assignments.import_assignments(stores, "one", experiment.id, list(enumerate(rows)))
+    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(rows)))
     await happened(stores, "a-1", START + 9 * DAY)
 
     found = await planned(stores, experiment=experiment.key)
-    await experiments.move(stores, "one", experiment.id, "complete")
+    await experiments.move(stores, somebody("one"), experiment.id, "complete")
     clock.advance(days=100)
     ended = await planned(stores, experiment=experiment.key)
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.callers import somebody
 from upshot.clock import FixedClock
 from upshot.errors import Invalid
 from upshot.experiments import Draft, Experiment
@@ -27,14 +28,14 @@ async def under_way(stores: Stores, clock: FixedClock, users: dict[str, int], **
     """An experiment that began on 1 March with so many users per variant, named variant-number; now is 11 March."""
     clock.moment = START
     arms = [VariantDraft(name, weight=Decimal(count)) for name, count in users.items()]
-    experiment = await experiments.create(stores, "one", Draft("Test", arms, primary_metric="buy", **draft))
+    experiment = await experiments.create(stores, somebody("one"), Draft("Test", arms, primary_metric="buy", **draft))
     clock.moment = START + timedelta(days=10)
     rows = [
         Elsewhere(f"{name}-{n}", name, START + timedelta(seconds=n), {"country": "US" if n % 2 else "DE"})
         for name, count in users.items()
         for n in range(count)
     ]
-    await assignments.import_assignments(stores, "one", experiment.id, list(enumerate(rows)))
+    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(rows)))
     return experiment
 
 
@@ -151,7 +152,7 @@ async def test_a_fixed_horizon_p_value_makes_no_word_before_the_end(stores: Stor
     await converted(stores, {"a": 50, "b": 71})
 
     running = await answer(stores, experiment)
-    await experiments.move(stores, "one", experiment.id, "complete")
+    await experiments.move(stores, somebody("one"), experiment.id, "complete")
     ended = await answer(stores, experiment)
 
     assert compared(running, "buy").p_value == pytest.approx(0.0425, abs=0.001)
@@ -165,7 +166,7 @@ async def test_a_sample_ratio_mismatch_locks_the_words(stores: Stores, clock: Fi
     """600 against 400 users of an equal split cannot be trusted, however good the numbers look."""
     experiment = await under_way(stores, clock, {"a": 400, "b": 400})
     extra = [(n, Elsewhere(f"x{n}", "b", START, {})) for n in range(200)]
-    await assignments.import_assignments(stores, "one", experiment.id, extra)
+    await assignments.import_assignments(stores, somebody("one"), experiment.id, extra)
     await converted(stores, {"a": 40, "b": 200})
 
     found = await answer(stores, experiment)
@@ -179,17 +180,17 @@ async def test_phases_are_compared_within_themselves(stores: Stores, clock: Fixe
     """Simpson's trap: a change of the allocation together with a change of the base rate makes no effect."""
     clock.moment = START
     arms = [VariantDraft("a", weight=Decimal(9)), VariantDraft("b", weight=Decimal(1))]
-    experiment = await experiments.create(stores, "one", Draft("Test", arms, primary_metric="buy"))
+    experiment = await experiments.create(stores, somebody("one"), Draft("Test", arms, primary_metric="buy"))
     clock.moment = START + timedelta(days=3)
     flipped = [VariantDraft("a", weight=Decimal(1)), VariantDraft("b", weight=Decimal(9))]
-    await experiments.change(stores, "one", experiment.id, {"variants": flipped}, None)
+    await experiments.change(stores, somebody("one"), experiment.id, {"variants": flipped}, None)
     clock.moment = START + timedelta(days=10)
     cells = [("a", 0, 900, 450), ("b", 0, 100, 50), ("a", 4, 100, 10), ("b", 4, 900, 90)]
     rows, buyers = [], []
     for arm, day, users, buying in cells:
         rows += [Elsewhere(f"{arm}-{day}-{n}", arm, START + timedelta(days=day), {}) for n in range(users)]
         buyers += [f"{arm}-{day}-{number}" for number in range(buying)]
-    await assignments.import_assignments(stores, "one", experiment.id, list(enumerate(rows)))
+    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(rows)))
     for buyer in buyers:
         await happened(stores, buyer, START + timedelta(days=5))
 
@@ -256,7 +257,7 @@ async def test_a_number_that_does_not_exist_is_null_with_a_reason(
 ) -> None:
     """No users, one user, no variance, all converted: never NaN, and a reason wherever a p-value is missing."""
     experiment = await under_way(stores, clock, users)
-    empty = await experiments.create(stores, "one", Draft("Empty", [VariantDraft("a"), VariantDraft("b")]))
+    empty = await experiments.create(stores, somebody("one"), Draft("Empty", [VariantDraft("a"), VariantDraft("b")]))
     await converted(stores, buying)
 
     for subject in (experiment, empty):

@@ -15,6 +15,7 @@ import uvloop
 from upshot import __version__, settings
 from upshot.backends import open_stores
 from upshot.cli import backups, demonstration, doctor, importing, notebooks, options, server, working
+from upshot.cli.accounts import key, user
 from upshot.cli.calibrating import calibrate
 from upshot.cli.deadletters import deadletters
 from upshot.cli.definitions import metric
@@ -149,9 +150,11 @@ def examine(data_dir: Path | None) -> None:
 
 commands.add_command(calibrate)
 commands.add_command(deadletters)
+commands.add_command(key)
 commands.add_command(metric)
 commands.add_command(plan)
 commands.add_command(results)
+commands.add_command(user)
 
 
 def main() -> None:

@@ -1,24 +1,19 @@
 """`upshot metric`: metric definitions, shown, defined from files and archived."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import httpx
 
-from upshot import metrics, settings
+from upshot import metrics
 from upshot.cli import options
-from upshot.cli.connection import checked, connected, request
+from upshot.cli.connection import asked, checked, request
 
 PATH = "/metric-definitions"
 _STORED = frozenset({"version", "created_at", "archived_at"})
-
-Answer = TypeVar("Answer")
-Question = Callable[[httpx.AsyncClient], Awaitable[Answer]]
 
 
 @click.group()
@@ -33,7 +28,7 @@ def metric() -> None:
 @options.token
 def listed(search: str | None, data_dir: Path | None, url: str | None, token: str | None) -> None:
     """List them, the last changed first: key, version, kind, name."""
-    found = _asked(lambda client: _all(client, search), data_dir, url, token)
+    found = asked(lambda client: _all(client, search), data_dir, url, token)
     for definition in found:
         click.echo(
             f"{definition['key']}\t{definition['version']}\t{definition['kind']}\t{definition.get('name', '')}".rstrip()
@@ -51,7 +46,7 @@ def listed(search: str | None, data_dir: Path | None, url: str | None, token: st
 def show(key: str, version: int | None, data_dir: Path | None, url: str | None, token: str | None) -> None:
     """Print the definition of KEY as JSON."""
     parameters = {"version": version} if version else {}
-    found = _asked(lambda client: request(client, "GET", f"{PATH}/{key}", params=parameters), data_dir, url, token)
+    found = asked(lambda client: request(client, "GET", f"{PATH}/{key}", params=parameters), data_dir, url, token)
     click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
 
 
@@ -63,7 +58,7 @@ def show(key: str, version: int | None, data_dir: Path | None, url: str | None, 
 def define(file: Path, data_dir: Path | None, url: str | None, token: str | None) -> None:
     """Define the metric that FILE holds as JSON; where its key is defined already, FILE is its next version."""
     definition = _read(file)
-    found = _asked(lambda client: _define(client, definition), data_dir, url, token)
+    found = asked(lambda client: _define(client, definition), data_dir, url, token)
     click.echo(f"{found['key']} is at version {found['version']}")
 
 
@@ -74,16 +69,8 @@ def define(file: Path, data_dir: Path | None, url: str | None, token: str | None
 @options.token
 def archive(key: str, data_dir: Path | None, url: str | None, token: str | None) -> None:
     """Archive KEY: experiments that have started keep what they started with."""
-    _asked(lambda client: request(client, "DELETE", f"{PATH}/{key}"), data_dir, url, token)
+    asked(lambda client: request(client, "DELETE", f"{PATH}/{key}"), data_dir, url, token)
     click.echo(f"{key} is archived")
-
-
-def _asked(question: Question[Answer], data_dir: Path | None, url: str | None, token: str | None) -> Answer:
-    async def ask() -> Answer:
-        async with connected(settings.load(data_dir=data_dir), url, token) as client:
-            return await question(client)
-
-    return asyncio.run(ask())
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -14,12 +14,14 @@ import click
 import httpx
 import uvicorn
 
+from upshot.access import DEFAULT_CLIENT
+from upshot.backends import kept_secret
 from upshot.cli import backups
 from upshot.clock import new_token
 from upshot.errors import ConfigurationError
 from upshot.http.app import create_app
 from upshot.http.protocol import BoundedProtocol
-from upshot.operations import Stores
+from upshot.operations import Stores, people
 from upshot.settings import Settings
 
 TOKEN_FILE = "token"  # noqa: S105 - the name of a file
@@ -49,8 +51,12 @@ async def serve(settings: Settings) -> None:
                 )
                 click.echo(f"  {own_token(settings)}")
 
+        def invite(secret: str) -> None:
+            click.echo("Nobody has an account yet. The first admin chooses a password here; the link is good once, for a day:")
+            click.echo(f"  {settings.public_url or address}/setup#{secret}")
+
         try:
-            await Server(settings, tokens, listener, announce).serve()
+            await Server(settings, tokens, listener, announce, invite).serve()
         finally:
             (folder / ADDRESS_FILE).unlink(missing_ok=True)
 
@@ -59,11 +65,18 @@ class Server(uvicorn.Server):
     """uvicorn with our limits, on a socket that is open already."""
 
     def __init__(
-        self, settings: Settings, tokens: dict[str, str], listener: socket.socket, announce: Callable[[], None]
+        self,
+        settings: Settings,
+        tokens: dict[str, str],
+        listener: socket.socket,
+        announce: Callable[[], None],
+        invite: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._listener = listener
         self._announce = announce
+        self._invite = invite
+        self._invitation: str | None = None
         self._app = create_app(settings, tokens)
         BoundedProtocol.CONNECTIONS_PER_ADDRESS = settings.connections_per_address
         super().__init__(
@@ -86,6 +99,8 @@ class Server(uvicorn.Server):
         """Begin to answer, then say so."""
         await super().startup(sockets)
         self._announce()
+        if self._invitation is not None:
+            self._invite(self._invitation)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the stores, serve until a signal ends it, and close them.
@@ -94,23 +109,26 @@ class Server(uvicorn.Server):
             ConfigurationError: a store cannot be opened.
         """
         async with self._app.lifespan(), self._backups():
+            if self._settings.embedded:
+                # On a server database many processes start, and their logs go far: there it is `upshot user create`.
+                self._invitation = await people.first_invitation(self._stores, DEFAULT_CLIENT)
             await super().serve([self._listener] if sockets is None else sockets)
 
     def _backups(self) -> AbstractAsyncContextManager[None]:
         """Backups on demand, of stores that no other process can open."""
+        return backups.offered(self._settings, self._stores) if self._settings.embedded else nullcontext()
+
+    @property
+    def _stores(self) -> Stores:
         stores: Stores = self._app.application.state.stores
-        return backups.offered(self._settings, stores) if self._settings.embedded else nullcontext()
+        return stores
 
 
 def clients(settings: Settings) -> dict[str, str]:
     """The configured tokens and their clients; without any, one random token of the data folder."""
     if settings.clients:
         return settings.clients
-    path = _folder(settings) / TOKEN_FILE
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(new_token() + "\n")
-    return {path.read_text().strip(): "default"}
+    return {kept_secret(_folder(settings) / TOKEN_FILE, new_token): DEFAULT_CLIENT}
 
 
 def own_token(settings: Settings) -> str:

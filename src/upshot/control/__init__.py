@@ -1,10 +1,11 @@
-"""The control store: experiments, variants, phases, metric definitions, assignments, and the outbox of exposures.
+"""The control store: experiments, variants, phases, metric definitions, assignments, and the outbox of exposures; people, keys,
+sign-ins and the audit log (`accounts.py`).
 
 This page is the contract. One backend serves SQLite, PostgreSQL, MySQL and MariaDB; it is loaded when it is used:
 
     store = await connect("postgresql://upshot@db/upshot", replica="postgresql://upshot@replica/upshot")
 
-Every method that touches a client's data takes the client first. Changes happen inside `transaction()`, one per operation;
+Every method that touches a client's data takes the client first. Changes happen inside `transaction(client)`, one per operation;
 `assign` joins the transactions of concurrent callers into one commit and answers after it.
 """
 
@@ -13,12 +14,29 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from upshot.assignment import Assignment
+from upshot.control.accounts import Accounts, EntryPage, ReadAccounts
 from upshot.events import Exposure
 from upshot.experiments import Experiment, Status
 from upshot.metrics import Metric
+
+
+__all__ = [
+    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Page", "ReadAccounts",
+    "ReadTransaction", "Transaction", "connect",
+]  # fmt: skip
+
+
+class Credential(StrEnum):
+    """What somebody may show before we know whose it is."""
+
+    KEY = "key"
+    SESSION = "session"
+    REFRESH = "refresh"
+    INVITATION = "invitation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +66,11 @@ class DefinitionPage:
 
 class ReadTransaction(Protocol):
     """What can be read."""
+
+    @property
+    def accounts(self) -> ReadAccounts:
+        """People, keys, sign-ins, the audit log."""
+        ...
 
     async def experiment(self, client: str, reference: str) -> Experiment | None:
         """The experiment with that id or key."""
@@ -87,6 +110,11 @@ class ReadTransaction(Protocol):
 class Transaction(ReadTransaction, Protocol):
     """What can be changed; all of it is durable when the transaction ends well, none of it when it does not."""
 
+    @property
+    def accounts(self) -> Accounts:
+        """People, keys, sign-ins, the audit log."""
+        ...
+
     async def add(self, client: str, experiment: Experiment) -> Experiment:
         """Store a new experiment; returns it with its number. Raises Conflict when the client has that key."""
         ...
@@ -123,16 +151,25 @@ class Transaction(ReadTransaction, Protocol):
 class ControlStore(Protocol):
     """One control store."""
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, client: str) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that may write; writers wait for one another."""
         ...
 
-    def reading(self) -> AbstractAsyncContextManager[ReadTransaction]:
+    def reading(self, client: str) -> AbstractAsyncContextManager[ReadTransaction]:
         """A consistent view to read from."""
         ...
 
-    def browsing(self) -> AbstractAsyncContextManager[ReadTransaction]:
+    def browsing(self, client: str) -> AbstractAsyncContextManager[ReadTransaction]:
         """A consistent view that may be some moments old, of a replica where there is one: for lists and results."""
+        ...
+
+    async def owner(self, credential: Credential, reference: str) -> str | None:
+        """The client whose credential that is, by the id of a key or the digest of anything else: the one question that is
+        asked before the client is known."""
+        ...
+
+    async def clients(self) -> list[str]:
+        """The clients that have people or keys."""
         ...
 
     async def assign(

@@ -1,16 +1,19 @@
 """The control store on one SQL database: its transactions, its group commit of assignments, its outbox and its leases."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import Column, delete, func, or_, select, union, update
 
+from upshot.access import EVERYONE
 from upshot.assignment import Assignment
-from upshot.control import migrate
+from upshot.control import Credential, migrate
+from upshot.control.accesstables import api_keys, invitations, refresh_tokens, sessions, users
 from upshot.control.tables import experiments, leases, outbox, progress
 from upshot.control.transaction import SqlTransaction
 from upshot.database import Database, insert_new
@@ -23,6 +26,15 @@ GROUP_ROWS = 500
 WAITING_ROWS = 20_000
 LIVE = timedelta(seconds=60)
 FORGOTTEN = timedelta(days=1)
+
+_REFERENCES: Mapping[Credential, tuple[Column[str], ...]] = MappingProxyType(
+    {
+        Credential.KEY: (api_keys.c.id,),
+        Credential.SESSION: (sessions.c.digest,),
+        Credential.REFRESH: (sessions.c.digest, refresh_tokens.c.digest),
+        Credential.INVITATION: (invitations.c.digest,),
+    }
+)
 
 _Asked = tuple[str, Sequence[Assignment]]
 _Answer = list[tuple[Assignment, bool]]
@@ -45,24 +57,24 @@ class SqlStore:
         )
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[SqlTransaction]:
+    async def transaction(self, client: str) -> AsyncIterator[SqlTransaction]:
         """A transaction that may write; committed when the block ends well."""
         await self._ready()
-        async with self._database.begin() as connection:
+        async with self._database.begin(client=client) as connection:
             yield SqlTransaction(connection, writing=True)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[SqlTransaction]:
+    async def reading(self, client: str) -> AsyncIterator[SqlTransaction]:
         """A consistent view of what is stored now."""
         await self._ready()
-        async with self._database.read() as connection:
+        async with self._database.read(client=client) as connection:
             yield SqlTransaction(connection)
 
     @asynccontextmanager
-    async def browsing(self) -> AsyncIterator[SqlTransaction]:
+    async def browsing(self, client: str) -> AsyncIterator[SqlTransaction]:
         """A consistent view that may be some moments old: of the replica, where there is one."""
         await self._ready()
-        async with self._database.read(replica=True) as connection:
+        async with self._database.read(replica=True, client=client) as connection:
             yield SqlTransaction(connection)
 
     async def assign(
@@ -77,15 +89,32 @@ class SqlStore:
         asked = [(client, assignment) for client, items in group for assignment in items]
 
         async def stored() -> list[tuple[Assignment, bool]]:
-            async with self.transaction() as transaction:
+            async with self.transaction(EVERYONE) as transaction:
                 return await transaction.insert_or_nothing(asked)
 
         answers = iter(await self._database.retried(stored))
         return [[next(answers) for _ in items] for _, items in group]
 
+    async def owner(self, credential: Credential, reference: str) -> str | None:
+        """The client whose credential that is."""
+        await self._ready()
+        async with self._database.read(client=EVERYONE) as connection:
+            for column in _REFERENCES[credential]:
+                found = await connection.scalar(select(column.table.c.client_id).where(column == reference))
+                if found is not None:
+                    return str(found)
+        return None
+
+    async def clients(self) -> list[str]:
+        """The clients that have people or keys."""
+        await self._ready()
+        async with self._database.read(client=EVERYONE) as connection:
+            named = union(select(users.c.client_id), select(api_keys.c.client_id))
+            return sorted((await connection.execute(named)).scalars())
+
     async def running(self) -> list[tuple[str, Experiment]]:
         """The running experiments of all clients, with their clients."""
-        async with self._database.read(replica=True) as connection:
+        async with self._database.read(replica=True, client=EVERYONE) as connection:
             query = select(experiments.c.client_id, experiments.c.id).where(experiments.c.status == Status.RUNNING)
             owned = (await connection.execute(query.order_by(experiments.c.number))).all()
             transaction = SqlTransaction(connection)
@@ -95,7 +124,7 @@ class SqlStore:
     async def outbox(self, limit: int) -> list[tuple[int, list[Exposure]]]:
         """The oldest entries that have not been relayed."""
         await self._ready()
-        async with self._database.read() as connection:
+        async with self._database.read(client=EVERYONE) as connection:
             rows = await connection.execute(select(outbox).order_by(outbox.c.entry).limit(limit))
             return [(row.entry, _exposures.decode(row.exposures)) for row in rows]
 

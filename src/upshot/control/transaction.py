@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.assignment import Assignment
 from upshot.control import Definition, DefinitionPage, Page, records
+from upshot.control.sqlaccounts import SqlAccounts
 from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
 from upshot.database import insert_new
 from upshot.database.inserting import among, overwrite
@@ -30,6 +31,11 @@ class SqlTransaction:
     def __init__(self, connection: AsyncConnection, *, writing: bool = False) -> None:
         self._connection = connection
         self._writing = writing
+
+    @property
+    def accounts(self) -> SqlAccounts:
+        """People, keys, sign-ins, the audit log."""
+        return SqlAccounts(self._connection, writing=self._writing)
 
     async def experiment(self, client: str, reference: str) -> Experiment | None:
         """The experiment with that id or key."""

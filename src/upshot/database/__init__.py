@@ -74,21 +74,24 @@ class Database:
         return self._replica is not self._readers
 
     @asynccontextmanager
-    async def begin(self, seconds: float = SECONDS) -> AsyncIterator[AsyncConnection]:
-        """A transaction that may write; committed when the block ends well.
+    async def begin(self, seconds: float = SECONDS, *, client: str | None = None) -> AsyncIterator[AsyncConnection]:
+        """A transaction that may write, of that client's rows; committed when the block ends well.
 
         Raises:
             Unavailable: the database cannot serve this now; what was under way is rolled back, or its outcome is unknown.
             ConfigurationError: it refuses our name, our password or the database.
         """
-        async with self._transaction(self._writer, seconds, writing=True) as connection:
+        async with self._transaction(self._writer, seconds, writing=True, client=client) as connection:
             yield connection
             await connection.commit()
 
     @asynccontextmanager
-    async def read(self, seconds: float = SECONDS, *, replica: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A consistent view, on the replica where that is good enough. Raises as `begin` does."""
-        async with self._transaction(self._replica if replica else self._readers, seconds, writing=False) as connection:
+    async def read(
+        self, seconds: float = SECONDS, *, replica: bool = False, client: str | None = None
+    ) -> AsyncIterator[AsyncConnection]:
+        """A consistent view of that client's rows, on the replica where that is good enough. Raises as `begin` does."""
+        engine = self._replica if replica else self._readers
+        async with self._transaction(engine, seconds, writing=False, client=client) as connection:
             yield connection
 
     async def retried(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -118,14 +121,14 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(
-        self, engine: AsyncEngine, seconds: float, *, writing: bool
+        self, engine: AsyncEngine, seconds: float, *, writing: bool, client: str | None
     ) -> AsyncIterator[AsyncConnection]:
         breaker = self._breakers[engine]
         if breaker.opened:
             raise Unavailable("The database cannot be reached.", retry_after=OPEN_SECONDS)
         try:
             with breaker:
-                connection = await self._connected(engine, seconds, writing=writing)
+                connection = await self._connected(engine, seconds, writing=writing, client=client)
                 try:
                     with servers.deadline(await servers.handle(connection), seconds):
                         yield connection
@@ -140,14 +143,16 @@ class Database:
             log.exception("the database refuses a statement")
             raise Unavailable("The database refuses this now.", retry_after=5) from error
 
-    async def _connected(self, engine: AsyncEngine, seconds: float, *, writing: bool) -> AsyncConnection:
+    async def _connected(
+        self, engine: AsyncEngine, seconds: float, *, writing: bool, client: str | None
+    ) -> AsyncConnection:
         """A connection whose transaction has begun. One from the pool may have died meanwhile; then a new one is made."""
         for last in (False, True):
             async with asyncio.timeout(servers.CONNECT_SECONDS + servers.POOL_SECONDS):
                 connection = await engine.connect().start()
             try:
                 with servers.deadline(await servers.handle(connection), servers.CONNECT_SECONDS):
-                    await servers.prepare(connection, self.dialect, seconds, writing=writing)
+                    await servers.prepare(connection, self.dialect, seconds, writing=writing, client=client)
             except BaseException as error:
                 await connection.close()
                 if last or not (isinstance(error, DBAPIError) and error.connection_invalidated):

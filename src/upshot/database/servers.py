@@ -27,8 +27,8 @@ REFUSED = frozenset({"28000", "28P01", "3D000", "1044", "1045", "1049"})  # our 
 
 # PgBouncer in transaction mode forgets what a session set: limits are set in every transaction, in its first round trip.
 _POSTGRESQL = (
-    f"SELECT set_config('statement_timeout', '%d', true), set_config('lock_timeout', '{LOCK_SECONDS * 1000}', true),"
-    f" set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS * 1000}', true)"
+    f"SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', '{LOCK_SECONDS * 1000}', true),"
+    f" set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS * 1000}', true), set_config('upshot.client', %s, true)"
 )
 # Set once per connection; MariaDB and MySQL each read only their own comment. The deadlines of Upshot come before these limits.
 _MYSQL = (
@@ -64,12 +64,17 @@ def engine(url: URL, setting: str) -> AsyncEngine:
         raise ConfigurationError(f"{setting}: {extra}:// needs: pip install 'upshot[{extra}]'") from error
 
 
-async def prepare(connection: AsyncConnection, dialect: str, seconds: float, *, writing: bool) -> None:
-    """Begin a transaction with its limits; one that only reads sees one moment. Fails when a connection from the pool is dead."""
+async def prepare(
+    connection: AsyncConnection, dialect: str, seconds: float, *, writing: bool, client: str | None
+) -> None:
+    """Begin a transaction with its limits; one that only reads sees one moment. Fails when a connection from the pool is dead.
+
+    In PostgreSQL row-level security shows the transaction the rows of that client alone, and none without one.
+    """
     if dialect == "postgresql":
         if not writing:
             await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        await connection.exec_driver_sql(_POSTGRESQL % round(seconds * 1000))
+        await connection.exec_driver_sql(_POSTGRESQL, (str(round(seconds * 1000)), client or ""))
     elif dialect == "mysql":
         await connection.exec_driver_sql("SELECT 1" if writing else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 

@@ -1,47 +1,122 @@
-"""Who is asking: the bearer token of a request, and the client that it stands for."""
+"""Who is asking, and whether they may: the credential of a request, the scopes of a route, and the defence of the cookie.
+
+A credential comes in the `Authorization` header, or from a browser that signed in as a cookie; never in an address, which is logged.
+What changes something by cookie must come from our own pages: its body is JSON, the browser says that it is the same origin, and
+`X-CSRF-Token` holds what only a page that could read our answer knows.
+"""
 
 import hmac
-from collections.abc import Mapping
-from hashlib import sha256
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from http.cookies import CookieError, SimpleCookie
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
+from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
-from upshot.errors import Unauthenticated
+from upshot.access import Caller, Kind, Scope
+from upshot.access.sessions import COOKIE_PREFIX, csrf_token
+from upshot.errors import Forbidden, Unauthenticated
+from upshot.operations.credentials import Credentials
 
-_scheme = HTTPBearer(auto_error=False, description="A token from VALID_TOKENS, or the one that `upshot serve` printed.")
+COOKIE = "__Host-upshot"
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    description="An API key (`upk_…`), an access token of `/auth/token`, or a token of the environment.",
+)
+_password = OAuth2PasswordBearer("/auth/token", auto_error=False, refreshUrl="/auth/token")
 
 
-class Tokens:
-    """The configured tokens, by digest: finding one takes no longer for a token that begins right."""
-
-    def __init__(self, clients: Mapping[str, str]) -> None:
-        self._clients = {sha256(token.encode()).digest(): client for token, client in clients.items()}
-
-    def client_of(self, authorization: bytes | None) -> str | None:
-        """The client that an Authorization header speaks for, or None."""
-        if authorization is None or authorization[:7].lower() != b"bearer ":
-            return None
-        digest = sha256(authorization[7:].strip()).digest()
-        for known, client in self._clients.items():
-            if hmac.compare_digest(known, digest):
-                return client
+def bearer_of(authorization: bytes | None) -> bytes | None:
+    """The secret of an Authorization header, if it is of our kind."""
+    if authorization is None or authorization[:7].lower() != b"bearer ":
         return None
+    return authorization[7:].strip()
 
 
-async def _client(request: Request, _shown_in_docs: Annotated[object, Depends(_scheme)]) -> str:
-    """The client of a request.
+def cookie_of(request: Request) -> str | None:
+    """The session cookie of a request."""
+    try:
+        found = SimpleCookie(request.headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return found.value if found else None
+
+
+async def identify(request: Request) -> Caller:
+    """Who is asking.
 
     Raises:
-        Unauthenticated: there is no token, or not one of ours.
+        Unauthenticated: there is no credential, or none that is good.
+        Forbidden: a browser key is used from another origin, or a change by cookie does not come from our own pages.
     """
-    tokens: Tokens = request.app.state.tokens
+    credentials: Credentials = request.app.state.credentials
     header = request.headers.get("authorization")
-    client = tokens.client_of(header.encode("latin-1") if header else None)
-    if client is None:
-        raise Unauthenticated("Send `Authorization: Bearer <token>` with a valid token.")
-    return client
+    cookie = None if header else cookie_of(request)
+    secret = cookie.encode("latin-1") if cookie else bearer_of(header.encode("latin-1") if header else None)
+    carried = secret is not None and secret.startswith(COOKIE_PREFIX.encode()) is bool(cookie)  # a cookie is no bearer token
+    caller = await credentials.find(secret) if secret and carried else None
+    if caller is None:
+        raise Unauthenticated("Send `Authorization: Bearer <token>` with a valid token or key.")
+    if cookie and request.method not in SAFE:
+        check_own_page(request, cookie)
+    if caller.origins:
+        _check_origin(request, caller)
+    return replace(caller, request=request.scope["state"]["request_id"])
 
 
-Client = Annotated[str, Depends(_client)]
+def check_own_page(request: Request, cookie: str | None = None) -> None:
+    """Refuse a change that a browser was made to ask for by another site.
+
+    Raises:
+        Forbidden: the request does not come from our own pages, as far as can be told.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    own = f"{request.url.scheme}://{request.headers.get('host')}"
+    same = site in {"same-origin", "none"} if site else origin == own
+    token = request.headers.get("x-csrf-token", "")
+    known = cookie is None or hmac.compare_digest(token.encode(), csrf_token(cookie).encode())
+    if not (same and known):
+        raise Forbidden("Changes by cookie are made from Upshot's own pages, with the header X-CSRF-Token.")
+
+
+def requires(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, who has one of these scopes."""
+
+    async def caller(
+        request: Request, _bearer: Annotated[object, Depends(_bearer)], _password: Annotated[object, Depends(_password)]
+    ) -> Caller:
+        found = await identify(request)
+        if not found.may(*scopes):
+            raise Forbidden(f"This needs the scope {' or '.join(scopes)}.")
+        return found
+
+    return caller
+
+
+async def _person(
+    request: Request, _bearer: Annotated[object, Depends(_bearer)], _password: Annotated[object, Depends(_password)]
+) -> Caller:
+    found = await identify(request)
+    if found.kind is not Kind.USER:
+        raise Forbidden("This is for people who signed in; keys and tokens are none.")
+    return found
+
+
+Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN))]
+Recorder = Annotated[Caller, Depends(requires(Scope.EVENTS))]
+Reader = Annotated[Caller, Depends(requires(Scope.RESULTS, Scope.EXPERIMENTS))]
+ResultsReader = Annotated[Caller, Depends(requires(Scope.RESULTS))]
+Editor = Annotated[Caller, Depends(requires(Scope.EXPERIMENTS))]
+Admin = Annotated[Caller, Depends(requires(Scope.ADMIN))]
+Person = Annotated[Caller, Depends(_person)]
+
+
+def _check_origin(request: Request, caller: Caller) -> None:
+    origin = request.headers.get("origin")
+    if origin not in caller.origins:
+        raise Forbidden("This key is for browsers, on pages of its origins only.")
+    headers = request.scope["state"].setdefault("headers", [])
+    headers += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]

@@ -11,14 +11,17 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from upshot.access import Scope
+from upshot.access.keys import PREFIX
 from upshot.errors import UpshotError
-from upshot.http.access import Client, Tokens
+from upshot.http.access import Assigner, bearer_of
 from upshot.http.answers import AssignmentOut, AssignmentsOut, assignment_content
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.http.wire import AssignManyIn, UserIn
 from upshot.operations import Stores, assignments
 from upshot.operations.assignments import Assigned
+from upshot.operations.credentials import Credentials
 
 router = APIRouter(tags=["assignments"])
 
@@ -28,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 @router.get(
     "/experiments/{experiment_id}/assignment/{user_id:path}",
     response_model=AssignmentOut,
-    responses=problems(404),
+    responses=problems(403, 404),
     openapi_extra={
         "parameters": [
             {
@@ -44,7 +47,7 @@ _encode = msgspec.json.Encoder().encode
     },
 )
 async def assign(
-    client: Client,
+    caller: Assigner,
     stores: StoresOf,
     request: Request,
     experiment_id: str,
@@ -54,37 +57,37 @@ async def assign(
 
     2xx means stored. A user without a variant gets `"variant": null` and a `reason`.
     """
-    assigned = await assignments.assign(stores, client, experiment_id, user_id, dict(request.query_params))
+    assigned = await assignments.assign(stores, caller.client, experiment_id, user_id, dict(request.query_params))
     return Response(content_of(assigned), media_type="application/json")
 
 
 @router.post(
     "/experiments/{experiment_id}/assignments",
     response_model=AssignmentsOut,
-    responses=problems(404, 413, 415),
+    responses=problems(403, 404, 413, 415),
     openapi_extra=json_body(AssignManyIn),
 )
 async def assign_many(
-    client: Client,
+    caller: Assigner,
     stores: StoresOf,
     experiment_id: str,
     wanted: Annotated[AssignManyIn, Depends(reader(AssignManyIn))],
 ) -> Response:
     """The variants of up to 1,000 users, ahead of time. Not an exposure."""
-    return _several(await assignments.assign_many(stores, client, experiment_id, wanted.pairs()))
+    return _several(await assignments.assign_many(stores, caller.client, experiment_id, wanted.pairs()))
 
 
 @router.post(
     "/assignments",
     response_model=AssignmentsOut,
-    responses=problems(413, 415),
+    responses=problems(403, 413, 415),
     openapi_extra=json_body(UserIn),
 )
 async def assign_everywhere(
-    client: Client, stores: StoresOf, wanted: Annotated[UserIn, Depends(reader(UserIn))]
+    caller: Assigner, stores: StoresOf, wanted: Annotated[UserIn, Depends(reader(UserIn))]
 ) -> Response:
     """The variants of one user in all running experiments, ahead of time. Not an exposure."""
-    return _several(await assignments.assign_everywhere(stores, client, wanted.user_id, wanted.context))
+    return _several(await assignments.assign_everywhere(stores, caller.client, wanted.user_id, wanted.context))
 
 
 def content_of(assigned: Assigned) -> bytes:
@@ -118,10 +121,12 @@ class AssignmentLane:
         parts = scope["raw_path"].split(b"/")
         if len(parts) != 5 or parts[1] != b"experiments" or parts[3] != b"assignment":
             return None
-        tokens: Tokens = self._state.tokens
         stores: Stores = self._state.stores
-        client = tokens.client_of(next((value for name, value in scope["headers"] if name == b"authorization"), None))
-        if client is None:
+        credentials: Credentials = self._state.credentials
+        secret = bearer_of(next((value for name, value in scope["headers"] if name == b"authorization"), None))
+        caller = credentials.known(secret) if secret else None
+        # A browser's key is good from some pages only, a person's token for some: the route looks closer.
+        if caller is None or caller.origins or not caller.may(Scope.ASSIGN):
             return None
         try:
             context = _context(scope["query_string"])
@@ -131,7 +136,7 @@ class AssignmentLane:
                 unquote(parts[2].decode(), errors="strict"),
                 unquote(parts[4].decode(), errors="strict"),
             )
-            return content_of(await assignments.assign(stores, client, reference, user_id, context))
+            return content_of(await assignments.assign(stores, caller.client, reference, user_id, context))
         except (UnicodeDecodeError, UpshotError):
             return None  # the route will say what is wrong
 
@@ -140,6 +145,8 @@ def _context(query: bytes) -> dict[str, str] | None:
     """The context that a query string tells; None when it tells something twice."""
     if not query:
         return {}
+    if PREFIX.encode() in query:
+        return None  # a key in an address is refused by the route
     pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
     context = dict(pairs)
     return context if len(context) == len(pairs) else None

@@ -11,7 +11,7 @@ from upshot import events as rules
 from upshot.errors import Fault, Invalid, Malformed, TooLarge
 from upshot.events import SECOND, RawEvent, Rejection
 from upshot.http import body
-from upshot.http.access import Client
+from upshot.http.access import Recorder, ResultsReader
 from upshot.http.answers import EventTypeOut, EventTypesOut, IngestedOut
 from upshot.http.openapi import json_body, problems
 from upshot.http.problems import problem
@@ -80,32 +80,32 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     "",
     status_code=201,
     response_model=IngestedOut,
-    responses=problems(413, 415) | _ANSWERS,
+    responses=problems(403, 413, 415) | _ANSWERS,
     openapi_extra=json_body(EventIn, EventsIn, many=EventIn),
 )
 async def record(
-    client: Client, stores: StoresOf, request: Request, idempotency_key: IdempotencyKey = None
+    caller: Recorder, stores: StoresOf, request: Request, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record one event, a list of events, or `{"events": […]}`. 201 means durably stored, 202 durable on the way there."""
-    return await _record(client, stores, request, idempotency_key)
+    return await _record(caller.client, stores, request, idempotency_key)
 
 
 @router.post(
     "/batch",
     status_code=201,
     response_model=IngestedOut,
-    responses=problems(413, 415) | _ANSWERS,
+    responses=problems(403, 413, 415) | _ANSWERS,
     openapi_extra=json_body(EventsIn, many=EventIn),
 )
 async def record_batch(
-    client: Client, stores: StoresOf, request: Request, idempotency_key: IdempotencyKey = None
+    caller: Recorder, stores: StoresOf, request: Request, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record up to 10,000 events; good ones are stored, each bad one is answered with its index and a code."""
-    return await _record(client, stores, request, idempotency_key)
+    return await _record(caller.client, stores, request, idempotency_key)
 
 
-@router.get("/types", responses=problems())
-async def types_seen(client: Client, stores: StoresOf) -> EventTypesOut:
+@router.get("/types", responses=problems(403))
+async def types_seen(caller: ResultsReader, stores: StoresOf) -> EventTypesOut:
     """The event types seen, with counts, first and last time."""
     return EventTypesOut(
         event_types=[
@@ -115,7 +115,7 @@ async def types_seen(client: Client, stores: StoresOf) -> EventTypesOut:
                 first_at=datetime.fromtimestamp(found.first_at / SECOND, UTC),
                 last_at=datetime.fromtimestamp(found.last_at / SECOND, UTC),
             )
-            for found in await events.types_seen(stores, client)
+            for found in await events.types_seen(stores, caller.client)
         ]
     )
 

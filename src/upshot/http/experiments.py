@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Response
 
 from upshot.experiments import Status
-from upshot.http.access import Client
+from upshot.access.trail import GUARDED, Approval
+from upshot.http.access import Editor, Reader
+from upshot.http.accounts import ApprovalOut
 from upshot.http.answers import ExperimentOut, ExperimentsOut
 from upshot.http.cursors import cursor_of, number_of
 from upshot.http.openapi import json_body, problems, reader
@@ -15,25 +17,27 @@ from upshot.operations import experiments
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
 
+_WAITING: dict[int | str, dict[str, Any]] = {202: {"model": ApprovalOut, "description": "It waits for a second person."}}
+
 Action = Literal["start", "pause", "resume", "complete", "archive"]
 
 
-@router.post("", status_code=201, responses=problems(409, 413, 415), openapi_extra=json_body(ExperimentIn))
+@router.post("", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(ExperimentIn))
 async def create(
-    client: Client,
+    caller: Editor,
     stores: StoresOf,
     wanted: Annotated[ExperimentIn, Depends(reader(ExperimentIn))],
     response: Response,
 ) -> ExperimentOut:
     """Create an experiment with its variants. It runs at once unless its status is `draft`."""
-    experiment = await experiments.create(stores, client, wanted.draft())
+    experiment = await experiments.create(stores, caller, wanted.draft())
     response.headers["Location"] = f"/experiments/{experiment.id}"
     return ExperimentOut.of(experiment)
 
 
-@router.get("", responses=problems())
+@router.get("", responses=problems(403))
 async def search(
-    client: Client,
+    caller: Reader,
     stores: StoresOf,
     status: Annotated[StatusWord | None, Query()] = None,
     search: Annotated[str | None, Query(max_length=200, description="In name, key and description.")] = None,
@@ -43,7 +47,7 @@ async def search(
     """List experiments, newest first."""
     page = await experiments.search(
         stores,
-        client,
+        caller.client,
         status=Status(status) if status else None,
         search=search,
         after=number_of(cursor),
@@ -53,37 +57,46 @@ async def search(
     return ExperimentsOut(experiments=found, next_cursor=cursor_of(page.following))
 
 
-@router.get("/{experiment_id}", responses=problems(404))
-async def read(client: Client, stores: StoresOf, experiment_id: str) -> ExperimentOut:
+@router.get("/{experiment_id}", responses=problems(403, 404))
+async def read(caller: Reader, stores: StoresOf, experiment_id: str) -> ExperimentOut:
     """One experiment, by id or key."""
-    return ExperimentOut.of(await experiments.read(stores, client, experiment_id))
+    return ExperimentOut.of(await experiments.read(stores, caller.client, experiment_id))
 
 
-@router.patch("/{experiment_id}", responses=problems(404, 409, 413, 415), openapi_extra=json_body(ExperimentPatch))
+@router.patch("/{experiment_id}", responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(ExperimentPatch))
 async def change(
-    client: Client,
+    caller: Editor,
     stores: StoresOf,
     experiment_id: str,
     wanted: Annotated[ExperimentPatch, Depends(reader(ExperimentPatch))],
 ) -> ExperimentOut:
     """Change what the state allows. An allocation change of a running experiment opens a new phase."""
-    return ExperimentOut.of(await experiments.change(stores, client, experiment_id, wanted.changes(), wanted.version))
+    return ExperimentOut.of(await experiments.change(stores, caller, experiment_id, wanted.changes(), wanted.version))
 
 
-@router.delete("/{experiment_id}", status_code=204, responses=problems(404, 409))
-async def delete(client: Client, stores: StoresOf, experiment_id: str) -> None:
+@router.delete("/{experiment_id}", status_code=204, responses=problems(403, 404, 409))
+async def delete(caller: Editor, stores: StoresOf, experiment_id: str) -> None:
     """Delete a draft."""
-    await experiments.delete(stores, client, experiment_id)
+    await experiments.delete(stores, caller, experiment_id)
 
 
 def _move(action: Action) -> Any:
-    async def move(client: Client, stores: StoresOf, experiment_id: str) -> ExperimentOut:
-        return ExperimentOut.of(await experiments.move(stores, client, experiment_id, action))
+    async def move(
+        caller: Editor, stores: StoresOf, experiment_id: str, response: Response
+    ) -> ExperimentOut | ApprovalOut:
+        found = await experiments.move(stores, caller, experiment_id, action)
+        if isinstance(found, Approval):
+            response.status_code = 202
+            return ApprovalOut.of(found)
+        return ExperimentOut.of(found)
 
     move.__name__ = action
     move.__doc__ = f"{action.capitalize()} the experiment; 409 names what its state allows."
+    if action in GUARDED:
+        move.__doc__ += " Where the client requires a second person, 202 and what waits for them."
     return move
 
 
 for _action in ("start", "pause", "resume", "complete", "archive"):
-    router.post("/{experiment_id}/" + _action, responses=problems(404, 409))(_move(_action))
+    _answers = problems(403, 404, 409) | (_WAITING if _action in GUARDED else {})
+    router.post("/{experiment_id}/" + _action, response_model=ExperimentOut, responses=_answers)(_move(_action))

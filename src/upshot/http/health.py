@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from upshot import __version__
 from upshot.errors import UpshotError
-from upshot.http.access import Client
+from upshot.http.access import Admin
 from upshot.http.answers import HealthOut
 from upshot.http.openapi import problems
 from upshot.http.stores import StoresOf
@@ -41,8 +41,8 @@ async def ready(stores: StoresOf, response: Response, request: Request) -> Healt
     return HealthOut(status="ok" if well else "degraded", version=__version__, backends=states)
 
 
-@router.get("/metrics", response_class=Response, responses=problems() | {200: {"content": {"text/plain": {}}}})
-async def figures(_client: Client) -> Response:
+@router.get("/metrics", response_class=Response, responses=problems(403) | {200: {"content": {"text/plain": {}}}})
+async def figures(_caller: Admin) -> Response:
     """The process's figures, in Prometheus' text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

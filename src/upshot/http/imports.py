@@ -14,10 +14,11 @@ import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
 from upshot import events as rules
+from upshot.access import Caller
 from upshot.errors import Invalid, TooLarge
 from upshot.events import RawEvent, Rejection
 from upshot.http import body
-from upshot.http.access import Client
+from upshot.http.access import Editor
 from upshot.http.answers import ImportedOut
 from upshot.http.events import decode_item, rejection
 from upshot.http.openapi import json_body, problems
@@ -74,8 +75,8 @@ class _Tally:
 class _Import:
     """One import under way: rows gather into chunks, chunks are stored."""
 
-    def __init__(self, stores: Stores, client: str, reference: str, key: str | None) -> None:
-        self._stores, self._client, self._reference = stores, client, reference
+    def __init__(self, stores: Stores, caller: Caller, reference: str, key: str | None) -> None:
+        self._stores, self._caller, self._reference = stores, caller, reference
         self._key = key or stores.clock.new_id()
         self._assignments: list[tuple[int, Elsewhere | Rejection]] = []
         self._events: list[RawEvent | Rejection] = []
@@ -104,32 +105,32 @@ class _Import:
         good = [(index, row) for index, row in self._assignments if isinstance(row, Elsewhere)]
         bad = [(index, row) for index, row in self._assignments if isinstance(row, Rejection)]
         self._assignments = []
-        found = await assignments.import_assignments(self._stores, self._client, self._reference, good)
+        found = await assignments.import_assignments(self._stores, self._caller, self._reference, good)
         self.tallies["assignments"].add(found.accepted, found.duplicates, sorted(bad + found.rejected))
 
     async def _store_events(self) -> None:
         first, items = self._taken["events"], self._events
         self._taken["events"] += len(items)
         self._events = []
-        found = await events.ingest(self._stores, self._client, items, key=self._key, imported=True, first=first)
+        found = await events.ingest(self._stores, self._caller.client, items, key=self._key, imported=True, first=first)
         self.tallies["events"].add(found.accepted, found.duplicates, found.rejected)
 
 
 @router.post(
     "/experiments/{experiment_id}/import",
     response_model=ImportedOut,
-    responses=problems(404, 409, 413, 415),
+    responses=problems(403, 404, 409, 413, 415),
     openapi_extra=json_body(ImportIn),
 )
 async def import_rows(
-    client: Client,
+    caller: Editor,
     stores: StoresOf,
     request: Request,
     experiment_id: str,
     idempotency_key: Annotated[str | None, Header(pattern="^[A-Za-z0-9_-]{1,64}$")] = None,
 ) -> Response:
     """Import assignments made elsewhere, and past events. JSON up to 10 MiB, or NDJSON of any length."""
-    under_way = _Import(stores, client, experiment_id, idempotency_key)
+    under_way = _Import(stores, caller, experiment_id, idempotency_key)
     if body.check_media_type(request, ("application/json", *NDJSON)) == "application/json":
         await _take_document(under_way, await body.read(request, body.EVENT_BYTES))
     else:

@@ -17,6 +17,7 @@ _REF = "#/components/schemas/{model}"
 _PROBLEMS = {
     400: "The request cannot be read.",
     401: "A valid token is needed.",
+    403: "The credential is not good for this.",
     404: "It does not exist for this client.",
     405: "The path does not take this method.",
     409: "The present state does not allow it.",

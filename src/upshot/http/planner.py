@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from upshot.http.access import Client
+from upshot.http.access import Reader
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.planning import PlanAnswer, PlanRequest
 from upshot.http.stores import StoresOf
@@ -13,9 +13,9 @@ from upshot.operations import planner
 router = APIRouter(prefix="/planner", tags=["planner"])
 
 
-@router.post("", responses=problems(413, 415, 504), openapi_extra=json_body(PlanRequest))
+@router.post("", responses=problems(403, 413, 415, 504), openapi_extra=json_body(PlanRequest))
 async def plan(
-    client: Client, stores: StoresOf, wanted: Annotated[PlanRequest, Depends(reader(PlanRequest))]
+    caller: Reader, stores: StoresOf, wanted: Annotated[PlanRequest, Depends(reader(PlanRequest))]
 ) -> PlanAnswer:
     """Plan an experiment: what users and days an effect needs, or what effect they can show. Nothing is stored."""
-    return PlanAnswer.of(await planner.answer(stores, client, wanted.asked()))
+    return PlanAnswer.of(await planner.answer(stores, caller.client, wanted.asked()))

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from upshot.breakdowns import GRANULARITIES
 from upshot.errors import Fault, Invalid
 from upshot.export import FORMATS
-from upshot.http.access import Client
+from upshot.http.access import ResultsReader
 from upshot.http.openapi import problems
 from upshot.http.stores import StoresOf
 from upshot.operations import results
@@ -97,9 +97,9 @@ def _asked(
 AskedFor = Annotated[Asked, Depends(_asked)]
 
 
-@router.get("", response_model=Report | Numbers, responses=problems(404, 504))
+@router.get("", response_model=Report | Numbers, responses=problems(403, 404, 504))
 async def report(
-    client: Client,
+    caller: ResultsReader,
     stores: StoresOf,
     experiment_id: str,
     asked: AskedFor,
@@ -111,23 +111,23 @@ async def report(
         asked = replace(
             asked, granularity=asked.granularity or "day", all_segments=True, sufficient=True, cumulative=True
         )
-    found = await results.report(stores, client, experiment_id, asked)
+    found = await results.report(stores, caller.client, experiment_id, asked)
     content: Any = found
     if format is Format.METRICS_ONLY:
         content = Numbers(found.variants, found.comparisons, found.time_series)
     return Response(msgspec.json.encode(content), media_type="application/json")
 
 
-@router.get("/export", response_class=StreamingResponse, responses=problems(404))
+@router.get("/export", response_class=StreamingResponse, responses=problems(403, 404))
 async def export(
-    client: Client,
+    caller: ResultsReader,
     stores: StoresOf,
     experiment_id: str,
     asked: AskedFor,
     format: Literal["csv", "ndjson", "parquet"] = "csv",  # noqa: A002
 ) -> StreamingResponse:
     """One row per assigned user, streamed: who, which variant, since when, with which context, and every metric's number."""
-    columns, batches = await results.export(stores, client, experiment_id, asked)
+    columns, batches = await results.export(stores, caller.client, experiment_id, asked)
     write, media_type = FORMATS[format]
     headers = {"Content-Disposition": f'attachment; filename="results.{format}"'}
     return StreamingResponse(write(columns, batches), media_type=media_type, headers=headers)

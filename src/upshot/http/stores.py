@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from fastapi import Depends, Request
 
-from upshot.errors import Fault, Invalid, Malformed
+from upshot.access.keys import PREFIX
+from upshot.errors import Fault, Invalid, Malformed, Unauthenticated
 from upshot.operations import Stores
 
 
@@ -27,6 +28,7 @@ def check_target(request: Request) -> None:
         Malformed: it is not UTF-8, which would be repaired; the path has control characters: routes ignore a last line feed; or
             the query has NUL, which some stores cannot compare with.
         Invalid: a query parameter is said twice.
+        Unauthenticated: a parameter is an API key.
     """
     try:
         path = unquote_to_bytes(request.scope["raw_path"]).decode()
@@ -38,5 +40,7 @@ def check_target(request: Request) -> None:
         raise Malformed("The path must not hold control characters.")
     if any("\0" in text for pair in pairs for text in pair):
         raise Malformed("The query must not hold NUL.")
+    if any(text.startswith(PREFIX) for _, text in pairs):
+        raise Unauthenticated("A key belongs into the Authorization header: addresses are logged. Revoke this one.")
     if len(pairs) != len({name for name, _ in pairs}):
         raise Invalid.of(Fault("/query", "repeated_parameter", "a query parameter must not be given twice"))

@@ -1,6 +1,12 @@
 """The product on one page: everything that Upshot can do, whoever asks (HTTP, command line, worker).
 
     experiments   create, read, search, change, move (start … archive), delete
+    approvals     what needs a second person: ask, approve, reject
+    credentials   who a token, key or cookie stands for
+    signin        by password, by a provider; refresh, sign out
+    people        accounts, roles, invitations, passwords
+    keys          API keys: make, rotate, revoke
+    audit         who did what; what a client's admins chose
     metrics       define, read, search, change, archive; what a text stands for in an experiment
     assignments   assign one user, many users, one user everywhere; import assignments made elsewhere
     events        ingest, list the types seen, import past events
@@ -18,6 +24,8 @@ them knows about the web or about a database.
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from upshot.access.keyring import Keyring
+from upshot.access.passwords import Passwords
 from upshot.cache import Cache
 from upshot.clock import Clock
 from upshot.control import ControlStore
@@ -40,6 +48,8 @@ class Stores:
     clock: Clock
     queue: EventQueue | None = None
     spool: Spool | None = None
+    keyring: Keyring = field(default_factory=Keyring.ephemeral)
+    passwords: Passwords = field(default_factory=Passwords)
     relay: Relay = field(init=False)
     pending: Pending = field(default_factory=Pending)
     reading: SingleFlight = field(default_factory=SingleFlight)
@@ -53,6 +63,7 @@ class Stores:
         with suppress(Unavailable):
             await self.pending.store(self.control)
             await self.relay.run()
+        self.passwords.close()
         await self.control.close()
         await self.events.close()
         if self.queue is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from upshot import identifiers
+from upshot.access import Caller
 from upshot.assignment import ASSIGNED, Assignment, Decision, decide
 from upshot.errors import Conflict, Fault, Invalid, Unavailable
 from upshot.events import Rejection
@@ -94,7 +95,7 @@ async def assign_everywhere(stores: Stores, client: str, user_id: str, context: 
     found, after = [], None
     while True:
         # Not from a replica: what was paused or completed a moment ago must not be assigned.
-        async with stores.control.reading() as transaction:
+        async with stores.control.reading(client) as transaction:
             page = await transaction.experiments(client, status=Status.RUNNING, after=after, limit=PAGE)
         for experiment in page.experiments:
             found += await _assign(stores, client, experiment, [(user_id, context)], exposed=False)
@@ -104,13 +105,14 @@ async def assign_everywhere(stores: Stores, client: str, user_id: str, context: 
 
 
 async def import_assignments(
-    stores: Stores, client: str, reference: str, rows: Sequence[tuple[int, Elsewhere]]
+    stores: Stores, caller: Caller, reference: str, rows: Sequence[tuple[int, Elsewhere]]
 ) -> Imported:
     """Store assignments that were made elsewhere; a user who has one already keeps it.
 
     Raises:
         Conflict: the experiment is a draft or archived.
     """
+    client = caller.client
     experiment = await experiment_operations.read(stores, client, reference)
     if experiment.status in {Status.DRAFT, Status.ARCHIVED}:
         raise Conflict("Only an experiment that has started and is not archived takes imported assignments.")
@@ -124,7 +126,7 @@ async def import_assignments(
     if taken:
         earliest = min(assignment.assigned_at for _, assignment in taken)
         if experiment.started_at is not None and earliest < experiment.started_at:
-            await experiment_operations.backdate(stores, client, reference, earliest)
+            await experiment_operations.backdate(stores, caller, reference, earliest)
     accepted = duplicates = 0
     for start in range(0, len(taken), MANY):
         part = taken[start : start + MANY]
@@ -213,7 +215,7 @@ async def _stored(
     stores: Stores, client: str, experiment: Experiment, user_ids: Sequence[str], exposed_at: datetime | None
 ) -> dict[str, tuple[Assignment, bool]]:
     """What users have who would not get a variant now; a first exposure is noted all the same."""
-    async with stores.control.reading() as transaction:
+    async with stores.control.reading(client) as transaction:
         found = await transaction.assignments(client, [(experiment.number, user_id) for user_id in user_ids])
     known = [assignment for assignment in found if assignment is not None]
     unseen = [assignment for assignment in known if exposed_at is not None and assignment.exposed_at is None]

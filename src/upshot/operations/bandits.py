@@ -7,6 +7,7 @@ the allocation: so they stay honest while the shares follow the data.
 from decimal import Decimal
 
 from upshot import metrics, statistics
+from upshot.access import system
 from upshot.aggregation import AggregationPlan
 from upshot.analysisplan import Allocation
 from upshot.arms import Arms
@@ -32,7 +33,7 @@ async def reallocate(stores: Stores, client: str, experiment: Experiment) -> boo
         return False  # the same shares, whatever they were divided by
     drafts = [VariantDraft(v.name, weight=Decimal(w)) for v, w in zip(experiment.variants, weights, strict=True)]
     try:
-        await experiment_operations.change(stores, client, experiment.id, {"variants": drafts}, experiment.version)
+        await experiment_operations.change(stores, system(client, "thompson"), experiment.id, {"variants": drafts}, experiment.version)
     except Conflict:
         return False  # somebody has just changed it; the next update sees that
     return True

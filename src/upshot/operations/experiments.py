@@ -6,15 +6,19 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from upshot import experiments, metrics
+from upshot.access import Caller
+from upshot.access.trail import Approval, State
 from upshot.control import Page, Transaction
+from upshot.description import describe
 from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
-from upshot.operations import Stores
+from upshot.operations import Stores, approvals, audit
 from upshot.operations import metrics as metric_operations
 
 KIND = "experiment"
 FRESH = timedelta(seconds=1)
 PATIENCE = 1.0
+_DONE = {"start": "started", "pause": "paused", "resume": "resumed", "complete": "completed", "archive": "archived"}
 
 
 class Held(NamedTuple):
@@ -24,15 +28,24 @@ class Held(NamedTuple):
     read_at: datetime
 
 
-async def create(stores: Stores, client: str, draft: Draft) -> Experiment:
-    """A new experiment; running unless the draft says otherwise."""
-    experiment = experiments.create(draft, stores.clock.now(), stores.clock.new_id)
+async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
+    """A new experiment; running unless the draft says otherwise.
+
+    Raises:
+        Conflict: the client has that key; or it is to run at once where a start needs a second person.
+    """
+    client, now = caller.client, stores.clock.now()
+    experiment = experiments.create(draft, now, stores.clock.new_id)
     metrics.of_experiment(experiment)  # most faults do not wait for the database
-    async with stores.control.transaction() as transaction:
+    async with stores.control.transaction(client) as transaction:
+        if experiment.status is Status.RUNNING and "start" in await approvals.guarded(transaction, client):
+            raise Conflict("A start needs a second person here: create the experiment as a draft, then ask to start it.")
         experiment = await metric_operations.checked(transaction, client, experiment)
         if draft.key is None:
             experiment = await _with_free_key(transaction, client, experiment)
-        return await transaction.add(client, experiment)
+        stored = await transaction.add(client, experiment)
+        await _note(transaction, caller, "experiment.created", now, None, stored)
+    return stored
 
 
 async def read(stores: Stores, client: str, reference: str) -> Experiment:
@@ -44,7 +57,7 @@ async def read(stores: Stores, client: str, reference: str) -> Experiment:
     held: Held | None = await stores.cache.get(client, KIND, reference)
     if held is not None and stores.clock.now() - held.read_at < FRESH:
         return held.experiment
-    async with stores.control.reading() as transaction:
+    async with stores.control.reading(client) as transaction:
         experiment = _found(await transaction.experiment(client, reference))
     return await _remember(stores, client, experiment, reference)
 
@@ -67,7 +80,7 @@ async def known(stores: Stores, client: str, reference: str) -> Experiment:
 
 async def browse(stores: Stores, client: str, reference: str) -> Experiment:
     """As `read`, from the replica where there is one; from the primary what the replica does not have yet."""
-    async with stores.control.browsing() as transaction:
+    async with stores.control.browsing(client) as transaction:
         experiment = await transaction.experiment(client, reference)
     return experiment or await read(stores, client, reference)
 
@@ -76,59 +89,109 @@ async def search(
     stores: Stores, client: str, *, status: Status | None, search: str | None, after: int | None, limit: int
 ) -> Page:
     """A page of experiments, newest first."""
-    async with stores.control.browsing() as transaction:
+    async with stores.control.browsing(client) as transaction:
         return await transaction.experiments(client, status=status, search=search, after=after, limit=limit)
 
 
 async def change(
-    stores: Stores, client: str, reference: str, changes: Mapping[str, Any], version: int | None
+    stores: Stores, caller: Caller, reference: str, changes: Mapping[str, Any], version: int | None
 ) -> Experiment:
     """The experiment with some fields changed; `version` is the one that the caller has seen, if it says so."""
-    async with stores.control.transaction() as transaction:
+    client, now = caller.client, stores.clock.now()
+    async with stores.control.transaction(client) as transaction:
         experiment = _found(await transaction.experiment(client, reference))
         if version is not None and version != experiment.version:
             raise Conflict(f"The experiment is at version {experiment.version} by now; read it again.")
         occupied = await transaction.occupied(client, experiment) if "variants" in changes else frozenset()
-        changed = experiments.change(experiment, changes, stores.clock.now(), stores.clock.new_id, occupied)
+        changed = experiments.change(experiment, changes, now, stores.clock.new_id, occupied)
         changed = await metric_operations.checked(transaction, client, changed, experiment)
         await transaction.save(client, changed)
+        await _note(transaction, caller, "experiment.changed", now, experiment, changed)
     if changed.key != experiment.key:
         await stores.cache.forget(client, KIND, experiment.key)
     return await _remember(stores, client, changed)
 
 
-async def move(stores: Stores, client: str, reference: str, action: str) -> Experiment:
-    """The experiment after `start`, `pause`, `resume`, `complete` or `archive`."""
-    async with stores.control.transaction() as transaction:
-        experiment = _found(await transaction.experiment(client, reference))
-        moved = experiments.move(experiment, action, stores.clock.now())
-        if action == "start":
-            moved = await metric_operations.checked(transaction, client, moved, experiment)
-        await transaction.save(client, moved)
-    return await _remember(stores, client, moved)
+async def move(stores: Stores, caller: Caller, reference: str, action: str) -> Experiment | Approval:
+    """The experiment after `start`, `pause`, `resume`, `complete` or `archive`; or what waits for a second person now."""
+    now = stores.clock.now()
+    async with stores.control.transaction(caller.client) as transaction:
+        experiment = _found(await transaction.experiment(caller.client, reference))
+        if action in await approvals.guarded(transaction, caller.client):
+            experiments.move(experiment, action, now)  # what the state forbids need not wait for anybody
+            return await approvals.ask(transaction, caller, experiment, action, stores.clock.new_id(), now)
+        moved = await _moved(transaction, caller, experiment, action, now)
+    return await _remember(stores, caller.client, moved)
 
 
-async def delete(stores: Stores, client: str, reference: str) -> None:
+async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experiment:
+    """The experiment after what somebody asked for and the caller agrees to.
+
+    Raises:
+        NotFound: the client has no such approval.
+        Forbidden: the caller is no person, or the one who asked.
+        Conflict: it is decided already, or the experiment was changed since.
+    """
+    now = stores.clock.now()
+    async with stores.control.transaction(caller.client) as transaction:
+        approval = await approvals.decide(transaction, caller, approval_id, State.APPROVED, now)
+        experiment = _found(await transaction.experiment(caller.client, approval.experiment_id))
+        if experiment.version != approval.version:
+            raise Conflict("The experiment was changed since this was asked for; ask again.")
+        moved = await _moved(transaction, caller, experiment, approval.action, now)
+    return await _remember(stores, caller.client, moved)
+
+
+async def _moved(
+    transaction: Transaction, caller: Caller, experiment: Experiment, action: str, now: datetime
+) -> Experiment:
+    moved = experiments.move(experiment, action, now)
+    if action == "start":
+        moved = await metric_operations.checked(transaction, caller.client, moved, experiment)
+    await transaction.save(caller.client, moved)
+    await _note(transaction, caller, f"experiment.{_DONE[action]}", now, experiment, moved)
+    return moved
+
+
+async def delete(stores: Stores, caller: Caller, reference: str) -> None:
     """Delete a draft.
 
     Raises:
         Conflict: the experiment has started; it can be archived instead.
     """
-    async with stores.control.transaction() as transaction:
+    client = caller.client
+    async with stores.control.transaction(client) as transaction:
         experiment = _found(await transaction.experiment(client, reference))
         if experiment.status is not Status.DRAFT:
             raise Conflict("Only a draft can be deleted; complete and archive an experiment that has started.")
         await transaction.delete(client, experiment)
+        await _note(transaction, caller, "experiment.deleted", stores.clock.now(), experiment, None)
     for known in (experiment.id, experiment.key):
         await stores.cache.forget(client, KIND, known)
 
 
-async def backdate(stores: Stores, client: str, reference: str, earliest: datetime) -> None:
+async def backdate(stores: Stores, caller: Caller, reference: str, earliest: datetime) -> None:
     """Move the start back to assignments that were made elsewhere before it."""
-    async with stores.control.transaction() as transaction:
-        changed = experiments.backdate(_found(await transaction.experiment(client, reference)), earliest)
+    client = caller.client
+    async with stores.control.transaction(client) as transaction:
+        experiment = _found(await transaction.experiment(client, reference))
+        changed = experiments.backdate(experiment, earliest)
         await transaction.save(client, changed)
+        await _note(transaction, caller, "experiment.backdated", stores.clock.now(), experiment, changed)
     await _remember(stores, client, changed)
+
+
+async def _note(
+    transaction: Transaction,
+    caller: Caller,
+    action: str,
+    now: datetime,
+    before: Experiment | None,
+    after: Experiment | None,
+) -> None:
+    earlier, later = (part and describe(part) for part in (before, after))
+    thing = ("experiment", (after or before).id)  # type: ignore[union-attr]  # one of the two is there
+    await audit.note(transaction, caller, action, thing, now, before=earlier, after=later)
 
 
 async def _with_free_key(transaction: Transaction, client: str, experiment: Experiment) -> Experiment:

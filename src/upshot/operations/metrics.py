@@ -8,21 +8,23 @@ was no definition then goes on being an event type. Names that only a request sa
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from upshot import identifiers, metrics
+from upshot.access import Caller
 from upshot.control import Definition, DefinitionPage, Transaction
 from upshot.errors import Conflict, Fault, Invalid, NotFound
 from upshot.experiments import Experiment
 from upshot.metrics import Definitions, Metric
-from upshot.operations import Stores
+from upshot.operations import Stores, audit
 
 # A key stands in paths and in comma-separated lists; a path segment of dots means another place.
 _UNUSABLE = re.compile(r"\.\.?|.*[/,].*")
 _EITHER = frozenset({"event_type", "event_types"})
 
 
-async def create(stores: Stores, client: str, definition: Mapping[str, Any]) -> Definition:
+async def create(stores: Stores, caller: Caller, definition: Mapping[str, Any]) -> Definition:
     """A new metric definition.
 
     Raises:
@@ -32,8 +34,11 @@ async def create(stores: Stores, client: str, definition: Mapping[str, Any]) -> 
     metric = metrics.define(definition)
     if _UNUSABLE.fullmatch(metric.key):
         raise Invalid.of(Fault("/key", "bad_key", "must hold neither / nor a comma, and be more than dots"))
-    async with stores.control.transaction() as transaction:
-        return await transaction.add_definition(client, metric, stores.clock.now())
+    now = stores.clock.now()
+    async with stores.control.transaction(caller.client) as transaction:
+        added = await transaction.add_definition(caller.client, metric, now)
+        await _note(transaction, caller, "metric.created", now, None, added.metric)
+    return added
 
 
 async def read(stores: Stores, client: str, key: str, version: int | None = None) -> Definition:
@@ -42,24 +47,25 @@ async def read(stores: Stores, client: str, key: str, version: int | None = None
     Raises:
         NotFound: there is none, or it is another client's.
     """
-    async with stores.control.reading() as transaction:
+    async with stores.control.reading(client) as transaction:
         return _found(await transaction.definition(client, key, version))
 
 
 async def search(stores: Stores, client: str, *, search: str | None, after: int | None, limit: int) -> DefinitionPage:
     """A page of definitions, the last changed first."""
-    async with stores.control.browsing() as transaction:
+    async with stores.control.browsing(client) as transaction:
         return await transaction.definition_page(client, search=search, after=after, limit=limit)
 
 
 async def change(
-    stores: Stores, client: str, key: str, changes: Mapping[str, Any], version: int | None = None
+    stores: Stores, caller: Caller, key: str, changes: Mapping[str, Any], version: int | None = None
 ) -> Definition:
     """A new version with some fields changed, None taking one away; `version` is the one that the caller has seen.
 
     Where nothing changes there is no new version.
     """
-    async with stores.control.transaction() as transaction:
+    client, now = caller.client, stores.clock.now()
+    async with stores.control.transaction(client) as transaction:
         definition = _found(await transaction.definition(client, key))
         metric = definition.metric
         if version is not None and version != metric.version:
@@ -67,14 +73,19 @@ async def change(
         changed = replace(metrics.define(_merged(metrics.describe(metric), changes)), version=metric.version)
         if changed == metric:
             return definition
-        return await transaction.save_definition(client, changed, stores.clock.now())
+        saved = await transaction.save_definition(client, changed, now)
+        await _note(transaction, caller, "metric.changed", now, metric, saved.metric)
+    return saved
 
 
-async def archive(stores: Stores, client: str, key: str) -> None:
+async def archive(stores: Stores, caller: Caller, key: str) -> None:
     """Let a key mean nothing from now on; its versions stay, for the experiments that have them in their plan."""
-    async with stores.control.transaction() as transaction:
-        if not await transaction.archive_definition(client, key, stores.clock.now()):
+    client, now = caller.client, stores.clock.now()
+    async with stores.control.transaction(client) as transaction:
+        definition = _found(await transaction.definition(client, key))
+        if not await transaction.archive_definition(client, key, now):
             raise NotFound("There is no such metric.")
+        await _note(transaction, caller, "metric.archived", now, definition.metric, None)
 
 
 async def definitions_for(
@@ -86,7 +97,7 @@ async def definitions_for(
     wanted = _possible(names) - references if settled else _possible(names) | references
     if not wanted:
         return _locked(experiment)
-    async with stores.control.browsing() as transaction:
+    async with stores.control.browsing(client) as transaction:
         return await transaction.definitions(client, wanted) | _locked(experiment)
 
 
@@ -108,6 +119,14 @@ async def checked(
         return experiment
     locked = {key: metrics.describe(metric) | {"version": metric.version} for key, metric in definitions.items()}
     return replace(experiment, plan=replace(experiment.plan, definitions=locked | dict(experiment.plan.definitions)))
+
+
+async def _note(
+    transaction: Transaction, caller: Caller, action: str, now: datetime, before: Metric | None, after: Metric | None
+) -> None:
+    earlier, later = (part and metrics.describe(part) for part in (before, after))
+    thing = ("metric", (after or before).key)  # type: ignore[union-attr]  # one of the two is there
+    await audit.note(transaction, caller, action, thing, now, before=earlier, after=later)
 
 
 def _locked(experiment: Experiment) -> dict[str, Metric]:

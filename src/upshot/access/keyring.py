@@ -1,0 +1,169 @@
+"""Signed access tokens, and secrets that must be read again.
+
+An access token is a JWT (RFC 7519) of one algorithm, read strictly (RFC 8725): only headers that we write, every claim there and
+of its type, no lifetime beyond ours. Its `kid` names one of our keys: the first signs, the others are still believed, so that a key
+can be replaced without ending sessions.
+"""
+
+import math
+import secrets
+from base64 import urlsafe_b64encode
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import Key, import_key
+
+from upshot.errors import ConfigurationError
+
+ISSUER = AUDIENCE = "upshot"
+LIFETIME = timedelta(minutes=15)
+LEEWAY = timedelta(seconds=60)
+SHORTEST_SECRET = 32
+LEAST_ENTROPY = 96
+HMAC = ("HS256", "HS384", "HS512")
+ALGORITHMS = {
+    **dict.fromkeys(HMAC, "oct"),
+    **dict.fromkeys(("RS256", "PS256"), "RSA"),
+    **dict.fromkeys(("ES256", "ES384"), "EC"),
+    "Ed25519": "OKP",
+}
+
+_WEAK = ("your-secret", "your_secret", "changeme", "change-me", "change_me", "secret-key", "secret_key", "supersecret",
+         "password", "example", "123456")  # fmt: skip
+_HEADERS: Final = {"alg", "kid", "typ"}
+_TYPES: Final = {"iss": str, "aud": str, "sub": str, "exp": int, "iat": int, "jti": str, "typ": str, "client": str, "sid": str}
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What an access token says: whose it is, of which session, and from when to when."""
+
+    client: str
+    user: str
+    session: str
+    id: str
+    issued_at: datetime
+    expires_at: datetime
+
+
+class Keyring:
+    """Signs and reads access tokens, seals and opens secrets.
+
+    Args:
+        algorithm: the one algorithm of our tokens.
+        keys: random texts of at least 32 bytes (HS…), or private keys as PEM; the first one signs.
+        lifetime: of an access token.
+
+    Raises:
+        ConfigurationError: the algorithm is not one of ours, or a key is weak or not of its kind; none is repeated.
+    """
+
+    def __init__(self, algorithm: str, keys: Sequence[str], lifetime: timedelta = LIFETIME) -> None:
+        algorithm = "Ed25519" if algorithm == "EdDSA" else algorithm  # its name since RFC 9864
+        if algorithm not in ALGORITHMS:
+            raise ConfigurationError(f"JWT_ALGORITHM: must be one of {', '.join(ALGORITHMS)}")
+        self.lifetime = lifetime
+        self._algorithm = algorithm
+        self._keys = {_id_of(text): _key_of(algorithm, text) for text in keys}
+        self._first = next(iter(self._keys))
+        self._sealing = MultiFernet([Fernet(urlsafe_b64encode(_derived(text))) for text in keys])
+
+    @classmethod
+    def ephemeral(cls) -> "Keyring":
+        """A keyring that nobody else has and that ends with the process."""
+        return cls("HS256", [secrets.token_urlsafe(48)])
+
+    def issue(self, client: str, user: str, session: str, token_id: str, now: datetime) -> str:
+        """An access token."""
+        claims = {
+            "iss": ISSUER, "aud": AUDIENCE, "sub": user, "client": client, "sid": session, "jti": token_id, "typ": "access",
+            "iat": int(now.timestamp()), "exp": int((now + self.lifetime).timestamp()),
+        }  # fmt: skip
+        header = {"alg": self._algorithm, "kid": self._first, "typ": "JWT"}
+        return jwt.encode(header, claims, self._keys[self._first], [self._algorithm])
+
+    def read(self, token: str, now: datetime) -> Claims | None:
+        """What a token says that we signed and that is good now; None of any other."""
+        try:
+            header = jws.extract_compact(token.encode()).headers()
+            key = self._keys.get(str(header.get("kid")))
+            if set(header) != _HEADERS or key is None:
+                return None
+            claims = jwt.decode(token, key, [self._algorithm]).claims
+        except (JoseError, ValueError, RecursionError):
+            return None
+        return _claims_of(claims, now, self.lifetime)
+
+    def seal(self, secret: str) -> str:
+        """A secret in a form that only this keyring opens."""
+        return self._sealing.encrypt(secret.encode()).decode()
+
+    def open(self, sealed: str) -> str | None:
+        """The secret, or None where another keyring sealed it."""
+        try:
+            return self._sealing.decrypt(sealed.encode()).decode()
+        except InvalidToken:
+            return None
+
+
+def weakness_of(text: str) -> str | None:
+    """Why a text is no secret, in words; None of a good one."""
+    if len(text.encode()) < SHORTEST_SECRET:
+        return f"must have at least {SHORTEST_SECRET} random bytes"
+    if any(word in text.lower() for word in _WEAK) or _entropy(text) < LEAST_ENTROPY:
+        return "is easily guessed; take one from: openssl rand -base64 48"
+    return None
+
+
+def _claims_of(claims: Mapping[str, Any], now: datetime, lifetime: timedelta) -> Claims | None:
+    if any(type(claims.get(name)) is not kind for name, kind in _TYPES.items()):
+        return None
+    if (claims["iss"], claims["aud"], claims["typ"]) != (ISSUER, AUDIENCE, "access"):
+        return None
+    begin, moment = claims["iat"], now.timestamp()
+    end = min(claims["exp"], begin + int(lifetime.total_seconds()))
+    leeway = LEEWAY.total_seconds()
+    starts = claims.get("nbf", begin)
+    if type(starts) is not int or not max(begin, starts) - leeway <= moment < end or abs(begin) > 2**40:
+        return None
+    issued_at, expires_at = datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC)
+    return Claims(claims["client"], claims["sub"], claims["sid"], claims["jti"], issued_at, expires_at)
+
+
+def _key_of(algorithm: str, text: str) -> Key:
+    kind = ALGORITHMS[algorithm]
+    if (kind == "oct") == text.lstrip().startswith("-----BEGIN"):
+        raise ConfigurationError(f"JWT_SECRET_KEY: is not a key for {algorithm}: HS… take a random text, others a private key")
+    if kind == "oct":
+        if weakness := weakness_of(text):
+            raise ConfigurationError(f"JWT_SECRET_KEY: {weakness}")
+        return import_key(text, "oct")
+    try:
+        key: Key = import_key(text, kind)  # type: ignore[call-overload]  # kinds are one literal each
+    except (JoseError, ValueError):
+        raise ConfigurationError(f"JWT_SECRET_KEY: cannot be read as a private key for {algorithm}") from None
+    if not key.is_private:
+        raise ConfigurationError("JWT_SECRET_KEY: is a public key; signing needs the private one")
+    return key
+
+
+def _id_of(text: str) -> str:
+    return sha256(b"upshot kid " + text.encode()).hexdigest()[:16]
+
+
+def _derived(text: str) -> bytes:
+    return HKDF(SHA256(), 32, None, b"upshot sealing").derive(text.encode())
+
+
+def _entropy(text: str) -> float:
+    """Bits of a text whose letters were drawn as often as they are in it (Shannon)."""
+    return -sum(count * math.log2(count / len(text)) for count in Counter(text).values())

@@ -1,0 +1,49 @@
+"""Pages for people: Swagger UI and ReDoc, whose scripts come from an installed package, and the page of an invitation.
+
+They work without internet.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+
+from fastapi import FastAPI, Response
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+
+ASSETS = "/assets/docs"
+DOCUMENTATION = ("/docs", "/redoc", ASSETS)
+OWN_ASSETS = "/assets/pages"
+OWN = ("/setup", OWN_ASSETS)
+
+_dashboard = Path(str(files("upshot.dashboard")))
+
+
+def install(app: FastAPI) -> None:
+    """Serve the pages."""
+    app.mount(ASSETS, StaticFiles(directory=Path(str(files("fastapi_offline"))) / "static"), name="docs-assets")
+    app.mount(OWN_ASSETS, StaticFiles(directory=_dashboard / "assets"), name="assets")
+
+    @app.get("/setup", include_in_schema=False)
+    async def setup() -> Response:
+        return FileResponse(_dashboard / "setup.html", media_type="text/html; charset=utf-8")
+
+    @app.get("/docs", include_in_schema=False)
+    async def swagger() -> Response:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Upshot",
+            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{ASSETS}/favicon.png",
+        )
+
+    @app.get("/redoc", include_in_schema=False)
+    async def redoc() -> Response:
+        return get_redoc_html(
+            openapi_url="/openapi.json",
+            title="Upshot",
+            redoc_js_url=f"{ASSETS}/redoc.standalone.js",
+            redoc_favicon_url=f"{ASSETS}/favicon.png",
+            with_google_fonts=False,
+        )

@@ -1,0 +1,111 @@
+"""People over HTTP: accounts of the client, and what everybody may do with their own."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from upshot.access import Role
+from upshot.http.access import Admin, Person
+from upshot.http.accounts import (
+    InvitationOut,
+    NewUserOut,
+    PasswordIn,
+    UserIn,
+    UserOut,
+    UserPatch,
+    UserSessionOut,
+    UserSessionsOut,
+    UsersOut,
+)
+from upshot.http.openapi import json_body, problems, reader
+from upshot.http.stores import StoresOf
+from upshot.operations import people, signin
+
+router = APIRouter(prefix="/users", tags=["people"])
+
+
+@router.post("", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(UserIn))
+async def create(
+    caller: Admin, stores: StoresOf, wanted: Annotated[UserIn, Depends(reader(UserIn))], response: Response
+) -> NewUserOut:
+    """Make an account. Without a password the answer holds the secret of an invitation, which is shown once."""
+    person = people.Wanted(wanted.email, wanted.name, Role(wanted.role))
+    user, invitation = await people.create(stores, caller, person, wanted.password)
+    response.headers["Location"] = f"/users/{user.id}"
+    return NewUserOut(**UserOut.of(user).model_dump(), invitation=invitation)
+
+
+@router.get("", responses=problems(403))
+async def every(caller: Admin, stores: StoresOf) -> UsersOut:
+    """All people of the client, by address."""
+    return UsersOut(users=[UserOut.of(user) for user in await people.every(stores, caller.client)])
+
+
+@router.get("/me", responses=problems(403))
+async def me(caller: Person, stores: StoresOf) -> UserOut:
+    """One's own account."""
+    return UserOut.of(await people.read(stores, caller.client, caller.id))
+
+
+@router.post("/me/password", status_code=204, responses=problems(403, 413, 415), openapi_extra=json_body(PasswordIn))
+async def change_password(
+    caller: Person, stores: StoresOf, wanted: Annotated[PasswordIn, Depends(reader(PasswordIn))]
+) -> None:
+    """Choose a new password; all other sessions end."""
+    await people.change_password(stores, caller, wanted.current_password, wanted.new_password)
+
+
+@router.get("/me/sessions", responses=problems(403))
+async def my_sessions(caller: Person, stores: StoresOf) -> UserSessionsOut:
+    """One's own sign-ins that are good now."""
+    found = await signin.sessions(stores, caller.client, caller.id)
+    return UserSessionsOut(sessions=[UserSessionOut.of(session) for session in found])
+
+
+@router.delete("/me/sessions/{session_id}", status_code=204, responses=problems(403, 404))
+async def end_my_session(caller: Person, stores: StoresOf, session_id: str) -> None:
+    """End one of one's own sign-ins."""
+    await signin.end_session(stores, caller, caller.id, session_id)
+
+
+@router.get("/{user_id}", responses=problems(403, 404))
+async def read(caller: Admin, stores: StoresOf, user_id: str) -> UserOut:
+    """One person."""
+    return UserOut.of(await people.read(stores, caller.client, user_id))
+
+
+@router.patch("/{user_id}", responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(UserPatch))
+async def change(
+    caller: Admin, stores: StoresOf, user_id: str, wanted: Annotated[UserPatch, Depends(reader(UserPatch))]
+) -> UserOut:
+    """Change a person's name or role, or disable them. Another role, or none, ends their sessions."""
+    changes = {name: getattr(wanted, name) for name in wanted.model_fields_set}
+    if changes.get("role") is not None:
+        changes["role"] = Role(changes["role"])
+    return UserOut.of(await people.change(stores, caller, user_id, changes))
+
+
+@router.delete("/{user_id}", status_code=204, responses=problems(403, 404, 409))
+async def remove(caller: Admin, stores: StoresOf, user_id: str) -> None:
+    """Remove a person; their sessions end, what they did stays in the audit log."""
+    await people.remove(stores, caller, user_id)
+
+
+@router.post("/{user_id}/invitation", status_code=201, responses=problems(403, 404))
+async def invite(caller: Admin, stores: StoresOf, user_id: str) -> InvitationOut:
+    """A new invitation for a person to choose a password, shown once; earlier ones are void."""
+    return InvitationOut(invitation=await people.invite(stores, caller, user_id))
+
+
+@router.get("/{user_id}/sessions", responses=problems(403, 404))
+async def sessions(caller: Admin, stores: StoresOf, user_id: str) -> UserSessionsOut:
+    """A person's sign-ins that are good now."""
+    await people.read(stores, caller.client, user_id)
+    found = await signin.sessions(stores, caller.client, user_id)
+    return UserSessionsOut(sessions=[UserSessionOut.of(session) for session in found])
+
+
+@router.delete("/{user_id}/sessions/{session_id}", status_code=204, responses=problems(403, 404))
+async def end_session(caller: Admin, stores: StoresOf, user_id: str, session_id: str) -> None:
+    """End one of a person's sign-ins."""
+    await signin.end_session(stores, caller, user_id, session_id)

@@ -1,0 +1,147 @@
+"""Sign in and out over HTTP: tokens for programs, a cookie for browsers, invitations for newcomers.
+
+`POST /auth/token` takes the OAuth 2 password form (so that Swagger's Authorize works) and JSON; both also take a refresh token.
+"""
+
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from upshot.access import DEFAULT_CLIENT, SCOPES
+from upshot.access.sessions import ABSOLUTE, Means, csrf_token
+from upshot.errors import Fault, Invalid, Malformed
+from upshot.http import body
+from upshot.http.access import COOKIE, Person, check_own_page, cookie_of, identify
+from upshot.http.accounts import InvitationIn, RefreshIn, SessionOut, SignInIn, TokenOut, UserOut
+from upshot.http.openapi import json_body, problems, reader
+from upshot.http.stores import StoresOf
+from upshot.operations import Stores, people, signin
+from upshot.operations.signin import Signed
+
+router = APIRouter(prefix="/auth", tags=["sign-in"])
+
+FORM = "application/x-www-form-urlencoded"
+_FORM_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "grant_type": {"type": "string", "enum": ["password", "refresh_token"]},
+        "username": {"type": "string"},
+        "password": {"type": "string", "format": "password"},
+        "client_id": {"type": "string", "description": "Which client's account; `default` when absent."},
+        "refresh_token": {"type": "string"},
+        "scope": {"type": "string", "description": "Not asked: a person has the scopes of their role."},
+    },
+    "required": ["grant_type"],
+}
+_NAMES = {"username": "email", "client_id": "client", "password": "password", "refresh_token": "refresh_token"}
+
+
+def _token_body() -> dict[str, Any]:
+    extra = json_body(SignInIn, RefreshIn)
+    extra["requestBody"]["content"][FORM] = {"schema": _FORM_SCHEMA}
+    return extra
+
+
+@router.post("/token", responses=problems(413, 415), openapi_extra=_token_body())
+async def token(stores: StoresOf, request: Request, response: Response) -> TokenOut:
+    """Sign in by address and password, or go on with a refresh token. Every failure looks the same."""
+    wanted = await _wanted(request)
+    if isinstance(wanted, RefreshIn):
+        signed = await signin.refresh(stores, wanted.refresh_token)
+    else:
+        signed = await _by_password(stores, request, wanted, Means.TOKENS)
+    response.headers["Pragma"] = "no-cache"
+    return _tokens(signed)
+
+
+@router.post("/refresh", responses=problems(413, 415), openapi_extra=json_body(RefreshIn))
+async def refresh(stores: StoresOf, wanted: Annotated[RefreshIn, Depends(reader(RefreshIn))]) -> TokenOut:
+    """The next tokens. A refresh token is good once: one that comes a second time ends its session."""
+    return _tokens(await signin.refresh(stores, wanted.refresh_token))
+
+
+@router.post("/session", status_code=201, responses=problems(403, 413, 415), openapi_extra=json_body(SignInIn))
+async def begin(
+    stores: StoresOf, request: Request, response: Response, wanted: Annotated[SignInIn, Depends(reader(SignInIn))]
+) -> SessionOut:
+    """Sign in with a browser: the session is in a cookie that no script can read."""
+    check_own_page(request)
+    signed = await _by_password(stores, request, wanted, Means.COOKIE)
+    return carry(response, signed)
+
+
+@router.get("/session", responses=problems(403))
+async def who(caller: Person, request: Request) -> SessionOut:
+    """Who is signed in, and what a page must send with every change."""
+    return SessionOut.of(caller, cookie_of(request))
+
+
+@router.post("/logout", status_code=204, responses=problems(403))
+async def logout(stores: StoresOf, request: Request, response: Response) -> None:
+    """Sign out: every process refuses the session within 5 seconds."""
+    await signin.sign_out(stores, await identify(request))
+    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+
+
+@router.post("/invitation", status_code=201, responses=problems(409, 413, 415), openapi_extra=json_body(InvitationIn))
+async def accept(stores: StoresOf, wanted: Annotated[InvitationIn, Depends(reader(InvitationIn))]) -> UserOut:
+    """Take up an invitation: choose a password of one's own."""
+    _, user = await people.accept(stores, wanted.secret, wanted.password, wanted.email, wanted.name)
+    return UserOut.of(user)
+
+
+def carry(response: Response, signed: Signed) -> SessionOut:
+    """Put a session into the cookie of a response. Whatever session the browser had stays on the server until it ends."""
+    response.set_cookie(
+        COOKIE,
+        signed.secret,
+        max_age=int(ABSOLUTE.total_seconds()),
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite="lax",
+    )
+    return SessionOut(
+        client=signed.client,
+        user_id=signed.user.id,
+        email=signed.user.email,
+        scopes=sorted(SCOPES[signed.user.role]),
+        csrf_token=csrf_token(signed.secret),
+    )
+
+
+async def _by_password(stores: Stores, request: Request, wanted: SignInIn, means: Means) -> Signed:
+    return await signin.with_password(stores, wanted.client, wanted.email, wanted.password, means)
+
+
+async def _wanted(request: Request) -> SignInIn | RefreshIn:
+    raw = await body.read(request, body.MANAGEMENT_BYTES, ("application/json", FORM))
+    if not request.headers["content-type"].startswith(FORM):
+        document = body.document(raw)
+        model = RefreshIn if isinstance(document, dict) and "refresh_token" in document else SignInIn
+        return body.validated(model, document)
+    form = _form(raw)
+    grants = {"password": SignInIn, "refresh_token": RefreshIn}
+    grant = grants.get(form.pop("grant_type", "password"))
+    if grant is None:
+        raise Invalid.of(Fault("/grant_type", "unsupported_grant", "must be password or refresh_token"))
+    if not form.get("client_id"):
+        form["client_id"] = DEFAULT_CLIENT
+    named = {_NAMES[name]: text for name, text in form.items() if name in _NAMES}
+    fields = {field: named[field] for field in grant.model_fields if field in named}
+    return body.validated(grant, fields)
+
+
+def _form(raw: bytes) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=20)
+    except ValueError:
+        raise Malformed("The body is not a form.") from None
+    if len(pairs) != len({name for name, _ in pairs}):
+        raise Invalid.of(Fault("", "duplicate_key", "a field must not be said twice"))
+    return dict(pairs)
+
+
+def _tokens(signed: Signed) -> TokenOut:
+    return TokenOut.of(signed, " ".join(sorted(SCOPES[signed.user.role])))

@@ -1,0 +1,81 @@
+"""What needs a second person: somebody asks, somebody else agrees or not. Both are people who signed in; keys and tokens are none."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from upshot.access import Caller, Kind
+from upshot.access.trail import Approval, State
+from upshot.control import Transaction
+from upshot.errors import Conflict, Forbidden, NotFound
+from upshot.experiments import Experiment
+from upshot.operations import Stores, audit
+
+
+async def guarded(transaction: Transaction, client: str) -> frozenset[str]:
+    """What needs a second person at this client."""
+    return frozenset((await transaction.accounts.settings(client)).get("approvals", ()))
+
+
+async def ask(
+    transaction: Transaction, caller: Caller, experiment: Experiment, action: str, approval_id: str, now: datetime
+) -> Approval:
+    """Ask for a second person.
+
+    Raises:
+        Forbidden: the caller is no person who signed in.
+        Conflict: somebody has asked for it already.
+    """
+    _check_person(caller)
+    waiting = await transaction.accounts.approvals(caller.client, State.PENDING, experiment.id)
+    if any(approval.action == action and approval.version == experiment.version for approval in waiting):
+        raise Conflict("Somebody has asked for this already; it waits for a second person.")
+    for outdated in waiting:
+        withdrawn = replace(outdated, state=State.WITHDRAWN, decided_at=now)
+        await transaction.accounts.save_approval(caller.client, withdrawn)
+    approval = Approval(approval_id, experiment.id, action, experiment.version, caller.id, caller.name, now)
+    await transaction.accounts.add_approval(caller.client, approval)
+    thing, after = ("experiment", experiment.id), {"approval": approval.id, "action": action}
+    await audit.note(transaction, caller, "approval.requested", thing, now, after=after)
+    return approval
+
+
+async def decide(
+    transaction: Transaction, caller: Caller, approval_id: str, state: State, now: datetime
+) -> Approval:
+    """Say yes or no to what somebody else asked for; who asked may only say no.
+
+    Raises:
+        NotFound: the client has no such approval.
+        Forbidden: the caller is no person who signed in, or agrees with themselves.
+        Conflict: it is decided already.
+    """
+    _check_person(caller)
+    approval = await transaction.accounts.approval(caller.client, approval_id)
+    if approval is None:
+        raise NotFound("There is no such approval.")
+    if approval.state is not State.PENDING:
+        raise Conflict(f"This is {approval.state} already.")
+    if state is State.APPROVED and approval.requested_by == caller.id:
+        raise Forbidden("A second person must agree.")
+    decided = replace(approval, state=state, decided_by=caller.id, decided_by_name=caller.name, decided_at=now)
+    await transaction.accounts.save_approval(caller.client, decided)
+    thing, after = ("experiment", approval.experiment_id), {"approval": approval.id, "action": approval.action}
+    await audit.note(transaction, caller, f"approval.{state}", thing, now, after=after)
+    return decided
+
+
+async def reject(stores: Stores, caller: Caller, approval_id: str) -> Approval:
+    """Say no; or withdraw what one asked for oneself. Raises as `decide`."""
+    async with stores.control.transaction(caller.client) as transaction:
+        return await decide(transaction, caller, approval_id, State.REJECTED, stores.clock.now())
+
+
+async def every(stores: Stores, client: str, state: State | None, experiment_id: str | None) -> list[Approval]:
+    """The last 200 approvals, the newest first."""
+    async with stores.control.reading(client) as view:
+        return await view.accounts.approvals(client, state, experiment_id)
+
+
+def _check_person(caller: Caller) -> None:
+    if caller.kind is not Kind.USER:
+        raise Forbidden("This needs two people: sign in as one; keys and tokens cannot ask or agree.")

@@ -1,0 +1,193 @@
+"""Sign in and out: by password or by a provider; programs get tokens, browsers a cookie.
+
+Whatever is wrong with a sign-in, the answer is the same and takes as long. A refresh token is good once; one that comes a second time
+was taken from somebody, and the whole session ends.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from upshot.access import Caller, Kind, Role
+from upshot.access.keys import digest_of
+from upshot.access.sessions import (
+    ABSOLUTE,
+    COOKIE_PREFIX,
+    REFRESH_LIFETIME,
+    REFRESH_PREFIX,
+    SECRET_LETTERS,
+    Means,
+    Session,
+)
+from upshot.access.users import User, email_of, faults_of
+from upshot.clock import new_letters
+from upshot.control import Credential, Transaction
+from upshot.errors import Invalid, NotFound, Unauthenticated
+from upshot.operations import Stores, audit
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A sign-in: the person, and what they carry from now on. `secret` is the refresh token or the cookie, shown once."""
+
+    client: str
+    user: User
+    session: Session
+    secret: str
+    access: str
+    access_lifetime: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A person as a provider knows them: `subject` names them for ever, across addresses."""
+
+    subject: str
+    email: str
+    name: str
+    role: Role
+
+
+async def with_password(stores: Stores, client: str, email: str, password: str, means: Means) -> Signed:
+    """Sign in by address and password.
+
+    Raises:
+        Unauthenticated: they do not belong together, whatever the reason.
+        Unavailable: too many sign-ins are under way.
+    """
+    async with stores.control.reading(client) as view:
+        user = await view.accounts.user_called(client, email_of(email))
+    matches = await stores.passwords.verify(user and user.password, password)
+    if user is None or user.password is None or not matches or user.disabled_at is not None:
+        raise Unauthenticated("The address and the password do not belong together.")
+    if stores.passwords.outdated(user.password):
+        user = replace(user, password=await stores.passwords.hash(password))
+    return await _sign_in(stores, client, user, means, "password")
+
+
+async def with_provider(stores: Stores, client: str, known: Known, means: Means) -> Signed:
+    """Sign in whom a provider has vouched for; the account is made at the first time, its role follows the provider.
+
+    Raises:
+        Unauthenticated: the account is disabled, or another one has the address.
+        Invalid: the provider's address or name breaks a rule.
+    """
+    subject, email, now = digest_of(known.subject), email_of(known.email), stores.clock.now()
+    if faults := faults_of(email, known.name):
+        raise Invalid.of(*faults)
+    async with stores.control.transaction(client) as transaction:
+        user = await transaction.accounts.user_known_as(client, subject)
+        if user is None:
+            if await transaction.accounts.user_called(client, email) is not None:
+                raise Unauthenticated("There is an account with a password for this address; an admin must remove it first.")
+            user = User(stores.clock.new_id(), email, known.name, known.role, None, subject, now, now, now)
+            await transaction.accounts.add_user(client, user)
+        elif user.role is not known.role:
+            await transaction.accounts.revoke_sessions(client, user.id, now)
+            user = replace(user, role=known.role, not_before=now)
+    if user.disabled_at is not None:
+        raise Unauthenticated("This account is disabled.")
+    return await _sign_in(stores, client, replace(user, name=known.name, email=email), means, "provider")
+
+
+async def refresh(stores: Stores, token: str) -> Signed:
+    """The next tokens for a refresh token.
+
+    Raises:
+        Unauthenticated: it is not good any more. If it was used before, its whole session ends.
+    """
+    now, digest = stores.clock.now(), digest_of(token)
+    client = await stores.control.owner(Credential.REFRESH, digest) if token.startswith(REFRESH_PREFIX) else None
+    if client is None:
+        raise _ended()
+    async with stores.control.transaction(client) as transaction:
+        session = await transaction.accounts.session_with(client, digest)
+        if session is None:
+            await _end_stolen(transaction, client, digest, now)
+            user = None
+        else:
+            user = await _owner(transaction, client, session, now)
+        if session is not None and user is not None:
+            secret = REFRESH_PREFIX + new_letters(SECRET_LETTERS)
+            session = replace(session, digest=digest_of(secret), used_at=now)
+            await transaction.accounts.renew_session(client, session, digest)
+    if session is None or user is None:
+        raise _ended()
+    return _signed(stores, client, user, session, secret, now)
+
+
+async def sign_out(stores: Stores, caller: Caller) -> None:
+    """End the caller's session, everywhere within 5 seconds.
+
+    Raises:
+        Unauthenticated: the caller is none that signed in.
+    """
+    if caller.session is None:
+        raise Unauthenticated("Only a person who signed in can sign out; keys are revoked.")
+    await end_session(stores, caller, caller.id, caller.session)
+
+
+async def sessions(stores: Stores, client: str, user_id: str) -> list[Session]:
+    """The sessions of a person that are good now."""
+    now = stores.clock.now()
+    async with stores.control.reading(client) as view:
+        found = await view.accounts.sessions(client, user_id)
+    return [session for session in found if session.active(now)]
+
+
+async def end_session(stores: Stores, caller: Caller, user_id: str, session_id: str) -> None:
+    """End one session of a person.
+
+    Raises:
+        NotFound: the person has no such session.
+    """
+    now = stores.clock.now()
+    async with stores.control.transaction(caller.client) as transaction:
+        session = await transaction.accounts.session(caller.client, session_id)
+        if session is None or session.user_id != user_id:
+            raise NotFound("There is no such session.")
+        await transaction.accounts.revoke_session(caller.client, session_id, now)
+        await audit.note(transaction, caller, "session.ended", ("session", session_id), now)
+
+
+async def _sign_in(stores: Stores, client: str, user: User, means: Means, how: str) -> Signed:
+    now = stores.clock.now()
+    cookie = means is Means.COOKIE
+    secret = (COOKIE_PREFIX if cookie else REFRESH_PREFIX) + new_letters(SECRET_LETTERS)
+    lifetime = ABSOLUTE if cookie else REFRESH_LIFETIME
+    session = Session(stores.clock.new_id(), user.id, means, digest_of(secret), now, now, now + lifetime)
+    caller = Caller(client, Kind.USER, user.id, user.email, frozenset())
+    async with stores.control.transaction(client) as transaction:
+        fresh = await transaction.accounts.user(client, user.id)
+        if fresh is None or fresh.disabled_at is not None:
+            raise Unauthenticated("This account is not there any more.")
+        await transaction.accounts.save_user(client, replace(user, signed_in_at=now))
+        await transaction.accounts.add_session(client, session)
+        after: dict[str, Any] = {"how": how, "means": str(means)}
+        await audit.note(transaction, caller, "session.begun", ("session", session.id), now, after=after)
+    return _signed(stores, client, user, session, secret, now)
+
+
+async def _owner(transaction: Transaction, client: str, session: Session, now: datetime) -> User | None:
+    """The person of a session of tokens that is good now."""
+    if session.means is not Means.TOKENS or not session.active(now):
+        return None
+    user = await transaction.accounts.user(client, session.user_id)
+    return user if user is not None and user.disabled_at is None else None
+
+
+async def _end_stolen(transaction: Transaction, client: str, digest: str, now: datetime) -> None:
+    session = await transaction.accounts.session_without(client, digest)
+    if session is not None and session.revoked_at is None:
+        await transaction.accounts.revoke_session(client, session.id, now)
+        caller = Caller(client, Kind.SYSTEM, "refresh", "a refresh token that was used before", frozenset())
+        await audit.note(transaction, caller, "session.revoked", ("session", session.id), now)
+
+
+def _signed(stores: Stores, client: str, user: User, session: Session, secret: str, now: datetime) -> Signed:
+    access = stores.keyring.issue(client, user.id, session.id, stores.clock.new_id(), now)
+    return Signed(client, user, session, secret, access, stores.keyring.lifetime)
+
+
+def _ended() -> Unauthenticated:
+    return Unauthenticated("This session has ended; sign in again.")
