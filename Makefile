@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # where it is set, every process of the tests would compile everything anew
 
-.PHONY: help install demo serve servers test check bench docs clean lock
+.PHONY: help install demo serve servers test check bench audit docs clean lock
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -49,6 +49,11 @@ test: servers check ## everything in check, then the fault, load and simulation 
 
 bench: $(VENV)/.dev ## run every benchmark and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
+
+audit: $(VENV)/.dev ## known vulnerabilities of what is locked (asks PyPI), and the bill of materials in dist/sbom.cdx.json
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements requirements/container.txt --output-file dist/sbom.cdx.json
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements/container.txt
 
 docs: $(VENV)/.dev ## write the generated reference pages (settings, commands, HTTP API)
 	$(BIN)/python -m docs.generate

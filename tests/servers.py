@@ -56,6 +56,11 @@ class RunningServer:
         """A client with a token."""
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
+    def read_on(self, lines: int) -> str:
+        """The next lines that the server prints."""
+        assert self.process.stdout is not None
+        return "".join(self.process.stdout.readline() for _ in range(lines))
+
     def kill(self) -> None:
         """kill −9, this process only."""
         self.process.send_signal(signal.SIGKILL)

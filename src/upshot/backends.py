@@ -54,11 +54,15 @@ async def open_stores(settings: Settings, *, spooling: bool = True) -> Stores:
     Raises:
         ConfigurationError: a URL cannot be used, its driver is missing, or an embedded store is in use elsewhere.
     """
-    control_store = await control.connect(settings.control_store_url, settings.read_database_url)
+    control_store = await control.connect(
+        settings.control_store_url, settings.read_database_url, settings.migration_database_url
+    )
     try:
         return Stores(
             control_store,
-            await eventstore.connect(settings.event_store_url, settings.event_replica_url),
+            await eventstore.connect(
+                settings.event_store_url, settings.event_replica_url, settings.event_owner_url
+            ),
             cache.connect(settings.cache_url),
             SystemClock(),
             queue=await eventqueue.connect(settings.queue_url) if settings.queue_url else None,

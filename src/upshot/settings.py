@@ -40,6 +40,12 @@ class Settings(BaseSettings):
         validation_alias=_plain("DATABASE_URL"),
         description="Control store: sqlite:///, postgresql:// or mysql:// (MariaDB); a SQLite file in the data folder otherwise.",
     )
+    migration_database_url: str | None = Field(
+        None,
+        validation_alias=_plain("MIGRATION_DATABASE_URL"),
+        description="The same PostgreSQL database with the role that owns the tables and changes the schema; then the role of "
+        "`DATABASE_URL` must not be able to bypass row-level security.",
+    )
     read_database_url: str | None = Field(
         None,
         validation_alias=_plain("READ_DATABASE_URL"),
@@ -165,6 +171,11 @@ class Settings(BaseSettings):
         return self.read_database_url if self.event_store_url == self.database_url else None
 
     @property
+    def event_owner_url(self) -> str | None:
+        """Who changes the schema of the event store, when events are kept in the database that has an owner of its own."""
+        return self.migration_database_url if self.event_store_url == self.database_url else None
+
+    @property
     def embedded(self) -> bool:
         """Whether a store is a file that only one process may open."""
         schemes = {url.partition(":")[0] for url in (self.control_store_url, self.event_store_url)}
@@ -181,7 +192,7 @@ class Settings(BaseSettings):
         shown = {name: str(getattr(self, name)) for name in type(self).model_fields}
         shown["database_url"] = _without_password(self.control_store_url)
         shown["events_url"] = _without_password(self.event_store_url)
-        for name in ("cache_url", "read_database_url", "queue_url", "celery_broker_url"):
+        for name in ("cache_url", "read_database_url", "migration_database_url", "queue_url", "celery_broker_url"):
             shown[name] = _without_password(getattr(self, name) or "None")
         for name in ("jwt_secret_key", "jwt_previous_secret_keys"):
             shown[name] = "configured" if getattr(self, name) else "none"

@@ -48,7 +48,7 @@ def serve(host: str | None, port: int | None, data_dir: Path | None) -> None:
 def migrate(data_dir: Path | None) -> None:
     """Bring the control database to this version's schema."""
     chosen = settings.load(data_dir=data_dir)
-    revision = asyncio.run(migration.upgrade(chosen.control_store_url))
+    revision = asyncio.run(migration.upgrade(chosen.control_store_url, chosen.migration_database_url))
     click.echo(f"the control database is at schema {revision}")
 
 

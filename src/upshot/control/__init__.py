@@ -218,8 +218,9 @@ class ControlStore(Protocol):
         ...
 
 
-async def connect(url: str, replica: str | None = None) -> ControlStore:
-    """The control store at a URL, migrated to this version's schema; `replica` is where `browsing` reads.
+async def connect(url: str, replica: str | None = None, owner: str | None = None) -> ControlStore:
+    """The control store at a URL, migrated to this version's schema; `replica` is where `browsing` reads, `owner` the URL of the role
+    that changes the schema, where that is not the application's own.
 
     A database server that is away does not keep the program from starting: the store says Unavailable until it is there.
 
@@ -227,5 +228,5 @@ async def connect(url: str, replica: str | None = None) -> ControlStore:
         ConfigurationError: no backend serves the URL's scheme, or the store cannot be opened.
     """
     module = importlib.import_module("upshot.control.store")  # loaded when it is used
-    store: ControlStore = await module.open_store(url, replica=replica)
+    store: ControlStore = await module.open_store(url, replica=replica, owner=owner)
     return store

@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import URL
 
+from upshot.control import isolation
 from upshot.database import parsed
 from upshot.database.schema import changing
 from upshot.errors import ConfigurationError
@@ -20,17 +21,24 @@ _alembic = (
 )  # what a step works on is a global of Alembic: of two threads one would change the other's database
 
 
-async def upgrade(url: str) -> str:
-    """Upgrade the database at `url`; returns the revision it is at.
+async def upgrade(url: str, owner: str | None = None) -> str:
+    """Upgrade the database at `url`; returns the revision it is at. `owner` is the URL of the role that changes the schema in
+    PostgreSQL, where that is not the application's own, which is then given what it needs.
 
     Raises:
         ConfigurationError: the URL cannot be used, the database refuses us, or a newer version of the program made it.
         Unavailable: the database server does not answer.
     """
-    return await asyncio.to_thread(_upgrade, parsed(url, "DATABASE_URL"))
+    place, role = parsed(url, "DATABASE_URL"), None
+    if owner is not None:
+        role = place.username
+        place = parsed(owner, "MIGRATION_DATABASE_URL")
+        if place.get_backend_name() != "postgresql":
+            raise ConfigurationError("MIGRATION_DATABASE_URL: roles of their own are for PostgreSQL only")
+    return await asyncio.to_thread(_upgrade, place, role)
 
 
-def _upgrade(url: URL) -> str:
+def _upgrade(url: URL, role: str | None) -> str:
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     scripts = ScriptDirectory.from_config(config)
@@ -42,6 +50,8 @@ def _upgrade(url: URL) -> str:
             config.attributes["connection"] = connection
             with _alembic:
                 command.upgrade(config, "head")
+        if role is not None:
+            isolation.grant(connection, role)
         return head
 
 

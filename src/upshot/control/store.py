@@ -12,7 +12,7 @@ from sqlalchemy import Column, delete, func, or_, select, union, update
 
 from upshot.access import EVERYONE
 from upshot.assignment import Assignment
-from upshot.control import Credential, migrate
+from upshot.control import Credential, isolation, migrate
 from upshot.control.accesstables import api_keys, invitations, refresh_tokens, sessions, users
 from upshot.control.tables import experiments, leases, outbox, progress
 from upshot.control.transaction import SqlTransaction
@@ -44,8 +44,9 @@ _exposures = msgspec.json.Decoder(list[Exposure])
 class SqlStore:
     """The control store on one SQL database. It may come up after the program: until it is migrated, all raise Unavailable."""
 
-    def __init__(self, url: str, database: Database, *, migrated: bool = True) -> None:
+    def __init__(self, url: str, database: Database, *, migrated: bool = True, owner: str | None = None) -> None:
         self._url = url
+        self._owner = owner
         self._database = database
         self._migrated = migrated
         self._migrating = asyncio.Lock()
@@ -187,7 +188,10 @@ class SqlStore:
         """Bring the schema to this version, once; a database that was away when the program started is brought up later."""
         async with self._migrating:
             if not self._migrated:
-                await migrate.upgrade(self._url)
+                await migrate.upgrade(self._url, self._owner)
+                if self._database.dialect == "postgresql":
+                    async with self._database.read() as connection:
+                        await isolation.check(connection, separate=self._owner is not None)
                 self._migrated = True
 
     async def _ready(self) -> None:
@@ -195,13 +199,14 @@ class SqlStore:
             await self.migrate()
 
 
-async def open_store(url: str, *, replica: str | None = None) -> SqlStore:
+async def open_store(url: str, *, replica: str | None = None, owner: str | None = None) -> SqlStore:
     """The store at a URL, after its schema has been brought to this version; at once where a server is not up yet.
 
     Raises:
-        ConfigurationError: the URL cannot be used, or the database refuses us or is of a newer version.
+        ConfigurationError: the URL cannot be used, or the database refuses us or is of a newer version; or `owner`, who changes the
+            schema, is another role than the application's, and that one could bypass row-level security all the same.
     """
-    store = SqlStore(url, Database(url, "DATABASE_URL", replica=replica), migrated=False)
+    store = SqlStore(url, Database(url, "DATABASE_URL", replica=replica), migrated=False, owner=owner)
     with suppress(Unavailable):
         await store.migrate()
     return store

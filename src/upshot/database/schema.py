@@ -48,6 +48,7 @@ def _lock(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'"))
+        connection.execute(text("SET LOCAL upshot.client = '*'"))  # row-level security binds the owner, too
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     elif connection.dialect.name == "mysql":
         connection.execute(text(f"SET SESSION lock_wait_timeout = {_WAIT_SECONDS}"))

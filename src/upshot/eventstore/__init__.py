@@ -93,8 +93,9 @@ class EventStore(Protocol):
         ...
 
 
-async def connect(url: str, replica: str | None = None) -> EventStore:
-    """The event store at a URL; `replica` is a copy of a relational one, some moments old, that results are read from.
+async def connect(url: str, replica: str | None = None, owner: str | None = None) -> EventStore:
+    """The event store at a URL. Of a relational one `replica` is a copy, some moments old, that results are read from, and `owner`
+    the URL of the role that changes the schema, where that is not the application's own.
 
     Raises:
         ConfigurationError: no backend serves the URL's scheme, its driver is not installed, or the store cannot be opened.
@@ -108,5 +109,6 @@ async def connect(url: str, replica: str | None = None) -> EventStore:
         if scheme not in EXTRAS:
             raise
         raise ConfigurationError(f"EVENTS_URL: {scheme}:// needs: pip install 'upshot[{EXTRAS[scheme]}]'") from error
-    store: EventStore = await (open_store(url, replica) if replica else open_store(url))
+    others = {name: other for name, other in {"replica": replica, "owner": owner}.items() if other}
+    store: EventStore = await open_store(url, **others)
     return store

@@ -16,6 +16,7 @@ from upshot.http import (
     imports,
     metricdefinitions,
     openapi,
+    origins,
     pages,
     people,
     planner,
@@ -58,5 +59,6 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)
+    origins.install(app)
     pages.install(app)
     return Envelope(assignments.AssignmentLane(app, app.state), app, (*pages.DOCUMENTATION, *pages.OWN), settings.concurrent_requests)

@@ -4,7 +4,6 @@ What was found is believed for two seconds, so that a revocation takes effect in
 asks a thousand times a second costs one question every two. While the database is away, what it said last is believed for an hour.
 """
 
-import hmac
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,7 +102,7 @@ class Credentials:
             return None
         async with self._stores.control.reading(client) as view:
             key = await view.accounts.key(client, key_id)
-        if key is None or not hmac.compare_digest(key.digest, digest_of(secret)) or not key.active(now):
+        if key is None or not key.matches(secret) or not key.active(now):
             return None
         self._used[client][0].add(key.id)
         caller = Caller(client, Kind.KEY, key.id, key.name, key.scopes, origins=key.origins)

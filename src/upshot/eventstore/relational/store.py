@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.aggregation import Aggregates, AggregationPlan
-from upshot.database import Database
+from upshot.database import Database, parsed
 from upshot.errors import TimedOut, Unavailable
 from upshot.events import micros
 from upshot.eventstore import EventTypeSummary, Verdict, columns, rollups, sql
@@ -47,8 +47,9 @@ Answer = TypeVar("Answer")
 class RelationalStore(Appends):
     """The event store on one SQL database. It may come up after the program: until then all raise Unavailable."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, owner: str | None = None) -> None:
         self._database = database
+        self._owner = parsed(owner, "MIGRATION_DATABASE_URL") if owner else database.url
         self._dictionary = Dictionary(database)
         self._keys: dict[str, Keys] = {}
         self._marker = Marker()
@@ -117,7 +118,7 @@ class RelationalStore(Appends):
         """Make the partitions of the coming months; drop what is older than the operator keeps it."""
         await self.make()
         moment = None if keep_from is None else micros(keep_from)
-        return await asyncio.to_thread(schema.maintain, self._database.url, now, moment)
+        return await asyncio.to_thread(schema.maintain, self._owner, now, moment)
 
     # Reading
 
@@ -191,7 +192,7 @@ class RelationalStore(Appends):
         """Make the tables, once; a database that was away when the program started gets them later."""
         async with self._making:
             if not self._made:
-                await asyncio.to_thread(schema.make, self._database.url)
+                await asyncio.to_thread(schema.make, self._owner)
                 self._made = True
 
     async def _read(self, work: Callable[[Connection], Answer]) -> Answer:
@@ -221,9 +222,9 @@ def _fetching(connection: Connection) -> rollups.Fetch:
     return lambda query: [dict(row) for row in connection.execute(query).mappings()]
 
 
-async def open_store(url: str, replica: str | None = None) -> RelationalStore:
+async def open_store(url: str, replica: str | None = None, owner: str | None = None) -> RelationalStore:
     """The store at a URL; at once where a server is not up yet."""
-    store = RelationalStore(Database(url, "EVENTS_URL", replica=replica))
+    store = RelationalStore(Database(url, "EVENTS_URL", replica=replica), owner)
     with suppress(Unavailable):
         await store.make()
     return store

@@ -1,0 +1,145 @@
+"""Passwords are hashed off the event loop, few at a time, and a stranger's takes as long as a wrong one."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from argon2 import PasswordHasher, extract_parameters
+
+from upshot.access.passwords import WAITING, Passwords
+from upshot.errors import Unavailable
+
+GOOD = "four unrelated wordy things"
+
+
+@pytest.fixture
+async def passwords() -> AsyncIterator[Passwords]:
+    """With the parameters of the product."""
+    made = Passwords()
+    yield made
+    made.close()
+
+
+async def test_what_is_kept_is_argon2id_with_the_parameters_we_name(passwords: Passwords) -> None:
+    """19 MiB, two passes, one lane; a salt of its own each time."""
+    one, another = await passwords.hash(GOOD), await passwords.hash(GOOD)
+
+    parameters = extract_parameters(one)
+
+    assert one.startswith("$argon2id$")
+    assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19_456, 2, 1)
+    assert one != another
+    assert GOOD not in one
+
+
+async def test_only_the_very_password_matches(passwords: Passwords) -> None:
+    """Not a part of it, not one in other letters; nothing is cut off, whatever its length."""
+    long = "ü" * 500 + "\x00" + "x" * 400
+    kept, kept_long = await passwords.hash(GOOD), await passwords.hash(long)
+
+    assert await passwords.verify(kept, GOOD)
+    assert await passwords.verify(kept_long, long)
+    assert not await passwords.verify(kept, GOOD.upper())
+    assert not await passwords.verify(kept, GOOD + " ")
+    assert not await passwords.verify(kept_long, long[:-1])
+    assert not await passwords.verify("no hash", GOOD)
+    assert not await passwords.verify(None, "nobody's password")
+
+
+async def test_a_hash_of_other_parameters_is_renewed(passwords: Passwords) -> None:
+    """Whoever signs in next gets a new one."""
+    weak = PasswordHasher(time_cost=1, memory_cost=8_192, parallelism=1).hash(GOOD)
+
+    assert await passwords.verify(weak, GOOD)
+    assert passwords.outdated(weak)
+    assert not passwords.outdated(await passwords.hash(GOOD))
+
+
+@pytest.mark.slow
+async def test_nobodys_password_takes_as_long_as_a_wrong_one(passwords: Passwords) -> None:
+    """Else the time would tell who has an account. A check that asks for the account first would be many times faster."""
+    kept = await passwords.hash(GOOD)
+    took: dict[str | None, list[float]] = {kept: [], None: []}
+    for _ in range(15):
+        for known, times in took.items():
+            began = time.perf_counter()
+            await passwords.verify(known, "wrong")
+            times.append(time.perf_counter() - began)
+
+    with_account, without = (statistics.median(times) for times in took.values())
+    assert 0.5 < without / with_account < 2
+
+
+@pytest.mark.slow
+async def test_a_flood_of_sign_ins_neither_blocks_the_loop_nor_grows(passwords: Passwords) -> None:
+    """As many as there are cores run, 20 wait, the others are told to come back; meanwhile the loop answers."""
+    kept, longest = await passwords.hash(GOOD), 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.perf_counter() - began)
+
+    watching = asyncio.create_task(watch())
+    answers = await asyncio.gather(*(passwords.verify(kept, "wrong") for _ in range(200)), return_exceptions=True)
+    watching.cancel()
+
+    refused = [answer for answer in answers if isinstance(answer, Unavailable)]
+    assert len(answers) - len(refused) == passwords._threads + WAITING
+    assert longest < 0.25
+    assert await passwords.verify(kept, GOOD)
+
+
+async def test_who_goes_away_is_counted_until_the_work_is_done(passwords: Passwords) -> None:
+    """A cancelled request goes on in its thread; when it is done its place is free."""
+    kept = await passwords.hash(GOOD)
+    going = [asyncio.create_task(passwords.verify(kept, GOOD)) for _ in range(passwords._threads + WAITING)]
+    await asyncio.sleep(0)
+    for task in going:
+        task.cancel()
+    await asyncio.gather(*going, return_exceptions=True)
+
+    with pytest.raises(Unavailable):
+        await passwords.verify(kept, GOOD)
+    while passwords._under_way:
+        await asyncio.sleep(0.01)
+    assert await passwords.verify(kept, GOOD)
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["password", "12345678", "iloveyou", "qwertyuiop", "Password1!", "letmein123", "football", "aaaaaaaaaaaa", "abcdefgh",
+     "ann@example.com", "example2026", "upshot123", "11111111", "sunshine", "p@ssw0rd"],
+)  # fmt: skip
+async def test_what_is_easily_guessed_is_refused(passwords: Passwords, password: str) -> None:
+    """The commonest ones, rows of keys, repetitions, one's own address, our name."""
+    fault = await passwords.fault_of(password, "ann@example.com", "ann", "example.com", "Ann")
+
+    assert fault is not None
+    assert fault[0] == "easily_guessed"
+
+
+@pytest.mark.parametrize("password", ["", "1234567", "x" * 1_001])
+async def test_too_short_and_too_long_ones_are_refused(passwords: Passwords, password: str) -> None:
+    """Eight to a thousand characters."""
+    fault = await passwords.fault_of(password)
+
+    assert fault is not None
+    assert fault[0] == "bad_length"
+
+
+@pytest.mark.parametrize("password", [GOOD, "Zebra-lampe-41", "пароль из трёх слов", "x7Kq2mVw", GOOD * 30])
+async def test_nothing_else_is_asked_of_a_password(passwords: Passwords, password: str) -> None:
+    """No letters of certain kinds, no length below a thousand."""
+    assert await passwords.fault_of(password, "ann@example.com") is None
+
+
+async def test_common_passwords_are_known_by_the_thousands() -> None:
+    """At least the 3,000 commonest that are long enough to be chosen."""
+    from zxcvbn.matching import RANKED_DICTIONARIES
+
+    assert sum(len(word) >= 8 for word in RANKED_DICTIONARIES["passwords"]) >= 3_000

@@ -1,0 +1,231 @@
+"""Every operation with every kind of credential, about one's own, another client's and nobody's things.
+
+The table has a cell for each (operation, credential, thing). A credential that is good for nothing gets 401, one that is not good for this
+403, before anything is looked at; and what another client has cannot be told from what nobody has: not by the status, nor the body, nor
+a header, nor by the time that an answer takes.
+"""
+
+import re
+import statistics
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select
+from tests.http.world import Client, bearer, populate
+
+from upshot.control.accesstables import api_keys
+from upshot.control.sqlaccounts import SqlAccounts, _key_of
+from upshot.control.transaction import SqlTransaction
+from upshot.http.app import create_app
+from upshot.http.envelope import Envelope
+from upshot.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+BODIES: dict[str, Any] = {
+    "post /experiments": {"name": "new", "variants": [{"name": "a"}, {"name": "b"}]},
+    "patch /experiments/{experiment_id}": {"name": "taken over"},
+    "post /experiments/{experiment_id}/assignments": {"users": ["visitor"]},
+    "post /experiments/{experiment_id}/import": {"events": [{"user_id": "visitor", "event_type": "purchase"}]},
+    "post /metric-definitions": {"event_type": "visit"},
+    "patch /metric-definitions/{key}": {"name": "taken over"},
+    "post /assignments": {"user_id": "visitor"},
+    "post /events": {"user_id": "visitor", "event_type": "visit"},
+    "post /events/batch": [{"user_id": "visitor", "event_type": "visit"}],
+    "post /planner": {"baseline": {"kind": "conversion", "rate": 0.1}, "lift": 0.1},
+    "post /users": {"email": "new@example.com", "role": "viewer", "password": "four unrelated wordy things"},
+    "patch /users/{user_id}": {"name": "taken over"},
+    "post /users/me/password": {"current_password": "no", "new_password": "four unrelated wordy things"},
+    "post /api-keys": {"name": "new", "scopes": ["assign"]},
+    "post /api-keys/{key_id}/rotate": {},
+    "patch /client": {"approvals": []},
+}
+PUBLIC = {"/livez", "/readyz", "/health", "/auth/token", "/auth/refresh", "/auth/session", "/auth/invitation", "/auth/logout"}
+_DOCUMENT: dict[str, Any] = create_app(Settings(), {}).application.openapi()
+OPERATIONS = [
+    (method, path)
+    for path, operations in _DOCUMENT["paths"].items()
+    for method in operations
+    if path not in PUBLIC
+]
+GOOD_FOR_NOTHING = ("nothing", "no key", "revoked key", "expired key", "expired token")
+CHANGING = ("x-request-id", "x-process-time", "date", "ratelimit", "ratelimit-policy")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What can be seen of an answer, without what differs from one to the next."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    text: str
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
+    """An application of its own."""
+    made = create_app(Settings(data_dir=tmp_path), {})
+    async with made.lifespan():
+        yield made
+
+
+@pytest.fixture
+async def asking(app: Envelope) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who asks it, so far without a credential."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upshot") as client:
+        yield client
+
+
+async def ask(api: httpx.AsyncClient, method: str, path: str, ids: Mapping[str, str], secret: str | None) -> Answer:
+    """The answer to an operation about these things."""
+    own = dict(ids)
+    if "/assignment/" in path:
+        own["user_id"] = "visitor"
+    target = re.sub(r"\{(\w+)\}", lambda found: own[found[1]], path)
+    response = await api.request(method, target, json=BODIES.get(f"{method} {path}"), headers=bearer(secret))
+    headers = tuple(sorted((name, text) for name, text in response.headers.items() if name not in CHANGING))
+    return Answer(response.status_code, headers, response.text)
+
+
+def nobodys(ids: Mapping[str, str]) -> dict[str, str]:
+    """Ids of the same form that nobody has."""
+    return {name: str(uuid.uuid4())[: len(text)] if name != "key_id" else "0" * 10 for name, text in ids.items()}
+
+
+def is_about_things(path: str) -> bool:
+    """Whether an operation names something that could be another client's."""
+    names = set(re.findall(r"\{(\w+)\}", path))
+    return bool(names - {"user_id"}) or ("user_id" in names and path.startswith("/users"))
+
+
+async def leaks(api: httpx.AsyncClient, one: Client, other: Client, cells: Counter[str]) -> list[str]:
+    """Where an operation tells more than it may. Counts what it asked."""
+    found = []
+    for method, path in OPERATIONS:
+        things = (("own", one.ids), ("foreign", other.ids), ("nobody's", nobodys(one.ids)))
+        for credential in ("nothing", "no key", "revoked key", "expired key", "expired token", "other client", "viewer"):
+            secret = {"nothing": None, "no key": "upk_nonsense"}.get(credential, one.credentials.get(credential))
+            if credential == "other client":
+                secret = other.credentials["key"]
+            answers = {}
+            for thing, ids in things if is_about_things(path) and credential != "other client" else things[:1]:
+                answers[thing] = await ask(api, method, path, ids, secret)
+                cells[credential] += 1
+            if credential in GOOD_FOR_NOTHING and any(answer.status != 401 for answer in answers.values()):
+                found.append(f"{method} {path} with {credential}: {sorted({a.status for a in answers.values()})}")
+            if credential == "viewer" and len(set(answers.values())) > 1 and answers["own"].status == 403:
+                found.append(f"{method} {path}: what a viewer is refused depends on the thing")
+            if credential == "other client" and is_about_things(path):
+                nobody = await ask(api, method, path, nobodys(one.ids), secret)
+                cells["other client"] += 1
+                if answers["own"] != nobody or nobody.status not in {403, 404}:
+                    found.append(f"{method} {path}: foreign {answers['own']} is not {nobody}")
+    return found
+
+
+async def test_no_cell_of_the_table_leaks(app: Envelope, asking: httpx.AsyncClient) -> None:
+    """At least 600 cells; zero leaks; and both clients have afterwards what they had before."""
+    one, other = await populate(app, asking, "one"), await populate(app, asking, "other")
+    before = [await states(asking, client) for client in (one, other)]
+    cells: Counter[str] = Counter()
+
+    found = [*await leaks(asking, one, other, cells), *await leaks(asking, other, one, cells)]
+
+    print(f"{sum(cells.values())} cells: {dict(cells)}")
+    assert found == []
+    assert sum(cells.values()) >= 600
+    assert [await states(asking, client) for client in (one, other)] == before
+
+
+async def states(api: httpx.AsyncClient, client: Client) -> list[str]:
+    """All that a client has, as it sees it."""
+    paths = (f"/experiments/{client.ids['experiment_id']}", "/metric-definitions/secret", "/users", "/approvals", "/client")
+    answers = [await api.get(path, headers=bearer(client.credentials["key"])) for path in paths]
+    keys = (await api.get("/api-keys", headers=bearer(client.credentials["key"]))).json()["api_keys"]
+    return [*(answer.text for answer in answers), str([(key["id"], key["revoked_at"]) for key in keys])]
+
+
+async def test_the_table_finds_an_experiment_that_is_shown_to_others(
+    app: Envelope, asking: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that forgets the client in one query."""
+    one, other = await populate(app, asking, "one"), await populate(app, asking, "other")
+    honest = SqlTransaction.experiment
+
+    async def forgetful(self: SqlTransaction, client: str, reference: str) -> Any:
+        return await honest(self, client, reference) or await honest(self, "one", reference)
+
+    monkeypatch.setattr(SqlTransaction, "experiment", forgetful)
+
+    assert any("/experiments/{experiment_id}" in leak for leak in await leaks(asking, one, other, Counter()))
+
+
+async def test_the_table_finds_a_key_that_others_may_end(
+    app: Envelope, asking: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, of keys."""
+    one, other = await populate(app, asking, "one"), await populate(app, asking, "other")
+
+    async def forgetful(self: SqlAccounts, client: str, key_id: str) -> Any:
+        row = (await self._connection.execute(select(api_keys).where(api_keys.c.id == key_id))).one_or_none()
+        return row and _key_of(row)
+
+    monkeypatch.setattr(SqlAccounts, "key", forgetful)
+
+    assert any("/api-keys/{key_id}" in leak for leak in await leaks(asking, one, other, Counter()))
+
+
+async def test_every_scope_opens_its_own_operations_only(app: Envelope, asking: httpx.AsyncClient) -> None:
+    """With a key of one scope every operation answers 403, but those that need that scope; the refusal names what is missing."""
+    one = await populate(app, asking, "one")
+    opened: dict[str, set[str]] = {}
+    for scope in ("assign", "events:write", "results:read", "experiments:write"):
+        for method, path in OPERATIONS:
+            answer = await ask(asking, method, path, nobodys(one.ids), one.credentials[f"only {scope}"])
+            if answer.status != 403:
+                opened.setdefault(scope, set()).add(f"{method} {path}")
+            else:
+                assert "scope" in answer.text or "people" in answer.text, (method, path, answer.text)
+
+    assert {path.split()[1] for path in opened["assign"]} == {
+        "/experiments/{experiment_id}/assignment/{user_id}",
+        "/experiments/{experiment_id}/assignments",
+        "/assignments",
+    }
+    assert opened["events:write"] == {"post /events", "post /events/batch"}
+    assert all(path.startswith(("get ", "post /planner")) for path in opened["results:read"])
+    assert opened["experiments:write"] - opened["results:read"] >= {
+        "post /experiments",
+        "patch /experiments/{experiment_id}",
+        "delete /metric-definitions/{key}",
+        "post /approvals/{approval_id}/approve",
+    }
+    assert not any(
+        path.split()[1].startswith(("/users", "/api-keys", "/audit", "/metrics")) and "/me" not in path
+        for paths in opened.values()
+        for path in paths
+        if not path.endswith(("/metric-definitions", "/metric-definitions/{key}"))
+    )
+
+
+async def test_what_is_foreign_takes_as_long_as_what_nobody_has(app: Envelope, asking: httpx.AsyncClient) -> None:
+    """The median times of the two answers differ by a millisecond at most."""
+    one, other = await populate(app, asking, "one"), await populate(app, asking, "other")
+    took: dict[str, list[float]] = {"foreign": [], "nobody's": []}
+    for _ in range(200):
+        for thing, reference in (("foreign", one.ids["experiment_id"]), ("nobody's", str(uuid.uuid4()))):
+            began = time.perf_counter()
+            response = await asking.get(f"/experiments/{reference}", headers=bearer(other.credentials["key"]))
+            took[thing].append(time.perf_counter() - began)
+            assert response.status_code == 404
+
+    medians = {thing: statistics.median(times) for thing, times in took.items()}
+    print({thing: f"{median * 1000:.2f} ms" for thing, median in medians.items()})
+    assert abs(medians["foreign"] - medians["nobody's"]) <= 0.001

@@ -1,0 +1,82 @@
+"""Two clients with one of everything each, and credentials of every kind: what the tests of access ask with."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import httpx
+
+from upshot.access import Caller, Role, Scope, system
+from upshot.access.sessions import Means
+from upshot.http.envelope import Envelope
+from upshot.operations import Stores, keys, people, signin
+from upshot.operations.people import Wanted
+
+PASSWORD = "four unrelated wordy things"  # noqa: S105 - of accounts that live for one test
+ALL = frozenset({Scope.ADMIN})
+
+
+@dataclass
+class Client:
+    """One client's things by kind of id, and its credentials by name."""
+
+    name: str
+    ids: dict[str, str] = field(default_factory=dict)
+    credentials: dict[str, str] = field(default_factory=dict)
+
+
+def stores_of(app: Envelope) -> Stores:
+    """The stores of a running application."""
+    stores: Stores = app.application.state.stores
+    return stores
+
+
+async def populate(app: Envelope, api: httpx.AsyncClient, name: str) -> Client:
+    """A client with an experiment, a metric, two people with a session each, a key and an approval that waits."""
+    stores, caller = stores_of(app), system(name, "tests")
+    client = Client(name)
+    admin, _ = await people.create(stores, caller, Wanted("ann@example.com", "Ann", Role.ADMIN), PASSWORD)
+    viewer, _ = await people.create(stores, caller, Wanted("vic@example.com", "Vic", Role.VIEWER), PASSWORD)
+    signed = await signin.with_password(stores, name, admin.email, PASSWORD, Means.TOKENS)
+    watching = await signin.with_password(stores, name, viewer.email, PASSWORD, Means.TOKENS)
+    whole, text = await keys.create(stores, caller, name="whole", scopes=ALL)
+    client.credentials |= {"admin": signed.access, "viewer": watching.access, "key": text}
+    for scope in Scope:
+        _, text = await keys.create(stores, caller, name=f"only {scope}", scopes=frozenset({scope}))
+        client.credentials[f"only {scope}"] = text
+    client.credentials |= await _ended(stores, caller, signed.access)
+    headers = {"Authorization": f"Bearer {client.credentials['key']}"}
+    body = {"name": "mine", "key": "mine", "variants": [{"name": "a"}, {"name": "b"}], "status": "draft"}
+    made = (await api.post("/experiments", json=body, headers=headers)).json()
+    await api.post("/metric-definitions", json={"key": "secret", "event_type": "order"}, headers=headers)
+    await api.patch("/client", json={"approvals": ["start"]}, headers=headers)
+    signed_in = {"Authorization": f"Bearer {signed.access}"}
+    waiting = (await api.post(f"/experiments/{made['id']}/start", headers=signed_in)).json()
+    await api.patch("/client", json={"approvals": []}, headers=headers)
+    client.ids |= {
+        "experiment_id": made["id"],
+        "key": "secret",
+        "user_id": viewer.id,
+        "key_id": whole.id,
+        "approval_id": waiting["id"],
+        "session_id": watching.session.id,
+    }
+    return client
+
+
+async def _ended(stores: Stores, caller: Caller, access: str) -> dict[str, str]:
+    """Credentials that were good once."""
+    revoked, text = await keys.create(stores, caller, name="revoked", scopes=ALL)
+    await keys.revoke(stores, caller, revoked.id)
+    _, short = await keys.create(stores, caller, name="expired", scopes=ALL, lifetime=timedelta(microseconds=1))
+    claims = stores.keyring.read(access, stores.clock.now())
+    assert claims is not None
+    old = stores.keyring.issue(
+        claims.client, claims.user, claims.session, "old", stores.clock.now() - timedelta(days=1)
+    )
+    return {"revoked key": text, "expired key": short, "expired token": old}
+
+
+def bearer(secret: str | None) -> dict[str, Any]:
+    """The headers of a request with that credential."""
+    return {} if secret is None else {"Authorization": f"Bearer {secret}"}
