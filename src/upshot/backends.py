@@ -12,6 +12,7 @@ from upshot.clock import SystemClock, new_letters
 from upshot.errors import ConfigurationError
 from upshot.eventqueue.spool import Spool
 from upshot.operations import Stores
+from upshot.outbound import Outbound, through
 from upshot.settings import Settings
 
 SECRET_FILE = "secret"  # noqa: S105 - the name of a file
@@ -70,6 +71,7 @@ async def open_stores(settings: Settings, *, spooling: bool = True) -> Stores:
             if settings.spool_bytes and spooling
             else None,
             keyring=keyring_of(settings),
+            outbound=Outbound(through(settings.egress_proxy) if settings.egress_proxy else None),
         )
     except ConfigurationError:
         await control_store.close()

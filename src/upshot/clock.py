@@ -3,6 +3,7 @@
 The core takes them as arguments; operations get a `Clock`, tests a `FixedClock`.
 """
 
+import random
 import secrets
 import string
 import uuid
@@ -61,6 +62,16 @@ class FixedClock:
 def new_letters(count: int) -> str:
     """So many random letters and digits, of 62 kinds."""
     return "".join(secrets.choice(_LETTERS) for _ in range(count))
+
+
+def new_key(size: int) -> bytes:
+    """So many random bytes."""
+    return secrets.token_bytes(size)
+
+
+def jitter() -> float:
+    """A random part of one, so that what failed together is not tried again together."""
+    return random.random()  # noqa: S311 - no secret
 
 
 def new_token() -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from upshot.access import EVERYONE
+from upshot.access import DEFAULT_CLIENT, EVERYONE
 from upshot.errors import ConfigurationError
 
 PREFIX = "UPSHOT_"
@@ -119,6 +119,20 @@ class Settings(BaseSettings):
         None, pattern="^https?://[^/?#]+$", description="The address of this server for people, such as https://ab.example.com: "
         "for links in invitations and sign-in by a provider.",
     )
+    oidc_issuer: str | None = Field(
+        None, description="Provider that people sign in by (OpenID Connect): its issuer URL, below which its discovery document is."
+    )
+    oidc_client_id: str | None = Field(None, description="Who we are to the provider.")
+    oidc_client_secret: SecretStr | None = Field(None, description="Our secret there; none for a public client.")
+    oidc_scopes: str = Field("openid email profile groups", description="What the provider is asked for.")
+    oidc_groups_claim: str = Field("groups", description="The claim that holds a person's groups.")
+    oidc_roles: str = Field(
+        "", description='Which group has which role: group:role pairs separated by commas, or a JSON object; `*` is everybody.'
+    )
+    oidc_upshot_client: str = Field(DEFAULT_CLIENT, description="The client that people of the provider belong to.")
+    egress_proxy: str | None = Field(
+        None, description="Proxy of outgoing webhooks, http://[user:password@]host:port; by default none, whatever the machine has."
+    )
     connections_per_address: int = Field(
         1024, ge=0, description="Open connections that one address may have; 0 for no cap."
     )
@@ -192,9 +206,9 @@ class Settings(BaseSettings):
         shown = {name: str(getattr(self, name)) for name in type(self).model_fields}
         shown["database_url"] = _without_password(self.control_store_url)
         shown["events_url"] = _without_password(self.event_store_url)
-        for name in ("cache_url", "read_database_url", "migration_database_url", "queue_url", "celery_broker_url"):
+        for name in ("cache_url", "read_database_url", "migration_database_url", "egress_proxy", "queue_url", "celery_broker_url"):
             shown[name] = _without_password(getattr(self, name) or "None")
-        for name in ("jwt_secret_key", "jwt_previous_secret_keys"):
+        for name in ("jwt_secret_key", "jwt_previous_secret_keys", "oidc_client_secret"):
             shown[name] = "configured" if getattr(self, name) else "none"
         shown["valid_tokens"] = f"{len(self.valid_tokens)} configured"
         shown["token_client_id_map"] = ", ".join(

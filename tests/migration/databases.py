@@ -15,7 +15,7 @@ from sqlalchemy import Connection, MetaData, create_engine, event, inspect, sele
 from sqlalchemy.engine import Engine
 
 from upshot.control import migrate
-from upshot.control.accesstables import metadata
+from upshot.control.schema import metadata
 from upshot.database import parsed
 from upshot.database.schema import changing
 from upshot.database.urls import blocking

@@ -40,7 +40,7 @@ from upshot.access import EVERYONE
 from upshot import control
 from upshot.analysisplan import AnalysisPlan
 from upshot.control import migrate
-from upshot.control.accesstables import metadata
+from upshot.control.schema import metadata
 from upshot.control.tables import PARTITIONS
 from upshot.database import parsed, schema
 from upshot.errors import ConfigurationError, Unavailable

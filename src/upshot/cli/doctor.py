@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import click
 
-from upshot.backends import open_stores
+from upshot.backends import keyring_of, open_stores
 from upshot.cli import server
 from upshot.errors import UpshotError
 from upshot.settings import Settings
@@ -22,6 +22,7 @@ def run(settings: Settings) -> bool:
     """Print one line per check; True when all are well."""
     checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("tokens", _tokens),
+        ("signing", _signing),
         ("stores", _stores),
         ("disk", _disk),
         ("clock", _clock),
@@ -42,6 +43,13 @@ def _tokens(settings: Settings) -> str:
     if settings.clients:
         return f"{len(settings.clients)} configured"
     return "none configured; the data folder's own is used"
+
+
+def _signing(settings: Settings) -> str:
+    keyring_of(settings)
+    if settings.jwt_secret_key is not None:
+        return f"JWT_SECRET_KEY, {settings.jwt_algorithm}"
+    return "the data folder's own key; where several processes share a database, set JWT_SECRET_KEY"
 
 
 def _stores(settings: Settings) -> str:

@@ -19,14 +19,16 @@ from typing import Protocol
 
 from upshot.assignment import Assignment
 from upshot.control.accounts import Accounts, EntryPage, ReadAccounts
+from upshot.control.hooks import Hooks, ReadHooks
 from upshot.events import Exposure
 from upshot.experiments import Experiment, Status
 from upshot.metrics import Metric
+from upshot.webhooks import Delivery
 
 
 __all__ = [
-    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Page", "ReadAccounts",
-    "ReadTransaction", "Transaction", "connect",
+    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Hooks", "Page",
+    "ReadAccounts", "ReadHooks", "ReadTransaction", "Transaction", "connect",
 ]  # fmt: skip
 
 
@@ -72,6 +74,11 @@ class ReadTransaction(Protocol):
         """People, keys, sign-ins, the audit log."""
         ...
 
+    @property
+    def hooks(self) -> ReadHooks:
+        """Webhooks and what they were told."""
+        ...
+
     async def experiment(self, client: str, reference: str) -> Experiment | None:
         """The experiment with that id or key."""
         ...
@@ -113,6 +120,11 @@ class Transaction(ReadTransaction, Protocol):
     @property
     def accounts(self) -> Accounts:
         """People, keys, sign-ins, the audit log."""
+        ...
+
+    @property
+    def hooks(self) -> Hooks:
+        """Webhooks and what they were told."""
         ...
 
     async def add(self, client: str, experiment: Experiment) -> Experiment:
@@ -166,6 +178,14 @@ class ControlStore(Protocol):
     async def owner(self, credential: Credential, reference: str) -> str | None:
         """The client whose credential that is, by the id of a key or the digest of anything else: the one question that is
         asked before the client is known."""
+        ...
+
+    async def take_deliveries(self, now: datetime, until: datetime, limit: int) -> list[tuple[str, Delivery]]:
+        """The deliveries that are due, oldest first, with their clients; until then nobody else takes them."""
+        ...
+
+    async def forget_deliveries(self, before: datetime) -> int:
+        """Remove deliveries that ended before that moment; returns how many."""
         ...
 
     async def clients(self) -> list[str]:

@@ -14,6 +14,8 @@ from upshot.access import EVERYONE
 from upshot.assignment import Assignment
 from upshot.control import Credential, isolation, migrate
 from upshot.control.accesstables import api_keys, invitations, refresh_tokens, sessions, users
+from upshot.control.hooktables import webhook_deliveries
+from upshot.control.sqlhooks import delivery_of
 from upshot.control.tables import experiments, leases, outbox, progress
 from upshot.control.transaction import SqlTransaction
 from upshot.database import Database, insert_new
@@ -21,6 +23,7 @@ from upshot.errors import Unavailable
 from upshot.events import Exposure
 from upshot.experiments import Experiment, Status
 from upshot.groupcommit import GroupCommit
+from upshot.webhooks import Delivery
 
 GROUP_ROWS = 500
 WAITING_ROWS = 20_000
@@ -105,6 +108,30 @@ class SqlStore:
                 if found is not None:
                     return str(found)
         return None
+
+    async def take_deliveries(self, now: datetime, until: datetime, limit: int) -> list[tuple[str, Delivery]]:
+        """The deliveries that are due; whoever took them and was killed leaves them to others."""
+        await self._ready()
+        table = webhook_deliveries.c
+        due = select(webhook_deliveries).where(table.next_at <= now).order_by(table.next_at).limit(limit)
+
+        async def take() -> list[tuple[str, Delivery]]:
+            async with self._database.begin(client=EVERYONE) as connection:
+                rows = (await connection.execute(due.with_for_update(skip_locked=True))).all()
+                if rows:
+                    taken = update(webhook_deliveries).where(table.id.in_([row.id for row in rows]))
+                    await connection.execute(taken.values(next_at=until))
+                return [(row.client_id, delivery_of(row)) for row in rows]
+
+        return await self._database.retried(take)
+
+    async def forget_deliveries(self, before: datetime) -> int:
+        """Remove deliveries that ended before that moment."""
+        await self._ready()
+        table = webhook_deliveries.c
+        over = or_(table.delivered_at < before, table.given_up_at < before)
+        async with self._database.begin(client=EVERYONE) as connection:
+            return (await connection.execute(delete(webhook_deliveries).where(over))).rowcount
 
     async def clients(self) -> list[str]:
         """The clients that have people or keys."""

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from upshot.assignment import Assignment
 from upshot.control import Definition, DefinitionPage, Page, records
 from upshot.control.sqlaccounts import SqlAccounts
+from upshot.control.sqlhooks import SqlHooks
 from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
 from upshot.database import insert_new
 from upshot.database.inserting import among, overwrite
@@ -36,6 +37,11 @@ class SqlTransaction:
     def accounts(self) -> SqlAccounts:
         """People, keys, sign-ins, the audit log."""
         return SqlAccounts(self._connection, writing=self._writing)
+
+    @property
+    def hooks(self) -> SqlHooks:
+        """Webhooks and what they were told."""
+        return SqlHooks(self._connection, writing=self._writing)
 
     async def experiment(self, client: str, reference: str) -> Experiment | None:
         """The experiment with that id or key."""

@@ -38,8 +38,13 @@ def bearer_of(authorization: bytes | None) -> bytes | None:
 
 def cookie_of(request: Request) -> str | None:
     """The session cookie of a request."""
+    return cookie_named(request, COOKIE)
+
+
+def cookie_named(request: Request, name: str) -> str | None:
+    """The cookie of that name."""
     try:
-        found = SimpleCookie(request.headers.get("cookie", "")).get(COOKIE)
+        found = SimpleCookie(request.headers.get("cookie", "")).get(name)
     except CookieError:
         return None
     return found.value if found else None

@@ -15,6 +15,7 @@ from upshot.http import (
     health,
     imports,
     metricdefinitions,
+    oidc,
     openapi,
     origins,
     pages,
@@ -24,6 +25,7 @@ from upshot.http import (
     results,
     signin,
     trail,
+    webhooks,
 )
 from upshot.http.envelope import Envelope
 from upshot.http.stores import check_target
@@ -41,6 +43,7 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
         stores = await open_stores(settings)
         app.state.stores = stores
         app.state.credentials = Credentials(stores, clients)
+        app.state.sign_in = oidc.configured(settings, stores.clock)
         try:
             async with worker.beside_requests(stores, settings, app.state.credentials):
                 yield
@@ -54,8 +57,8 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
         redirect_slashes=False, dependencies=[Depends(check_target)],
     )  # fmt: skip
     app.state.stopping = False
-    for part in (experiments, metricdefinitions, assignments, events, imports, results, planner, signin, people, apikeys,
-                 trail, health):  # fmt: skip
+    for part in (experiments, metricdefinitions, assignments, events, imports, results, planner, signin, oidc, people, apikeys,
+                 trail, webhooks, health):  # fmt: skip
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)

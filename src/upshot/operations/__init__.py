@@ -7,6 +7,8 @@
     people        accounts, roles, invitations, passwords
     keys          API keys: make, rotate, revoke
     audit         who did what; what a client's admins chose
+    webhooks      register, tell, deliver
+    alarms        watch what runs for those who want to know
     metrics       define, read, search, change, archive; what a text stands for in an experiment
     assignments   assign one user, many users, one user everywhere; import assignments made elsewhere
     events        ingest, list the types seen, import past events
@@ -35,6 +37,7 @@ from upshot.eventqueue.spool import Spool
 from upshot.eventstore import EventStore
 from upshot.operations.pending import Pending
 from upshot.operations.relay import Relay
+from upshot.outbound import Outbound
 from upshot.singleflight import SingleFlight
 
 
@@ -50,6 +53,7 @@ class Stores:
     spool: Spool | None = None
     keyring: Keyring = field(default_factory=Keyring.ephemeral)
     passwords: Passwords = field(default_factory=Passwords)
+    outbound: Outbound = field(default_factory=Outbound)
     relay: Relay = field(init=False)
     pending: Pending = field(default_factory=Pending)
     reading: SingleFlight = field(default_factory=SingleFlight)

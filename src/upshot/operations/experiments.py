@@ -12,8 +12,9 @@ from upshot.control import Page, Transaction
 from upshot.description import describe
 from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
-from upshot.operations import Stores, approvals, audit
+from upshot.operations import Stores, approvals, audit, webhooks
 from upshot.operations import metrics as metric_operations
+from upshot.webhooks import of_change
 
 KIND = "experiment"
 FRESH = timedelta(seconds=1)
@@ -44,7 +45,7 @@ async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
         if draft.key is None:
             experiment = await _with_free_key(transaction, client, experiment)
         stored = await transaction.add(client, experiment)
-        await _note(transaction, caller, "experiment.created", now, None, stored)
+        await _note(stores, transaction, caller, "experiment.created", now, None, stored)
     return stored
 
 
@@ -106,7 +107,7 @@ async def change(
         changed = experiments.change(experiment, changes, now, stores.clock.new_id, occupied)
         changed = await metric_operations.checked(transaction, client, changed, experiment)
         await transaction.save(client, changed)
-        await _note(transaction, caller, "experiment.changed", now, experiment, changed)
+        await _note(stores, transaction, caller, "experiment.changed", now, experiment, changed)
     if changed.key != experiment.key:
         await stores.cache.forget(client, KIND, experiment.key)
     return await _remember(stores, client, changed)
@@ -120,7 +121,7 @@ async def move(stores: Stores, caller: Caller, reference: str, action: str) -> E
         if action in await approvals.guarded(transaction, caller.client):
             experiments.move(experiment, action, now)  # what the state forbids need not wait for anybody
             return await approvals.ask(transaction, caller, experiment, action, stores.clock.new_id(), now)
-        moved = await _moved(transaction, caller, experiment, action, now)
+        moved = await _moved(stores, transaction, caller, experiment, action, now)
     return await _remember(stores, caller.client, moved)
 
 
@@ -138,18 +139,18 @@ async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experimen
         experiment = _found(await transaction.experiment(caller.client, approval.experiment_id))
         if experiment.version != approval.version:
             raise Conflict("The experiment was changed since this was asked for; ask again.")
-        moved = await _moved(transaction, caller, experiment, approval.action, now)
+        moved = await _moved(stores, transaction, caller, experiment, approval.action, now)
     return await _remember(stores, caller.client, moved)
 
 
 async def _moved(
-    transaction: Transaction, caller: Caller, experiment: Experiment, action: str, now: datetime
+    stores: Stores, transaction: Transaction, caller: Caller, experiment: Experiment, action: str, now: datetime
 ) -> Experiment:
     moved = experiments.move(experiment, action, now)
     if action == "start":
         moved = await metric_operations.checked(transaction, caller.client, moved, experiment)
     await transaction.save(caller.client, moved)
-    await _note(transaction, caller, f"experiment.{_DONE[action]}", now, experiment, moved)
+    await _note(stores, transaction, caller, f"experiment.{_DONE[action]}", now, experiment, moved)
     return moved
 
 
@@ -165,7 +166,7 @@ async def delete(stores: Stores, caller: Caller, reference: str) -> None:
         if experiment.status is not Status.DRAFT:
             raise Conflict("Only a draft can be deleted; complete and archive an experiment that has started.")
         await transaction.delete(client, experiment)
-        await _note(transaction, caller, "experiment.deleted", stores.clock.now(), experiment, None)
+        await _note(stores, transaction, caller, "experiment.deleted", stores.clock.now(), experiment, None)
     for known in (experiment.id, experiment.key):
         await stores.cache.forget(client, KIND, known)
 
@@ -177,11 +178,12 @@ async def backdate(stores: Stores, caller: Caller, reference: str, earliest: dat
         experiment = _found(await transaction.experiment(client, reference))
         changed = experiments.backdate(experiment, earliest)
         await transaction.save(client, changed)
-        await _note(transaction, caller, "experiment.backdated", stores.clock.now(), experiment, changed)
+        await _note(stores, transaction, caller, "experiment.backdated", stores.clock.now(), experiment, changed)
     await _remember(stores, client, changed)
 
 
 async def _note(
+    stores: Stores,
     transaction: Transaction,
     caller: Caller,
     action: str,
@@ -190,6 +192,8 @@ async def _note(
     after: Experiment | None,
 ) -> None:
     earlier, later = (part and describe(part) for part in (before, after))
+    if after is not None:
+        await webhooks.tell(stores, transaction, caller.client, of_change(before, after), now)
     thing = ("experiment", (after or before).id)  # type: ignore[union-attr]  # one of the two is there
     await audit.note(transaction, caller, action, thing, now, before=earlier, after=later)
 

@@ -1,4 +1,4 @@
-"""What is done regularly, by whichever process holds the lease: partitions, retention, rollups, the relay, exports to files.
+"""What is done regularly, by whichever process holds the lease: webhooks, alarms, partitions, retention, rollups, the relay, exports.
 
 Every job may run twice at once and be killed at any moment: it begins again from what the stores say. A lease lasts as long as
 the job's period, so that many processes do it once per period in all.
@@ -13,9 +13,10 @@ from types import MappingProxyType
 
 from upshot.experiments import Experiment
 from upshot.export import FORMATS
-from upshot.operations import Stores, bandits, results
+from upshot.operations import Stores, alarms, bandits, people, results, webhooks
 
 HOUR = 3_600.0
+ENDED = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,27 @@ async def allocations(stores: Stores, _policy: Policy) -> str:
     return f"{sum(moved)} allocations moved"
 
 
+async def deliveries(stores: Stores, _policy: Policy) -> str:
+    """Send what webhooks are to be told."""
+    return f"{await webhooks.deliver(stores)} deliveries tried"
+
+
+async def watching(stores: Stores, _policy: Policy) -> str:
+    """Watch guardrails and sample ratios for those who asked to be told."""
+    return f"{await alarms.watch(stores)} alarms raised"
+
+
+async def forgetting(stores: Stores, _policy: Policy) -> str:
+    """Remove sign-ins and deliveries that ended long ago."""
+    sessions = await people.forget_ended(stores, stores.clock.now() - ENDED)
+    return f"{sessions} sign-ins and {await webhooks.forget(stores)} deliveries forgotten"
+
+
 JOBS = MappingProxyType(
     {
+        "webhooks": Job(2, deliveries),
+        "alarms": Job(HOUR / 4, watching),
+        "forgetting": Job(HOUR, forgetting),
         "relay": Job(30, relay),
         "rollups": Job(60, rollups),
         "partitions": Job(HOUR, partitions),

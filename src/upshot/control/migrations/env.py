@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from upshot.control.accesstables import metadata
+from upshot.control.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

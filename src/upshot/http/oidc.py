@@ -1,0 +1,94 @@
+"""Sign-in by another provider over HTTP: off to it, and back with its answer."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import RedirectResponse
+
+from upshot.access import Role
+from upshot.access.oidc import Begun, Identity, OidcSettings, Provider, roles_of, seal, unseal
+from upshot.access.sessions import Means
+from upshot.clock import Clock
+from upshot.errors import ConfigurationError, NotFound, Unauthenticated
+from upshot.http.access import cookie_named
+from upshot.http.openapi import problems
+from upshot.http.signin import carry
+from upshot.http.stores import StoresOf
+from upshot.operations import signin
+from upshot.operations.signin import Known
+from upshot.settings import Settings
+
+router = APIRouter(prefix="/auth/oidc", tags=["sign-in"])
+
+COOKIE = "__Host-upshot-oidc"
+SECONDS = 600
+CALLBACK = "/auth/oidc/callback"
+
+
+class SignIn:
+    """A provider that people may sign in by, the client that they belong to, and where they come back to."""
+
+    def __init__(self, provider: Provider, client: str, callback: str) -> None:
+        self.provider = provider
+        self.client = client
+        self.callback = callback
+
+
+def configured(settings: Settings, clock: Clock) -> SignIn | None:
+    """What the settings say of a provider; None where they name none.
+
+    Raises:
+        ConfigurationError: they name one, and not all that it takes.
+    """
+    if settings.oidc_issuer is None:
+        return None
+    if settings.public_url is None:
+        raise ConfigurationError("UPSHOT_PUBLIC_URL: sign-in by a provider needs the address that it sends people back to")
+    chosen = OidcSettings(
+        settings.oidc_issuer,
+        settings.oidc_client_id or "",
+        settings.oidc_client_secret.get_secret_value() if settings.oidc_client_secret else "",
+        roles_of(settings.oidc_roles),
+        tuple(settings.oidc_scopes.split()),
+        settings.oidc_groups_claim,
+    )
+    return SignIn(Provider(chosen, clock), settings.oidc_upshot_client, settings.public_url + CALLBACK)
+
+
+@router.get("/login", status_code=303, response_class=RedirectResponse, responses=problems(404))
+async def begin(
+    request: Request, stores: StoresOf, next: Annotated[str, Query(max_length=2_000)] = "/"  # noqa: A002
+) -> Response:
+    """Send the browser to the provider; afterwards it goes on to `next`, where that is a path of ours."""
+    sign_in = _sign_in(request)
+    begun = await sign_in.provider.begin(sign_in.callback, next)
+    response = RedirectResponse(begun.url, 303)
+    sealed = seal(begun, stores.keyring, stores.clock.now())
+    response.set_cookie(COOKIE, sealed, max_age=SECONDS, path="/", secure=True, httponly=True, samesite="lax")
+    return response
+
+
+@router.get("/callback", status_code=303, response_class=RedirectResponse, responses=problems(404))
+async def finish(request: Request, stores: StoresOf) -> Response:
+    """Take the provider's answer: the browser has a session from then on."""
+    sign_in = _sign_in(request)
+    begun: Begun = unseal(cookie_named(request, COOKIE) or "", stores.keyring, stores.clock.now())
+    identity = await sign_in.provider.finish(begun, sign_in.callback, request.query_params)
+    signed = await signin.with_provider(stores, sign_in.client, _known(identity), Means.COOKIE)
+    response = RedirectResponse(begun.next, 303)
+    carry(response, signed)
+    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    return response
+
+
+def _sign_in(request: Request) -> SignIn:
+    found: SignIn | None = request.app.state.sign_in
+    if found is None:
+        raise NotFound("Sign-in by a provider is not set up here.")
+    return found
+
+
+def _known(identity: Identity) -> Known:
+    if identity.email is None:
+        raise Unauthenticated("The identity provider tells no e-mail address; ask who runs it for the scope email.")
+    return Known(f"{identity.issuer} {identity.subject}", identity.email, identity.name, Role(identity.role))
