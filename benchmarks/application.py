@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
+from tests.callers import somebody
 from tests.servers import RunningServer
 
-from tests.callers import somebody
 from upshot import settings
 from upshot.backends import open_stores
 from upshot.experiments import Draft, Experiment

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.servers import OTHER_TOKEN, TOKEN, RunningServer, running
 
+from tests.servers import OTHER_TOKEN, TOKEN, UNLIMITED, RunningServer, running
 from upshot import cache, control, eventstore
 from upshot.clock import FixedClock
 from upshot.http.app import create_app
@@ -46,7 +46,7 @@ async def stores(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stores]:
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """The whole application in this process, asked as the client "first"."""
-    app = create_app(Settings(data_dir=tmp_path), {TOKEN: "first", OTHER_TOKEN: "second"})
+    app = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {TOKEN: "first", OTHER_TOKEN: "second"})
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with (
         app.lifespan(),

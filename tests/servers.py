@@ -15,6 +15,25 @@ import httpx
 TOKEN = "first-token-for-tests"  # noqa: S105 - of a server that lives for one test
 OTHER_TOKEN = "second-token-for-tests"  # noqa: S105
 _CLIENTS = f"{TOKEN}:first,{OTHER_TOKEN}:second"
+UNLIMITED = {
+    f"limit_{kind}": "off"
+    for kind in (
+        "events",
+        "assignments",
+        "management",
+        "results",
+        "export",
+        "login_account",
+        "login_address",
+        "refresh",
+        "keys",
+    )
+}
+"""Settings of servers whose tests ask faster than people do; those of the limits say their own."""
+
+
+def _variables() -> dict[str, str]:
+    return {f"UPSHOT_{name.upper()}": text for name, text in UNLIMITED.items()}
 
 
 class RunningServer:
@@ -24,7 +43,7 @@ class RunningServer:
         self._command = command or (sys.executable, "-m", "upshot", "serve")
         self._arguments = ["--port", str(port), "--data-dir", str(data_dir)]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("UPSHOT_")}
-        self._environment = inherited | {"TOKEN_CLIENT_ID_MAP": _CLIENTS} | (environment or {})
+        self._environment = inherited | {"TOKEN_CLIENT_ID_MAP": _CLIENTS} | _variables() | (environment or {})
         self.start()
 
     def start(self) -> None:

@@ -42,7 +42,10 @@ def kept_secret(path: Path, make: Callable[[], str]) -> str:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with (
+            suppress(FileExistsError),
+            os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
+        ):
             file.write(make() + "\n")
         return path.read_text().strip()
     except OSError as error:
@@ -61,9 +64,7 @@ async def open_stores(settings: Settings, *, spooling: bool = True) -> Stores:
     try:
         return Stores(
             control_store,
-            await eventstore.connect(
-                settings.event_store_url, settings.event_replica_url, settings.event_owner_url
-            ),
+            await eventstore.connect(settings.event_store_url, settings.event_replica_url, settings.event_owner_url),
             cache.connect(settings.cache_url),
             SystemClock(),
             queue=await eventqueue.connect(settings.queue_url) if settings.queue_url else None,

@@ -13,10 +13,10 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from upshot.access import DEFAULT_CLIENT, EVERYONE
+from upshot.environment import FILE, PREFIX, listed, of_files, without_password
 from upshot.errors import ConfigurationError
+from upshot.ratelimits import quota_of
 
-PREFIX = "UPSHOT_"
-FILE = "_FILE"
 TOKEN_LENGTH = 8
 CLIENT_LENGTH = 120
 
@@ -116,22 +116,27 @@ class Settings(BaseSettings):
         description="How long an access token is good; a refresh token brings the next one.",
     )
     public_url: str | None = Field(
-        None, pattern="^https?://[^/?#]+$", description="The address of this server for people, such as https://ab.example.com: "
+        None,
+        pattern="^https?://[^/?#]+$",
+        description="The address of this server for people, such as https://ab.example.com: "
         "for links in invitations and sign-in by a provider.",
     )
     oidc_issuer: str | None = Field(
-        None, description="Provider that people sign in by (OpenID Connect): its issuer URL, below which its discovery document is."
+        None,
+        description="Provider that people sign in by (OpenID Connect): its issuer URL, below which its discovery document is.",
     )
     oidc_client_id: str | None = Field(None, description="Who we are to the provider.")
     oidc_client_secret: SecretStr | None = Field(None, description="Our secret there; none for a public client.")
     oidc_scopes: str = Field("openid email profile groups", description="What the provider is asked for.")
     oidc_groups_claim: str = Field("groups", description="The claim that holds a person's groups.")
     oidc_roles: str = Field(
-        "", description='Which group has which role: group:role pairs separated by commas, or a JSON object; `*` is everybody.'
+        "",
+        description="Which group has which role: group:role pairs separated by commas, or a JSON object; `*` is everybody.",
     )
     oidc_upshot_client: str = Field(DEFAULT_CLIENT, description="The client that people of the provider belong to.")
     egress_proxy: str | None = Field(
-        None, description="Proxy of outgoing webhooks, http://[user:password@]host:port; by default none, whatever the machine has."
+        None,
+        description="Proxy of outgoing webhooks, http://[user:password@]host:port; by default none, whatever the machine has.",
     )
     connections_per_address: int = Field(
         1024, ge=0, description="Open connections that one address may have; 0 for no cap."
@@ -139,17 +144,36 @@ class Settings(BaseSettings):
     concurrent_requests: int = Field(
         1000, ge=1, description="Requests that may be under way at once; more are answered 503 at once."
     )
+    limits_url: str = Field(
+        "memory://",
+        description="Where it is counted what callers may still ask: in each process, or shared by all, redis://host:6379/0.",
+    )
+    limit_events: str = Field(
+        "1000/s burst 5000",
+        description="Events that a client, and each of its credentials, may send: so many per s, min or h, and so many at once; "
+        "or `off`. The same form holds for the limits below.",
+    )
+    limit_assignments: str = Field("2000/s", description="Assignments that may be asked for.")
+    limit_management: str = Field("10/s burst 50", description="Requests about experiments, metrics, plans and keys.")
+    limit_results: str = Field("5/s", description="Results that may be asked for; at most 4 are computed at once.")
+    limit_export: str = Field("1/min", description="Exports that may be begun; one runs at a time.")
+    limit_login_address: str = Field(
+        "20/min", description="Attempts to sign in from one address; an IPv6 address counts as its /64."
+    )
+    limit_login_account: str = Field("5/min", description="Attempts to sign in to one account.")
+    limit_refresh: str = Field("30/min", description="Prolongations of sessions.")
+    limit_keys: str = Field("10/h", description="Keys that may be made.")
     log_level: str = Field("warning", pattern="^(debug|info|warning|error)$", description="How much is logged.")
 
     @field_validator("jwt_previous_secret_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:
-        return _listed(value)
+        return listed(value)
 
     @field_validator("valid_tokens", mode="before")
     @classmethod
     def _split_tokens(cls, value: Any) -> Any:
-        tokens = _listed(value)
+        tokens = listed(value)
         if any(len(token) < TOKEN_LENGTH for token in tokens):
             raise ValueError(f"a token has at least {TOKEN_LENGTH} characters")
         return tokens
@@ -163,9 +187,20 @@ class Settings(BaseSettings):
                 json.loads(value) if value.lstrip().startswith("{") else {token: client for token, _, client in pairs}
             )
         mapped = {str(token): str(client) for token, client in dict(value).items()}
-        if any(not token or not 0 < len(client) <= CLIENT_LENGTH or client == EVERYONE for token, client in mapped.items()):
+        if any(
+            not token or not 0 < len(client) <= CLIENT_LENGTH or client == EVERYONE for token, client in mapped.items()
+        ):
             raise ValueError("every entry is a token and a client id of at most 120 characters that is not *")
         return mapped
+
+    @field_validator(
+        "limit_events", "limit_assignments", "limit_management", "limit_results", "limit_export", "limit_login_address",
+        "limit_login_account", "limit_refresh", "limit_keys",
+    )  # fmt: skip
+    @classmethod
+    def _check_limit(cls, value: str) -> str:
+        quota_of("", value)
+        return value
 
     @property
     def control_store_url(self) -> str:
@@ -204,10 +239,11 @@ class Settings(BaseSettings):
     def masked(self) -> dict[str, str]:
         """The effective settings as text, secrets masked."""
         shown = {name: str(getattr(self, name)) for name in type(self).model_fields}
-        shown["database_url"] = _without_password(self.control_store_url)
-        shown["events_url"] = _without_password(self.event_store_url)
-        for name in ("cache_url", "read_database_url", "migration_database_url", "egress_proxy", "queue_url", "celery_broker_url"):
-            shown[name] = _without_password(getattr(self, name) or "None")
+        shown["database_url"] = without_password(self.control_store_url)
+        shown["events_url"] = without_password(self.event_store_url)
+        for name in ("cache_url", "limits_url", "read_database_url", "migration_database_url", "egress_proxy", "queue_url",
+                     "celery_broker_url"):  # fmt: skip
+            shown[name] = without_password(getattr(self, name) or "None")
         for name in ("jwt_secret_key", "jwt_previous_secret_keys", "oidc_client_secret"):
             shown[name] = "configured" if getattr(self, name) else "none"
         shown["valid_tokens"] = f"{len(self.valid_tokens)} configured"
@@ -223,7 +259,7 @@ def load(**overrides: Any) -> Settings:
     Raises:
         ConfigurationError: a value is unusable, or an UPSHOT_ variable is not one of ours; no value is repeated.
     """
-    filed = _of_files()
+    filed = of_files(Settings.model_fields)
     unknown = sorted(
         name
         for name in os.environ
@@ -232,36 +268,12 @@ def load(**overrides: Any) -> Settings:
     if unknown:
         raise ConfigurationError(f"{unknown[0]}: there is no such setting; `upshot config` lists them")
     try:
-        return Settings(**filed).model_copy(update={name: value for name, value in overrides.items() if value is not None})
+        return Settings(**filed).model_copy(
+            update={name: value for name, value in overrides.items() if value is not None}
+        )
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
         raise ConfigurationError(f"{name if name.isupper() else PREFIX + name.upper()}: {first['msg']}") from None
     except ValueError:
         raise ConfigurationError("VALID_TOKENS or TOKEN_CLIENT_ID_MAP: not valid JSON") from None
-
-
-def _of_files() -> dict[str, Any]:
-    """The values of settings whose variables name a file."""
-    found: dict[str, Any] = {}
-    for name, field in Settings.model_fields.items():
-        choices = getattr(field.validation_alias, "choices", [f"{PREFIX}{name.upper()}"])
-        for variable in (choice for choice in choices if choice + FILE in os.environ):
-            try:
-                found[variable if field.validation_alias else name] = Path(os.environ[variable + FILE]).read_text().strip()
-            except OSError as error:
-                raise ConfigurationError(f"{variable}{FILE}: cannot be read: {error.strerror}") from None
-    return found
-
-
-def _listed(value: Any) -> list[str]:
-    """Texts separated by commas, or a JSON list of them; empty ones are none."""
-    if isinstance(value, str):
-        value = json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",")]
-    return [str(text) for text in value if str(text)]
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, _, credentials = head.partition("://")
-    return f"{scheme}://{credentials.partition(':')[0]}:***@{tail}" if at else url

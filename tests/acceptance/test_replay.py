@@ -20,7 +20,7 @@ import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.servers import TOKEN
+from tests.servers import TOKEN, UNLIMITED
 
 from upshot.assignment import choose, hash64
 from upshot.calibration import at_most, exactly
@@ -96,7 +96,7 @@ def events() -> Iterator[Document]:
 async def asked(folder: Path) -> Replay:
     """The replay, on one application with embedded stores in a folder of its own."""
     # With Celery named nobody rolls up the past beside the requests: two weeks of 200 experiments would take a processor.
-    app = create_app(Settings(data_dir=folder, scheduler="celery"), {TOKEN: "first"})
+    app = create_app(Settings(data_dir=folder, scheduler="celery", **UNLIMITED), {TOKEN: "first"})
     headers = {"Authorization": f"Bearer {TOKEN}"}
     found = Replay()
     async with (

@@ -57,9 +57,7 @@ def with_own_key(token: str) -> Iterator[tuple[str, str]]:
     """What can be signed with a key of one's own."""
     header, claims, _ = parts_of(token)
     key = rsa.generate_private_key(65_537, 2_048)
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     heads = {
         "own key": header,
         "empty key": header,
@@ -77,7 +75,9 @@ def with_own_key(token: str) -> Iterator[tuple[str, str]]:
         "alg HS512": header | {"alg": "HS512"},
     }
     for name, head in heads.items():
-        secret = b"" if name == "empty key" else public if name == "alg RS256" else b"own key, which is none of ours at all"
+        secret = (
+            b"" if name == "empty key" else public if name == "alg RS256" else b"own key, which is none of ours at all"
+        )
         signed = f"{encoded(head)}.{encoded(claims)}"
         yield name, f"{signed}.{encoded(hmac.digest(secret, signed.encode(), sha256))}"
 
@@ -108,7 +108,10 @@ def with_our_key(keyring: Keyring, token: str, now: datetime) -> Iterator[tuple[
     for name, other in wrong.items():
         yield name, jwt.encode(dict(header), claims | other, key, ["HS256"])
     for name in ("iss", "aud", "sub", "exp", "iat", "jti", "typ", "client", "sid"):
-        yield f"without {name}", jwt.encode(dict(header), {n: c for n, c in claims.items() if n != name}, key, ["HS256"])
+        yield (
+            f"without {name}",
+            jwt.encode(dict(header), {n: c for n, c in claims.items() if n != name}, key, ["HS256"]),
+        )
     yield "claims are a list", jws.serialize_compact(dict(header), b"[1]", key, ["HS256"])
     yield "jku beside our key", jwt.encode(header | {"jku": "https://evil.example"}, dict(claims), key, ["HS256"])
 

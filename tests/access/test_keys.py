@@ -37,7 +37,9 @@ def test_a_slip_of_the_pen_is_no_key(key_id: str, secret: str, data: some.DataOb
     assert id_of(text[:place] + other + text[place + 1 :]) is None
 
 
-@pytest.mark.parametrize("text", ["", "upk_", "upk_a_b", "xp_" + "a" * 60, "upk_" + "ä" * 10 + "_" + "a" * 38, "upk_" + "a" * 49])
+@pytest.mark.parametrize(
+    "text", ["", "upk_", "upk_a_b", "xp_" + "a" * 60, "upk_" + "ä" * 10 + "_" + "a" * 38, "upk_" + "a" * 49]
+)
 def test_other_texts_are_no_keys(text: str) -> None:
     """Nor are keys with something around them."""
     key = written(new_letters(ID_LENGTH), new_letters(SECRET_LENGTH))

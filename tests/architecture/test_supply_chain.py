@@ -1,4 +1,5 @@
-"""What is shipped with us: every requirement is pinned with hashes, known holes are below our floors, and no secret is in the tree."""
+"""What is shipped with us: every requirement is pinned with hashes, known holes are below our floors, and no secret is in the
+tree."""
 
 import json
 import math
@@ -16,7 +17,14 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 LOCKED = sorted((ROOT / "requirements").glob("*.txt"))
 # Holes that the reliability notes name, and the versions without them.
-FLOORS = {"starlette": "1.3.1", "joserfc": "1.6.8", "cryptography": "46", "redis": "8", "urllib3": "2.6", "sqlalchemy": "2.1"}
+FLOORS = {
+    "starlette": "1.3.1",
+    "joserfc": "1.6.8",
+    "cryptography": "46",
+    "redis": "8",
+    "urllib3": "2.6",
+    "sqlalchemy": "2.1",
+}
 ABSENT = {"python-jose", "pyjwt", "passlib", "pycrypto"}  # what others in our place are known for
 _SECRET = re.compile(
     r"-----BEGIN (?:RSA |EC |OPENSSH )?PRIVATE KEY-----\n[A-Za-z0-9+/=]{20}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}"
@@ -53,7 +61,11 @@ def test_every_requirement_is_pinned_with_hashes(path: Path) -> None:
 def test_known_holes_are_below_what_is_locked(path: Path) -> None:
     """And libraries that others were broken by are not there."""
     locked = pins(path)
-    low = {name: locked[name] for name, floor in FLOORS.items() if name in locked and Version(locked[name]) < Version(floor)}
+    low = {
+        name: locked[name]
+        for name, floor in FLOORS.items()
+        if name in locked and Version(locked[name]) < Version(floor)
+    }
 
     assert low == {}
     if path.name != "dev.txt":
@@ -96,7 +108,11 @@ def secrets_in(text: str) -> Iterator[str]:
 def test_no_secret_is_in_the_tree() -> None:
     """Of the forms that scanners know, and of random texts that are given to something called a secret; tests have words."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
-    texts = [path for name in listed if (path := ROOT / name).suffix in {".py", ".md", ".yaml", ".toml", ".json", ".sh", ".js", ""}]
+    texts = [
+        path
+        for name in listed
+        if (path := ROOT / name).suffix in {".py", ".md", ".yaml", ".toml", ".json", ".sh", ".js", ""}
+    ]
     found = {
         str(path.relative_to(ROOT)): secrets
         for path in texts

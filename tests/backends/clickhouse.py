@@ -9,6 +9,7 @@ from pathlib import Path
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
+
 from tests.backends import free_port, unavailable
 from tests.backends.daemon import Daemon
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tests.backends.clickhouse import ClickHouse, clickhouse
 from tests.backends.daemon import VERSIONS, ran, server_folder
 from tests.backends.mariadb import USER as MARIADB_USER

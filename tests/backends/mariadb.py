@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
+
 from tests.backends import free_port, program
 from tests.backends.daemon import ROOT, Daemon, give, ran
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+
 from tests.backends import free_port, program, wait_until
 from tests.backends.daemon import ROOT, Daemon, give, ran
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+
 from tests.backends import accepts, free_port, process, unavailable, wait_until
 from tests.backends.daemon import freeze
 

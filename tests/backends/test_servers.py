@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from tests.backends import wait_until
 from tests.backends.daemon import alive, server_folder
 from tests.backends.mariadb import USER as MARIADB_USER

@@ -1,4 +1,5 @@
-"""`upshot user` and `upshot key`: the first admin, people and keys, with a server and without one; keys and secrets of the settings."""
+"""`upshot user` and `upshot key`: the first admin, people and keys, with a server and without one; keys and secrets of the
+settings."""
 
 import re
 import subprocess
@@ -28,14 +29,20 @@ def test_people_are_made_listed_changed_and_removed(tmp_path: Path, *, served: b
         made = ran(upshot("user", "create", "Ann@example.com", "--name", "Ann", *told, cwd=tmp_path))
         assert made.startswith("ann@example.com is admin; the link is good once, for a day:\n")
         ran(upshot("user", "create", "bob@example.com", "--role", "viewer", *told, cwd=tmp_path))
-        assert ran(upshot("user", "list", *told, cwd=tmp_path)) == "ann@example.com\tadmin\tinvited\tAnn\nbob@example.com\tviewer\tinvited\n"
+        assert (
+            ran(upshot("user", "list", *told, cwd=tmp_path))
+            == "ann@example.com\tadmin\tinvited\tAnn\nbob@example.com\tviewer\tinvited\n"
+        )
         again = ran(upshot("user", "invite", "bob@example.com", *told, cwd=tmp_path))
         assert "/setup#" in again
         ran(upshot("user", "change", "bob@example.com", "--role", "editor", "--disable", *told, cwd=tmp_path))
         assert "bob@example.com\teditor\tdisabled" in ran(upshot("user", "list", *told, cwd=tmp_path))
         assert ran(upshot("user", "remove", "bob@example.com", *told, cwd=tmp_path)) == "bob@example.com is removed\n"
         last = upshot("user", "remove", "ann@example.com", *told, cwd=tmp_path)
-        assert (last.returncode, last.stderr) == (1, "upshot: The client needs at least one admin who is not disabled.\n")
+        assert (last.returncode, last.stderr) == (
+            1,
+            "upshot: The client needs at least one admin who is not disabled.\n",
+        )
         nobody = upshot("user", "invite", "nobody@example.com", *told, cwd=tmp_path)
         assert nobody.returncode == 2
 
@@ -69,10 +76,14 @@ def test_another_clients_people_are_made_where_nobody_serves(tmp_path: Path) -> 
     """Whoever runs the machine may speak for every client; a running server asks for a token of that client."""
     ran(upshot("user", "create", "ann@acme.example", "--client", "acme", "--data-dir", "data", cwd=tmp_path))
 
-    assert ran(upshot("user", "list", "--client", "acme", "--data-dir", "data", cwd=tmp_path)).startswith("ann@acme.example")
+    assert ran(upshot("user", "list", "--client", "acme", "--data-dir", "data", cwd=tmp_path)).startswith(
+        "ann@acme.example"
+    )
     assert ran(upshot("user", "list", "--data-dir", "data", cwd=tmp_path)) == "there are none\n"
     with running(tmp_path / "data"):
-        refused = upshot("user", "list", "--client", "acme", "--data-dir", "data", cwd=tmp_path, TOKEN_CLIENT_ID_MAP=f"{TOKEN}:first")
+        refused = upshot(
+            "user", "list", "--client", "acme", "--data-dir", "data", cwd=tmp_path, TOKEN_CLIENT_ID_MAP=f"{TOKEN}:first"
+        )
     assert refused.returncode == 2
     assert "no token of this client" in refused.stderr
 
@@ -105,10 +116,16 @@ def test_the_first_start_prints_a_link_that_makes_the_first_admin(tmp_path: Path
         ("JWT_EXPIRATION_MINUTES", "100000", "JWT_EXPIRATION_MINUTES"),
         ("JWT_SECRET_KEY_FILE", "/nowhere/at/all", "JWT_SECRET_KEY_FILE: cannot be read"),
         ("UPSHOT_PUBLIC_URL", "ftp://somewhere/", "UPSHOT_PUBLIC_URL"),
-        ("MIGRATION_DATABASE_URL", "sqlite:///owner.db", "MIGRATION_DATABASE_URL: roles of their own are for PostgreSQL only"),
+        (
+            "MIGRATION_DATABASE_URL",
+            "sqlite:///owner.db",
+            "MIGRATION_DATABASE_URL: roles of their own are for PostgreSQL only",
+        ),
     ],
 )
-def test_settings_of_identity_that_cannot_be_used_end_the_start(tmp_path: Path, name: str, text: str, shown: str) -> None:
+def test_settings_of_identity_that_cannot_be_used_end_the_start(
+    tmp_path: Path, name: str, text: str, shown: str
+) -> None:
     """One line that names the setting and repeats nothing of it; the exit code is 2."""
     done = upshot("serve", "--port", "0", "--data-dir", "data", cwd=tmp_path, **{name: text})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from click.testing import CliRunner
-from tests.servers import TOKEN
+from tests.servers import TOKEN, UNLIMITED
 
 from upshot.cli import commands
 from upshot.http.app import create_app
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def _filled(folder: Path) -> None:
-    app = create_app(Settings(data_dir=folder), {TOKEN: "first"})
+    app = create_app(Settings(data_dir=folder, **UNLIMITED), {TOKEN: "first"})
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with (
         app.lifespan(),

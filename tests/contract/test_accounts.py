@@ -24,7 +24,17 @@ __all__ = ["fresh"]
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, UTC)
 LATER = NOW + timedelta(days=1)
 ANN = User("u1", "ann@example.com", "Änn 🚀", Role.ADMIN, "$argon2id$x", None, NOW, NOW, NOW)
-KEY = ApiKey("k123456789", "shop", frozenset({Scope.ASSIGN, Scope.EVENTS}), ("https://a.example",), "d" * 64, "wxyz", "u1", NOW, LATER)
+KEY = ApiKey(
+    "k123456789",
+    "shop",
+    frozenset({Scope.ASSIGN, Scope.EVENTS}),
+    ("https://a.example",),
+    "d" * 64,
+    "wxyz",
+    "u1",
+    NOW,
+    LATER,
+)
 SESSION = Session("s1", "u1", Means.TOKENS, "a" * 64, NOW, NOW, LATER)
 INVITATION = Invitation("i" * 64, "admin", "u1", NOW, LATER)
 
@@ -106,7 +116,10 @@ async def test_a_key_comes_back_as_it_was_stored(store: ControlStore) -> None:
     assert await store.owner(Credential.KEY, "nobody") is None
     async with store.reading("one") as view:
         assert await view.accounts.key("one", KEY.id) == replace(KEY, revoked_at=LATER)
-        assert [(key.id, key.last_used_at) for key in await view.accounts.keys("one")] == [("k2", LATER), (KEY.id, None)]
+        assert [(key.id, key.last_used_at) for key in await view.accounts.keys("one")] == [
+            ("k2", LATER),
+            (KEY.id, None),
+        ]
     async with store.reading("two") as view:
         assert await view.accounts.key("two", KEY.id) is None
         assert await view.accounts.keys("two") == []
@@ -118,7 +131,9 @@ async def test_a_session_is_known_by_what_is_carried_now_and_was_before(store: C
     async with store.transaction("one") as transaction:
         await transaction.accounts.add_session("one", SESSION)
         for used, following in (("a", "b"), ("b", "c")):
-            await transaction.accounts.renew_session("one", replace(SESSION, digest=following * 64, used_at=LATER), used * 64)
+            await transaction.accounts.renew_session(
+                "one", replace(SESSION, digest=following * 64, used_at=LATER), used * 64
+            )
 
     assert [await store.owner(Credential.REFRESH, letter * 64) for letter in "abcd"] == ["one", "one", "one", None]
     assert [await store.owner(Credential.SESSION, letter * 64) for letter in "abcd"] == [None, None, "one", None]
@@ -172,7 +187,18 @@ async def test_an_invitation_is_taken_up_once(store: ControlStore) -> None:
 
 def entry(number: int, **fields: str) -> Entry:
     """An entry of the audit log."""
-    made = Entry(NOW + timedelta(seconds=number), "user", "u1", "ann", "experiment.changed", "experiment", "e1", {"a": 1}, None, "r1")
+    made = Entry(
+        NOW + timedelta(seconds=number),
+        "user",
+        "u1",
+        "ann",
+        "experiment.changed",
+        "experiment",
+        "e1",
+        {"a": 1},
+        None,
+        "r1",
+    )
     return replace(made, **fields)  # type: ignore[arg-type]
 
 
@@ -186,8 +212,15 @@ async def test_the_audit_log_is_read_in_pages(store: ControlStore) -> None:
     async with store.reading("one") as view:
         first = await view.accounts.entries("one", limit=4)
         rest = await view.accounts.entries("one", after=first.following, limit=4)
-        mine = [await view.accounts.entries("one", **{name: text}) for name, text in
-                (("object_id", "e1"), ("actor_id", "u2"), ("action", "user.created"), ("action", "nothing"))]  # type: ignore[arg-type]
+        mine = [
+            await view.accounts.entries("one", **{name: text})
+            for name, text in (
+                ("object_id", "e1"),
+                ("actor_id", "u2"),
+                ("action", "user.created"),
+                ("action", "nothing"),
+            )
+        ]  # type: ignore[arg-type]
     moments = [found.at for page in (first, rest) for found in page.entries]
     assert moments == sorted(moments, reverse=True)
     assert (len(first.entries), len(rest.entries), rest.following) == (4, 2, None)

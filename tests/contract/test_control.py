@@ -15,8 +15,8 @@ from tests.backends.daemon import server_folder
 from tests.backends.pgbouncer import USER, pgbouncer
 from tests.contract.databases import NAMES, Fresh, fresh
 
-from upshot.access import EVERYONE
 from upshot import control
+from upshot.access import EVERYONE
 from upshot.analysisplan import AnalysisPlan, PlanChange
 from upshot.assignment import Assignment
 from upshot.control import ControlStore, Definition

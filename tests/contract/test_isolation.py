@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from tests.backends.postgresql import PostgreSQL
 
 from upshot import control, eventstore
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 _numbers = itertools.count()
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-ROLE, PASSWORD = "upshot_application", "a password of the application"  # noqa: S105 - of a server that lives for one test
+ROLE, PASSWORD = "upshot_application", "a password of the application"
 
 
 class TwoRoles:
@@ -42,7 +42,9 @@ class TwoRoles:
         name = database.url.database
         async with database.begin() as connection:
             for role in (ROLE, "upshot_owner"):
-                there = await connection.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname = :role"), {"role": role})
+                there = await connection.scalar(
+                    text("SELECT count(*) FROM pg_roles WHERE rolname = :role"), {"role": role}
+                )
                 if not there:
                     await connection.execute(text(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'"))
             await connection.execute(text(f"ALTER ROLE {ROLE} NOSUPERUSER NOBYPASSRLS"))
@@ -93,7 +95,7 @@ async def seen(store: SqlStore, client: str | None) -> dict[str, int]:
     """How many rows of each table a transaction sees that filters nothing at all."""
     async with store._database.read(client=client) as connection:
         return {
-            table.name: int(await connection.scalar(text(f"SELECT count(*) FROM {table.name}")) or 0)
+            table.name: int(await connection.scalar(select(func.count()).select_from(table)) or 0)
             for table in metadata.sorted_tables
             if "client_id" in table.c or table.name == "outbox"
         }
@@ -151,7 +153,8 @@ async def test_all_goes_on_as_with_one_role(store: SqlStore, roles: TwoRoles) ->
 async def test_the_application_can_neither_change_the_log_nor_the_schema(store: SqlStore) -> None:
     """Those are the owner's."""
     for statement in (
-        "UPDATE audit SET action = 'x'", "DELETE FROM audit", "TRUNCATE audit", "ALTER TABLE experiments DISABLE ROW LEVEL SECURITY",
+        "UPDATE audit SET action = 'x'", "DELETE FROM audit", "TRUNCATE audit",
+        "ALTER TABLE experiments DISABLE ROW LEVEL SECURITY",
         "DROP POLICY experiments_client ON experiments", "DROP TABLE audit", "UPDATE alembic_version SET version_num = 'x'",
         "CREATE TABLE mine (n int)",
     ):  # fmt: skip

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.callers import somebody
+
 from upshot import cache, control, eventstore
 from upshot.aggregation import AggregationPlan
 from upshot.clock import FixedClock

@@ -21,8 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from tests.faults.reporting import of, say
 from tests.faults.unsynced import KEEPS, Disk, creator
 
-from upshot.access import EVERYONE
 from upshot import control, experiments
+from upshot.access import EVERYONE
 from upshot.assignment import Assignment
 from upshot.clock import SystemClock
 from upshot.control.store import SqlStore

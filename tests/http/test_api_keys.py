@@ -7,7 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.callers import stored_in
 from tests.http.world import bearer, stores_of
+from tests.servers import UNLIMITED
 
 from upshot.access.keys import id_of
 from upshot.clock import FixedClock
@@ -27,7 +29,7 @@ EVENT = {"user_id": "visitor", "event_type": "visit"}
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
     """An application whose clock stands still."""
-    made = create_app(Settings(data_dir=tmp_path), {TOKEN: "default"})
+    made = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {TOKEN: "default"})
     async with made.lifespan():
         stores = stores_of(made)
         object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))
@@ -72,7 +74,7 @@ async def test_a_key_is_shown_once_and_its_digest_kept(web: httpx.AsyncClient, a
     assert (await record(web, text)).status_code == 201
     assert id_of(text) == made["id"]
     assert made["shown"] == f"upk_{made['id']}_…{text[-4:]}"
-    stored = b"".join(path.read_bytes() for path in tmp_path.glob("control.db*"))
+    stored = stored_in(tmp_path)
     secret = text.removeprefix(f"upk_{made['id']}_")
     assert made["id"].encode() in stored
     assert secret.encode() not in stored
@@ -83,7 +85,10 @@ async def test_a_key_is_shown_once_and_its_digest_kept(web: httpx.AsyncClient, a
 async def test_a_key_lasts_a_year_unless_it_is_said(web: httpx.AsyncClient, app: Envelope) -> None:
     """Or some days, or for ever."""
     usual = await make(web)
-    short, forever = await make(web, name="short", expires_in_days=1), await make(web, name="ever", expires_in_days=None)
+    short, forever = (
+        await make(web, name="short", expires_in_days=1),
+        await make(web, name="ever", expires_in_days=None),
+    )
 
     clock_of(app).advance(days=1)
     after_a_day = [(await record(web, made["key"])).status_code for made in (usual, short, forever)]
@@ -120,7 +125,9 @@ async def test_a_key_is_rotated_without_a_gap(web: httpx.AsyncClient, app: Envel
     ended = await web.post(f"/api-keys/{old['id']}/rotate", json={}, headers=ADMIN)
 
     assert (new.status_code, third.status_code, ended.status_code) == (201, 409, 409)
-    assert {name: new.json()[name] for name in ("name", "scopes", "origins")} == {name: old[name] for name in ("name", "scopes", "origins")}
+    assert {name: new.json()[name] for name in ("name", "scopes", "origins")} == {
+        name: old[name] for name in ("name", "scopes", "origins")
+    }
     assert (both, later) == ([201, 201], [401, 201])
 
 
@@ -177,7 +184,10 @@ async def test_a_browser_key_writes_from_its_own_pages_only(web: httpx.AsyncClie
     key = (await make(web, origins=[SHOP]))["key"]
 
     right = await record(web, key, Origin=SHOP)
-    wrong = [await record(web, key, **headers) for headers in ({}, {"Origin": "https://evil.example"}, {"Origin": SHOP + ".evil.example"}, {"Origin": "null"})]
+    wrong = [
+        await record(web, key, **headers)
+        for headers in ({}, {"Origin": "https://evil.example"}, {"Origin": SHOP + ".evil.example"}, {"Origin": "null"})
+    ]
     bad = await web.post("/events", json={"user_id": ""}, headers=bearer(key) | {"Origin": SHOP})
 
     assert right.status_code == 201
@@ -193,8 +203,20 @@ async def test_a_browser_asks_before_it_sends(web: httpx.AsyncClient) -> None:
     """Events and assignments may be asked for from other origins with a key; everything else may not, and no cookie ever."""
     ask = {"Origin": SHOP, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
 
-    open_paths = [await web.options(path, headers=ask) for path in ("/events", "/events/batch", "/experiments/x/assignment/u", "/assignments", "/experiments/x/assignments")]
-    closed = [await web.options(path, headers=ask) for path in ("/experiments", "/users", "/api-keys", "/auth/token", "/experiments/x/results", "/events/types")]
+    open_paths = [
+        await web.options(path, headers=ask)
+        for path in (
+            "/events",
+            "/events/batch",
+            "/experiments/x/assignment/u",
+            "/assignments",
+            "/experiments/x/assignments",
+        )
+    ]
+    closed = [
+        await web.options(path, headers=ask)
+        for path in ("/experiments", "/users", "/api-keys", "/auth/token", "/experiments/x/results", "/events/types")
+    ]
 
     for answer in open_paths:
         assert answer.status_code == 204
@@ -227,7 +249,9 @@ async def test_a_browser_key_gets_assignments_too(web: httpx.AsyncClient) -> Non
         ({"client": "other"}, "/client"), ({"digest": "d"}, "/digest"),
     ],
 )  # fmt: skip
-async def test_a_key_that_breaks_a_rule_is_refused(web: httpx.AsyncClient, fields: dict[str, Any], pointer: str) -> None:
+async def test_a_key_that_breaks_a_rule_is_refused(
+    web: httpx.AsyncClient, fields: dict[str, Any], pointer: str
+) -> None:
     """Where the fault is, is said."""
     response = await web.post("/api-keys", json={"name": "shop", "scopes": ["events:write"]} | fields, headers=ADMIN)
 
@@ -236,7 +260,9 @@ async def test_a_key_that_breaks_a_rule_is_refused(web: httpx.AsyncClient, field
     assert (await web.get("/api-keys", headers=ADMIN)).json()["api_keys"] == []
 
 
-async def test_a_key_goes_on_while_the_database_is_away(web: httpx.AsyncClient, app: Envelope, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_goes_on_while_the_database_is_away(
+    web: httpx.AsyncClient, app: Envelope, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was good within the last hour is believed; what was never seen is told to come back."""
     made, unseen = await make(web, expires_in_days=None), await make(web, name="unseen")
     await record(web, made["key"])

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from tests.http.test_tenancy import BODIES
 from tests.http.world import PASSWORD, bearer, populate, stores_of
+from tests.servers import UNLIMITED
 
 from upshot.access import Role, system
 from upshot.access.sessions import Means
@@ -32,7 +33,7 @@ VARIANTS = [{"name": "a"}, {"name": "b"}]
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
     """An application of its own."""
-    made = create_app(Settings(data_dir=tmp_path), {})
+    made = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {})
     async with made.lifespan():
         yield made
 
@@ -47,7 +48,9 @@ async def web(app: Envelope) -> AsyncIterator[httpx.AsyncClient]:
 async def person(app: Envelope, name: str, role: Role = Role.ADMIN) -> dict[str, str]:
     """The headers of a person who signed in."""
     stores = stores_of(app)
-    user, _ = await people.create(stores, system("default", "tests"), Wanted(f"{name}@example.com", name, role), PASSWORD)
+    user, _ = await people.create(
+        stores, system("default", "tests"), Wanted(f"{name}@example.com", name, role), PASSWORD
+    )
     return bearer((await signin.with_password(stores, "default", user.email, PASSWORD, Means.TOKENS)).access)
 
 
@@ -61,11 +64,17 @@ async def test_an_entry_says_who_did_what_and_what_differs(app: Envelope, web: h
     ann = await person(app, "ann")
     made = (await web.post("/experiments", json={"name": "One", "variants": VARIANTS}, headers=ann)).json()
 
-    changed = await web.patch(f"/experiments/{made['id']}", json={"name": "Two"}, headers=ann | {"X-Request-Id": "my-own-id"})
+    changed = await web.patch(
+        f"/experiments/{made['id']}", json={"name": "Two"}, headers=ann | {"X-Request-Id": "my-own-id"}
+    )
 
     entry = (await trail(web, ann))[0]
     assert changed.headers["x-request-id"] == "my-own-id"
-    assert (entry["action"], entry["object_kind"], entry["object_id"]) == ("experiment.changed", "experiment", made["id"])
+    assert (entry["action"], entry["object_kind"], entry["object_id"]) == (
+        "experiment.changed",
+        "experiment",
+        made["id"],
+    )
     assert (entry["actor_kind"], entry["actor_name"], entry["request_id"]) == ("user", "ann@example.com", "my-own-id")
     assert (entry["before"], entry["after"]) == ({"name": "One", "version": 1}, {"name": "Two", "version": 2})
 
@@ -127,7 +136,9 @@ async def test_no_secret_is_in_the_log(app: Envelope, web: httpx.AsyncClient) ->
 async def test_the_log_is_exported_whole(app: Envelope, web: httpx.AsyncClient) -> None:
     """As NDJSON and CSV, over all pages; a cell that a spreadsheet would take for a formula is harmless."""
     ann = await person(app, "ann")
-    await web.post("/experiments", json={"name": "=cmd|' /C calc'!A0", "key": "formula", "variants": VARIANTS}, headers=ann)
+    await web.post(
+        "/experiments", json={"name": "=cmd|' /C calc'!A0", "key": "formula", "variants": VARIANTS}, headers=ann
+    )
     for number in range(210):
         await web.patch("/experiments/formula", json={"description": f"{number}"}, headers=ann)
 
@@ -147,7 +158,9 @@ async def test_a_start_can_need_a_second_person(app: Envelope, web: httpx.AsyncC
     """One asks, another agrees; the log has both."""
     ann, bob = await person(app, "ann"), await person(app, "bob", Role.EDITOR)
     await web.patch("/client", json={"approvals": ["start", "complete"]}, headers=ann)
-    made = (await web.post("/experiments", json={"name": "E", "status": "draft", "variants": VARIANTS}, headers=ann)).json()
+    made = (
+        await web.post("/experiments", json={"name": "E", "status": "draft", "variants": VARIANTS}, headers=ann)
+    ).json()
 
     asked = await web.post(f"/experiments/{made['id']}/start", headers=ann)
     waiting = (await web.get("/approvals?state=pending", headers=bob)).json()["approvals"]
@@ -168,7 +181,9 @@ async def test_what_was_changed_since_is_asked_for_again(app: Envelope, web: htt
     """Nobody agrees to what they have not seen."""
     ann, bob = await person(app, "ann"), await person(app, "bob")
     await web.patch("/client", json={"approvals": ["start"]}, headers=ann)
-    made = (await web.post("/experiments", json={"name": "E", "status": "draft", "variants": VARIANTS}, headers=ann)).json()
+    made = (
+        await web.post("/experiments", json={"name": "E", "status": "draft", "variants": VARIANTS}, headers=ann)
+    ).json()
     first = (await web.post(f"/experiments/{made['id']}/start", headers=ann)).json()
     await web.patch(f"/experiments/{made['id']}", json={"name": "Another"}, headers=ann)
 
@@ -216,7 +231,9 @@ async def test_what_is_rejected_or_impossible_is_not_done(app: Envelope, web: ht
     assert (await web.get(path, headers=ann)).json()["status"] == "paused"
 
 
-@pytest.mark.parametrize("body", [{"approvals": ["pause"]}, {"approvals": "start"}, {"approvals": ["start"] * 3}, {"other": 1}])
+@pytest.mark.parametrize(
+    "body", [{"approvals": ["pause"]}, {"approvals": "start"}, {"approvals": ["start"] * 3}, {"other": 1}]
+)
 async def test_only_what_can_be_chosen_is_taken(app: Envelope, web: httpx.AsyncClient, body: dict[str, Any]) -> None:
     """The rest is refused, and nothing is changed."""
     ann = await person(app, "ann")

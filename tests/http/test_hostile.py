@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from tests.http.hostile import CANARY
 from tests.http.hostile_requests import NDJSON, TARGETS, Case, Target, cases
-from tests.servers import TOKEN, running
+from tests.servers import TOKEN, UNLIMITED, running
 
 from upshot.http.app import create_app
 from upshot.settings import Settings
@@ -188,7 +188,7 @@ async def test_a_stock_application_does_not_pass_the_checker() -> None:
 
 async def attack_application(folder: Path) -> tuple[list[Answer], Any, Any]:
     """Send the whole corpus to an application on this folder."""
-    app = create_app(Settings(data_dir=folder), {TOKEN: "first"})
+    app = create_app(Settings(data_dir=folder, **UNLIMITED), {TOKEN: "first"})
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.lifespan(),

@@ -1,7 +1,7 @@
 """Forged, replayed and revoked credentials against the whole application; and what the time of a refusal tells.
 
-At least 60 forgeries, of which none is taken; a revocation takes effect in every process within 5 seconds; wrong keys take as long to refuse
-however much of them is right.
+At least 60 forgeries, of which none is taken; a revocation takes effect in every process within 5 seconds; wrong keys take as
+long to refuse however much of them is right.
 """
 
 import math
@@ -14,9 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from tests.access.forging import forgeries
 from tests.backends.postgresql import PostgreSQL
+from tests.faults.reporting import say
 from tests.http.world import PASSWORD, Client, bearer, populate, stores_of
+from tests.servers import UNLIMITED
 
 from upshot.access.keys import ApiKey, digest_of
 from upshot.clock import new_letters
@@ -34,7 +37,7 @@ ROUNDS = 20_000
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
     """An application of its own."""
-    made = create_app(Settings(data_dir=tmp_path), {})
+    made = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {})
     async with made.lifespan():
         yield made
 
@@ -48,12 +51,29 @@ def variants_of(key: str) -> dict[str, str]:
     """Texts that are nearly a key."""
     head, body = key[:15], key[15:]
     return {
-        "empty": "", "prefix": "upk_", "id alone": head[:-1], "without secret": head, "one letter less": key[:-1], "one letter more": key + "A",
-        "other case": key.swapcase(), "upper": key.upper(), "space before": " \x00" + key, "secret backwards": head + body[::-1],
-        "other checksum": key[:-6] + "000000", "other id": "upk_" + "0" * 10 + key[14:], "digest": digest_of(key), "id with wildcard": "upk_%_" + body,
-        "SQL": f"{head}' OR '1'='1", "other prefix": "xp_" + key[4:], "twice": key + key, "basic": "Basic " + key, "quoted": f'"{key}"',
-        "other secret": head + new_letters(38), "comma": key + "," + key, "newline": key.replace("_", "\t"),
-    }  # fmt: skip
+        "empty": "",
+        "prefix": "upk_",
+        "id alone": head[:-1],
+        "without secret": head,
+        "one letter less": key[:-1],
+        "one letter more": key + "A",
+        "other case": key.swapcase(),
+        "upper": key.upper(),
+        "NUL before": " \x00" + key,
+        "secret backwards": head + body[::-1],
+        "other checksum": key[:-6] + "000000",
+        "other id": "upk_" + "0" * 10 + key[14:],
+        "digest": digest_of(key),
+        "id with wildcard": "upk_%_" + body,
+        "SQL": f"{head}' OR '1'='1",
+        "other prefix": "xp_" + key[4:],
+        "twice": key + key,
+        "basic": "Basic " + key,
+        "quoted": f'"{key}"',
+        "other secret": head + new_letters(38),
+        "comma": f"{key},{key}",
+        "tab": key.replace("_", "\t"),
+    }
 
 
 async def test_no_forged_credential_is_taken(app: Envelope) -> None:
@@ -70,13 +90,15 @@ async def test_no_forged_credential_is_taken(app: Envelope) -> None:
                 taken[name] = answer.status_code
         good = [await web.get("/users", headers=bearer(client.credentials[name])) for name in ("admin", "key")]
 
-        print(f"{len(texts)} forged or altered credentials, taken: {len(taken)}")
+        say(f"{len(texts)} forged or altered credentials, taken: {len(taken)}")
         assert [answer.status_code for answer in good] == [200, 200]
         assert len(texts) >= 80
         assert taken == {}
 
 
-async def test_the_attacks_find_a_server_that_trusts_what_it_reads(app: Envelope, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_attacks_find_a_server_that_trusts_what_it_reads(
+    app: Envelope, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One whose keys are looked up by their id alone takes several of the variants."""
     monkeypatch.setattr(ApiKey, "matches", lambda _key, _text: True)
     monkeypatch.setattr("upshot.operations.credentials.id_of", lambda text: text[4:14])
@@ -92,11 +114,17 @@ async def test_the_attacks_find_a_server_that_trusts_what_it_reads(app: Envelope
 
 
 async def test_a_revocation_takes_effect_in_every_process(postgresql_server: PostgreSQL, tmp_path: Path) -> None:
-    """A key, a session, a person who is disabled and one whose role changes: within 5 seconds in another process on the same database."""
+    """A key, a session, a person who is disabled and one whose role changes: within 5 seconds in another process on the same
+    database."""
     url = postgresql_server.database("revocations")
     async with AsyncExitStack() as stack:
         apps = [
-            create_app(Settings(data_dir=tmp_path / str(number)).model_copy(update={"database_url": url, **_same_key()}), {})
+            create_app(
+                Settings(data_dir=tmp_path / str(number), **UNLIMITED).model_copy(
+                    update={"database_url": url, **_same_key()}
+                ),
+                {},
+            )
             for number in range(2)
         ]
         for one in apps:
@@ -111,12 +139,10 @@ async def test_a_revocation_takes_effect_in_every_process(postgresql_server: Pos
             began = time.monotonic()
             while (await there.get("/client", headers=bearer(held))).status_code == 200:
                 assert time.monotonic() - began < WITHIN, f"{kind} is still taken"
-            print(f"{kind}: refused after {time.monotonic() - began:.2f} s")
+            say(f"{kind}: refused after {time.monotonic() - began:.2f} s")
 
 
 def _same_key() -> dict[str, object]:
-    from pydantic import SecretStr
-
     return {"jwt_secret_key": SecretStr("kR8vX2qLw0ZtN5yBfJ3hM7pD1sGcV9aEuT4iO6xKbQzYnWe")}
 
 
@@ -140,7 +166,9 @@ def welch(one: list[float], another: list[float]) -> float:
 def times_of(refuse: Callable[[str], bool], key: str) -> dict[int, list[float]]:
     """How long it takes to refuse wrong keys of which so many characters are right, in nanoseconds, in random order."""
     shared = [0, 15, 25, 35, len(key) - 1]
-    wrong = {length: key[:length] + "".join("a" if letter != "a" else "b" for letter in key[length:]) for length in shared}
+    wrong = {
+        length: key[:length] + "".join("a" if letter != "a" else "b" for letter in key[length:]) for length in shared
+    }
     order = shared * (ROUNDS // len(shared))
     random.Random(7).shuffle(order)
     took: dict[int, list[float]] = {length: [] for length in shared}
@@ -166,10 +194,12 @@ def test_the_time_of_a_refusal_does_not_tell_how_much_was_right() -> None:
     def stopping(wrong: str) -> bool:
         return all(a == b for a, b in zip(text, wrong, strict=False))
 
-    ours = min(largest_t(key.matches, text) for _ in range(3))  # a noisy machine may disturb one run, a leak shows in each
+    ours = min(
+        largest_t(key.matches, text) for _ in range(3)
+    )  # a noisy machine may disturb one run, a leak shows in each
     theirs = largest_t(stopping, text)
 
-    print(f"|t|: ours {ours:.1f}, one that stops at the first difference {theirs:.0f}")
+    say(f"|t|: ours {ours:.1f}, one that stops at the first difference {theirs:.0f}")
     assert ours < DUDECT
     assert theirs > 10 * DUDECT
 
@@ -182,7 +212,9 @@ async def test_a_password_is_guessed_no_faster_for_a_known_address(app: Envelope
         for number in range(12):
             for email, times in took.items():
                 began = time.perf_counter()
-                answer = await web.post("/auth/token", json={"email": email, "password": f"{PASSWORD} {number}", "client": "default"})
+                answer = await web.post(
+                    "/auth/token", json={"email": email, "password": f"{PASSWORD} {number}", "client": "default"}
+                )
                 times.append(time.perf_counter() - began)
                 assert answer.status_code in {401, 429}
     medians = [statistics.median(times) for times in took.values()]

@@ -9,8 +9,9 @@ import httpx
 from upshot.access import Caller, Role, Scope, system
 from upshot.access.sessions import Means
 from upshot.http.envelope import Envelope
-from upshot.operations import Stores, keys, people, signin
+from upshot.operations import Stores, keys, people, signin, webhooks
 from upshot.operations.people import Wanted
+from upshot.webhooks import Delivery, Occasion
 
 PASSWORD = "four unrelated wordy things"  # noqa: S105 - of accounts that live for one test
 ALL = frozenset({Scope.ADMIN})
@@ -48,19 +49,25 @@ async def populate(app: Envelope, api: httpx.AsyncClient, name: str) -> Client:
     headers = {"Authorization": f"Bearer {client.credentials['key']}"}
     body = {"name": "mine", "key": "mine", "variants": [{"name": "a"}, {"name": "b"}], "status": "draft"}
     made = (await api.post("/experiments", json=body, headers=headers)).json()
-    await api.post("/metric-definitions", json={"key": "secret", "event_type": "order"}, headers=headers)
+    await api.post("/metric-definitions", json={"key": f"secret-of-{name}", "event_type": "order"}, headers=headers)
     await api.patch("/client", json={"approvals": ["start"]}, headers=headers)
     signed_in = {"Authorization": f"Bearer {signed.access}"}
     waiting = (await api.post(f"/experiments/{made['id']}/start", headers=signed_in)).json()
     await api.patch("/client", json={"approvals": []}, headers=headers)
     client.ids |= {
         "experiment_id": made["id"],
-        "key": "secret",
+        "key": f"secret-of-{name}",
         "user_id": viewer.id,
         "key_id": whole.id,
         "approval_id": waiting["id"],
         "session_id": watching.session.id,
     }
+    hook, _ = await webhooks.create(stores, caller, "https://hooks.example.com/", sorted(Occasion), "standard")
+    now = stores.clock.now()
+    told = Delivery(stores.clock.new_id(), hook.id, Occasion.STARTED, "{}", now, None, delivered_at=now)
+    async with stores.control.transaction(name) as transaction:
+        await transaction.hooks.add_deliveries(name, [told])
+    client.ids |= {"webhook_id": hook.id, "delivery_id": told.id}
     return client
 
 

@@ -36,8 +36,8 @@ from tests.migration.databases import (
     watched,
 )
 
-from upshot.access import EVERYONE
 from upshot import control
+from upshot.access import EVERYONE
 from upshot.analysisplan import AnalysisPlan
 from upshot.control import migrate
 from upshot.control.schema import metadata

@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-
 from tests.callers import somebody
+
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
 from upshot.experiments import Draft, Experiment, Status

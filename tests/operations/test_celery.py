@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from tests.backends import process, rabbitmq, redis, wait_until
 from tests.backends.postgresql import PostgreSQL
-
 from tests.callers import somebody
+
 from upshot import cache, celeryapp, control, eventstore
 from upshot.celeryapp import TRIES, create_app
 from upshot.clock import SystemClock
@@ -56,7 +56,9 @@ async def opened(database: str) -> Stores:
 async def assigned(database: str) -> str:
     """An experiment whose exposures wait in the outbox, as if the server had died."""
     stores = await opened(database)
-    made = await experiments.create(stores, somebody("first"), Draft("Scheduled", (VariantDraft("a"), VariantDraft("b"))))
+    made = await experiments.create(
+        stores, somebody("first"), Draft("Scheduled", (VariantDraft("a"), VariantDraft("b")))
+    )
     for number in range(USERS):
         await assignments.assign(stores, "first", made.id, f"user-{number}", {})
     await stores.control.close()

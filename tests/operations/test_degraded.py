@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.backends import free_port
 from tests.operations.stubs import Outage, StubQueue
-from tests.servers import TOKEN
+from tests.servers import TOKEN, UNLIMITED
 
 from upshot import cache, control, eventqueue, eventstore
 from upshot.clock import SystemClock
@@ -30,7 +30,7 @@ ARMS: list[dict[str, Any]] = [{"name": "a"}, {"name": "b"}]
 @asynccontextmanager
 async def application(folder: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The whole application in this process, asked as the client "first"."""
-    app = create_app(Settings(data_dir=folder).model_copy(update=settings), {TOKEN: "first"})
+    app = create_app(Settings(data_dir=folder, **UNLIMITED).model_copy(update=settings), {TOKEN: "first"})
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with (
         app.lifespan(),

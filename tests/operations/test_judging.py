@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.callers import somebody
 from tests.operations.test_results import START, answer, caused, compared, converted, under_way
 
-from tests.callers import somebody
 from upshot.clock import FixedClock
 from upshot.errors import Invalid
 from upshot.experiments import Draft

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-
 from tests.callers import somebody
+
 from upshot import metrics as core
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
@@ -28,7 +28,9 @@ async def defined(stores: Stores, key: str = "checkout", client: str = "one", **
 
 async def experiment(stores: Stores, **draft: Any) -> Experiment:
     """A running experiment, unless it is said otherwise."""
-    return await experiments.create(stores, somebody("one"), Draft("Test", [VariantDraft("a"), VariantDraft("b")], **draft))
+    return await experiments.create(
+        stores, somebody("one"), Draft("Test", [VariantDraft("a"), VariantDraft("b")], **draft)
+    )
 
 
 async def changed(stores: Stores, made: Experiment, **changes: Any) -> Experiment:
@@ -70,7 +72,9 @@ async def test_a_change_makes_a_version(stores: Stores, clock: FixedClock) -> No
     second = await metrics.change(
         stores, somebody("one"), "checkout", {"where": {"attribute": "b", "operator": "exists", "value": True}}
     )
-    third = await metrics.change(stores, somebody("one"), "checkout", {"where": None, "kind": "sum", "name": None}, version=2)
+    third = await metrics.change(
+        stores, somebody("one"), "checkout", {"where": None, "kind": "sum", "name": None}, version=2
+    )
 
     assert second.metric.version == 2
     assert second.created_at == clock.now()

@@ -5,11 +5,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.callers import somebody
 from tests.operations.stubs import Outage
 
-from tests.callers import somebody
-from upshot.access import EVERYONE
 from upshot import worker
+from upshot.access import EVERYONE
 from upshot.assignment import Assignment
 from upshot.clock import FixedClock
 from upshot.errors import Unavailable

@@ -6,9 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.callers import somebody
 from tests.operations.test_results import START, answer, compared, converted, happened, under_way
 
-from tests.callers import somebody
 from upshot.clock import FixedClock
 from upshot.errors import Fault, Invalid
 from upshot.experiments import Draft

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
-
 from tests.callers import somebody
+
 from upshot.clock import FixedClock
 from upshot.errors import Invalid
 from upshot.experiments import Draft, Experiment

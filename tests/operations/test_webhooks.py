@@ -1,4 +1,5 @@
-"""Webhooks end to end: a change is told in its own transaction, delivered by whichever process takes it, retried, disabled; alarms once."""
+"""Webhooks end to end: a change is told in its own transaction, delivered by whichever process takes it, retried, disabled;
+alarms once."""
 
 import asyncio
 import json
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import standardwebhooks
-from tests.callers import somebody
+from tests.callers import somebody, stored_in
 from tests.outbound.authority import Authority
 from tests.outbound.receivers import NAME, Receiver, answers, landing, leading, receiver
 
@@ -69,13 +70,20 @@ async def test_what_happens_to_an_experiment_is_told(listening: Listening) -> No
     tried = await webhooks.deliver(stores)
 
     assert tried == 3
-    assert sorted(kind for kind, _ in listening.told) == ["experiment.changed", "experiment.completed", "experiment.started"]
+    assert sorted(kind for kind, _ in listening.told) == [
+        "experiment.changed",
+        "experiment.completed",
+        "experiment.started",
+    ]
     for request in listening.there.requests:
         headers = {name: request.headers[name] for name in ("webhook-id", "webhook-timestamp", "webhook-signature")}
         moment = int(headers["webhook-timestamp"])
         assert moment == int(stores.clock.now().timestamp())
         verifier = standardwebhooks.Webhook(secret)
-        assert verifier.sign(headers["webhook-id"], stores.clock.now(), request.body.decode()) == headers["webhook-signature"]
+        assert (
+            verifier.sign(headers["webhook-id"], stores.clock.now(), request.body.decode())
+            == headers["webhook-signature"]
+        )
     assert await webhooks.deliver(stores) == 0
 
 
@@ -150,7 +158,11 @@ async def test_two_processes_send_a_message_once(listening: Listening) -> None:
     tried = await asyncio.gather(*(webhooks.deliver(stores) for _ in range(4)))
 
     assert sum(tried) == 12
-    assert len({request.headers["webhook-id"] for request in listening.there.requests}) == 12 == len(listening.there.requests)
+    assert (
+        len({request.headers["webhook-id"] for request in listening.there.requests})
+        == 12
+        == len(listening.there.requests)
+    )
 
 
 async def test_what_a_killed_process_took_is_taken_again(listening: Listening, clock: FixedClock) -> None:
@@ -189,7 +201,7 @@ async def test_neither_secret_nor_url_is_readable_in_the_store(listening: Listen
     stores = listening.stores
     hook, secret = await webhooks.create(stores, ONE, f"{URL}/with/a/secret/path", EVERY, "slack")
 
-    written = b"".join(path.read_bytes() for path in tmp_path.glob("control.db*"))
+    written = stored_in(tmp_path)
     entry = (await audit.read(stores, "one")).entries[0]
 
     assert hook.url.endswith("/secret/path")
@@ -222,7 +234,13 @@ async def test_what_leads_inside_is_refused(stores: Stores) -> None:
     """When it is registered and when it is changed; and twenty are enough."""
     hook, _ = await webhooks.create(stores, ONE, URL, EVERY, "standard")
 
-    for url in ("http://hooks.example.com/", "https://127.0.0.1/", "https://localhost/", "https://169.254.169.254/", "https://a@b.example/"):
+    for url in (
+        "http://hooks.example.com/",
+        "https://127.0.0.1/",
+        "https://localhost/",
+        "https://169.254.169.254/",
+        "https://a@b.example/",
+    ):
         with pytest.raises(Invalid):
             await webhooks.create(stores, ONE, url, EVERY, "standard")
         with pytest.raises(Invalid):
@@ -249,10 +267,16 @@ async def test_ended_deliveries_are_forgotten_after_a_month(listening: Listening
 async def test_a_harmed_guardrail_raises_an_alarm_once(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it is looked at; the message has the lift and its interval. Nobody is watched for who does not listen."""
     stores = listening.stores
-    experiment = await made(stores, guardrails=[{"event_type": "error", "direction": "decrease"}], primary_metric="purchase")
+    experiment = await made(
+        stores, guardrails=[{"event_type": "error", "direction": "decrease"}], primary_metric="purchase"
+    )
     assert await alarms.watch(stores) == 0
     report = await alarms.results.report(stores, "one", experiment.id, alarms.results.Asked())
-    worse = [replace(found, guardrail="harmed", relative_lift=0.4) for found in report.comparisons if found.role == "guardrail"]
+    worse = [
+        replace(found, guardrail="harmed", relative_lift=0.4)
+        for found in report.comparisons
+        if found.role == "guardrail"
+    ]
 
     async def harmed(*_: object) -> Any:
         return replace(report, comparisons=worse)
@@ -270,7 +294,8 @@ async def test_a_harmed_guardrail_raises_an_alarm_once(listening: Listening, mon
 
 
 async def test_users_who_do_not_arrive_as_planned_raise_an_alarm_once(listening: Listening) -> None:
-    """By the test that holds at every look, over the real store: 400 to 100 where halves were planned; an even split raises none."""
+    """By the test that holds at every look, over the real store: 400 to 100 where halves were planned; an even split raises
+    none."""
     stores = listening.stores
     await webhooks.create(stores, ONE, URL, EVERY[-1:], "standard")
     even, odd = await made(stores, key="even"), await made(stores, key="odd")

@@ -1,8 +1,8 @@
 """Signed access tokens, and secrets that must be read again.
 
-An access token is a JWT (RFC 7519) of one algorithm, read strictly (RFC 8725): only headers that we write, every claim there and
-of its type, no lifetime beyond ours. Its `kid` names one of our keys: the first signs, the others are still believed, so that a key
-can be replaced without ending sessions.
+An access token is a JWT (RFC 7519) of one algorithm, read strictly (RFC 8725): only headers that we write, every claim there
+and of its type, no lifetime beyond ours. Its `kid` names one of our keys: the first signs, the others are still believed, so
+that a key can be replaced without ending sessions.
 """
 
 import math
@@ -40,7 +40,17 @@ ALGORITHMS = {
 _WEAK = ("your-secret", "your_secret", "changeme", "change-me", "change_me", "secret-key", "secret_key", "supersecret",
          "password", "example", "123456")  # fmt: skip
 _HEADERS: Final = {"alg", "kid", "typ"}
-_TYPES: Final = {"iss": str, "aud": str, "sub": str, "exp": int, "iat": int, "jti": str, "typ": str, "client": str, "sid": str}
+_TYPES: Final = {
+    "iss": str,
+    "aud": str,
+    "sub": str,
+    "exp": int,
+    "iat": int,
+    "jti": str,
+    "typ": str,
+    "client": str,
+    "sid": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,7 @@ class Keyring:
         self._algorithm = algorithm
         self._keys = {_id_of(text): _key_of(algorithm, text) for text in keys}
         self._first = next(iter(self._keys))
+        self._root = keys[0].encode()
         self._sealing = MultiFernet([Fernet(urlsafe_b64encode(_derived(text))) for text in keys])
 
     @classmethod
@@ -102,6 +113,10 @@ class Keyring:
         except (JoseError, ValueError, RecursionError):
             return None
         return _claims_of(claims, now, self.lifetime)
+
+    def key_for(self, purpose: bytes) -> bytes:
+        """Another key, of 32 bytes, that follows from the first one and tells nothing of it."""
+        return HKDF(SHA256(), 32, None, b"upshot " + purpose).derive(self._root)
 
     def seal(self, secret: str) -> str:
         """A secret in a form that only this keyring opens."""
@@ -142,7 +157,9 @@ def _claims_of(claims: Mapping[str, Any], now: datetime, lifetime: timedelta) ->
 def _key_of(algorithm: str, text: str) -> Key:
     kind = ALGORITHMS[algorithm]
     if (kind == "oct") == text.lstrip().startswith("-----BEGIN"):
-        raise ConfigurationError(f"JWT_SECRET_KEY: is not a key for {algorithm}: HS… take a random text, others a private key")
+        raise ConfigurationError(
+            f"JWT_SECRET_KEY: is not a key for {algorithm}: HS… take a random text, others a private key"
+        )
     if kind == "oct":
         if weakness := weakness_of(text):
             raise ConfigurationError(f"JWT_SECRET_KEY: {weakness}")

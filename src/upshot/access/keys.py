@@ -83,11 +83,15 @@ def faults_of(name: str, scopes: frozenset[Scope], origins: tuple[str, ...]) -> 
     if not name.strip() or len(name) > NAME_LENGTH:
         faults.append(Fault("/name", "bad_length", f"a name has 1 to {NAME_LENGTH} characters"))
     if origins and not scopes <= BROWSER_SCOPES:
-        faults.append(Fault("/scopes", "not_for_browsers", "a key with origins is public: events:write and assign only"))
+        faults.append(
+            Fault("/scopes", "not_for_browsers", "a key with origins is public: events:write and assign only")
+        )
     if len(origins) > ORIGINS:
         faults.append(Fault("/origins", "too_many", f"at most {ORIGINS} origins"))
     faults += [
-        Fault(f"/origins/{index}", "bad_origin", "an origin is a scheme, a host and perhaps a port, as browsers send it")
+        Fault(
+            f"/origins/{index}", "bad_origin", "an origin is a scheme, a host and perhaps a port, as browsers send it"
+        )
         for index, origin in enumerate(origins[:ORIGINS])
         if not _is_origin(origin)
     ]

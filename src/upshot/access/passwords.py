@@ -6,6 +6,7 @@ one core; at most as many run as there are cores, 20 wait, and who comes then is
 
 import asyncio
 import os
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -94,8 +95,9 @@ class Passwords:
 def _fault_of_guessing(password: str, words: tuple[str, ...]) -> tuple[str, str] | None:
     from zxcvbn import zxcvbn  # noqa: PLC0415 - its word lists take time and room that only a new password needs
 
+    own = [part for word in words for part in (word, *re.split(r"\W+", word)) if part]
     with _scoring:
-        score = zxcvbn(password[:72], [*words, "upshot"])["score"]
+        score = zxcvbn(password[:72], [*own, "upshot"])["score"]
     if score < GUESSABLE:
         return "easily_guessed", "this password is easily guessed; a few unrelated words make a good one"
     return None

@@ -58,5 +58,8 @@ def faults_of(email: str, name: str) -> list[Fault]:
 def fault_of_length(password: str) -> tuple[str, str] | None:
     """Whether a password is too short or too long; nothing is asked of its letters."""
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-        return "bad_length", f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters; 15 or more are better"
+        return (
+            "bad_length",
+            f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters; 15 or more are better",
+        )
     return None

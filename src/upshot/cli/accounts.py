@@ -1,7 +1,6 @@
 """`upshot user` and `upshot key`: people and API keys, made by whoever runs the machine, or with the token of an admin."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -24,7 +23,13 @@ def user() -> None:
 
 @user.command("create")
 @click.argument("email")
-@click.option("--role", type=click.Choice([str(role) for role in Role]), default="admin", show_default=True, help="What they may do.")
+@click.option(
+    "--role",
+    type=click.Choice([str(role) for role in Role]),
+    default="admin",
+    show_default=True,
+    help="What they may do.",
+)
 @click.option("--name", default="", help="What to call them.")
 @click.option("--password-stdin", is_flag=True, help="Read a password from standard input instead of inviting them.")
 @_client
@@ -124,8 +129,17 @@ def key() -> None:
 
 @key.command("create")
 @click.argument("name")
-@click.option("--scope", "scopes", type=click.Choice([str(scope) for scope in Scope]), multiple=True, required=True, help="May be repeated.")
-@click.option("--origin", "origins", multiple=True, help="Of a key for browsers: https://shop.example.com; may be repeated.")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice([str(scope) for scope in Scope]),
+    multiple=True,
+    required=True,
+    help="May be repeated.",
+)
+@click.option(
+    "--origin", "origins", multiple=True, help="Of a key for browsers: https://shop.example.com; may be repeated."
+)
 @click.option("--days", type=click.IntRange(1, 3_650), default=365, show_default=True, help="How long it is good.")
 @_client
 @options.data_dir

@@ -52,7 +52,9 @@ async def serve(settings: Settings) -> None:
                 click.echo(f"  {own_token(settings)}")
 
         def invite(secret: str) -> None:
-            click.echo("Nobody has an account yet. The first admin chooses a password here; the link is good once, for a day:")
+            click.echo(
+                "Nobody has an account yet. The first admin chooses a password here; the link is good once, for a day:"
+            )
             click.echo(f"  {settings.public_url or address}/setup#{secret}")
 
         try:

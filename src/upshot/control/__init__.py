@@ -25,7 +25,6 @@ from upshot.experiments import Experiment, Status
 from upshot.metrics import Metric
 from upshot.webhooks import Delivery
 
-
 __all__ = [
     "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Hooks", "Page",
     "ReadAccounts", "ReadHooks", "ReadTransaction", "Transaction", "connect",
@@ -239,8 +238,8 @@ class ControlStore(Protocol):
 
 
 async def connect(url: str, replica: str | None = None, owner: str | None = None) -> ControlStore:
-    """The control store at a URL, migrated to this version's schema; `replica` is where `browsing` reads, `owner` the URL of the role
-    that changes the schema, where that is not the application's own.
+    """The control store at a URL, migrated to this version's schema; `replica` is where `browsing` reads, `owner` the URL of the
+    role that changes the schema, where that is not the application's own.
 
     A database server that is away does not keep the program from starting: the store says Unavailable until it is there.
 

@@ -88,7 +88,9 @@ class ReadAccounts(Protocol):
         """The approval with that id."""
         ...
 
-    async def approvals(self, client: str, state: State | None = None, experiment_id: str | None = None) -> list[Approval]:
+    async def approvals(
+        self, client: str, state: State | None = None, experiment_id: str | None = None
+    ) -> list[Approval]:
         """The last 200 approvals, the newest first."""
         ...
 

@@ -1,4 +1,5 @@
-"""The tables of webhooks, what they are told, and which alarms were raised. The migrations make exactly these, as those of `tables.py`."""
+"""The tables of webhooks, what they are told, and which alarms were raised. The migrations make exactly these, as those of
+`tables.py`."""
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table
 
@@ -21,7 +22,8 @@ webhooks = Table(
     Column("disabled_reason", String(20)),
 )  # fmt: skip
 
-# Written in the transaction of the change that they tell of; `next_at` is when one is tried next, or how long whoever tries it may take.
+# Written in the transaction of the change that they tell of; `next_at` is when one is tried next, or how long whoever tries it
+# may take.
 webhook_deliveries = Table(
     "webhook_deliveries", metadata,
     Column("id", exact(36), primary_key=True),

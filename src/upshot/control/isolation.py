@@ -1,7 +1,7 @@
 """PostgreSQL's row-level security: whom it binds, and what the application's role may do.
 
-With one URL the application owns its tables. With `MIGRATION_DATABASE_URL` two roles share the work: the owner changes the schema,
-and the application, which can then neither bypass a policy nor switch one off, reads and writes rows.
+With one URL the application owns its tables. With `MIGRATION_DATABASE_URL` two roles share the work: the owner changes the
+schema, and the application, which can then neither bypass a policy nor switch one off, reads and writes rows.
 """
 
 import logging
@@ -21,7 +21,8 @@ _NAMES = {"rolsuper": "is a superuser", "rolbypassrls": "has BYPASSRLS", "owns":
 
 
 def grant(connection: Connection, role: str) -> None:
-    """Let the application's role read and write the rows of the schema, now and of tables to come; of the audit log only add and read."""
+    """Let the application's role read and write the rows of the schema, now and of tables to come; of the audit log only add and
+    read."""
     quoted = connection.dialect.identifier_preparer.quote(role)
     schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
     for statement in (

@@ -55,7 +55,9 @@ class SqlTrail:
         row = (await self._connection.execute(query.with_for_update() if self._writing else query)).one_or_none()
         return None if row is None else _approval_of(row)
 
-    async def approvals(self, client: str, state: State | None = None, experiment_id: str | None = None) -> list[Approval]:
+    async def approvals(
+        self, client: str, state: State | None = None, experiment_id: str | None = None
+    ) -> list[Approval]:
         """The last 200 approvals, the newest first."""
         query = select(approvals).where(approvals.c.client_id == client)
         if state is not None:

@@ -19,7 +19,7 @@ from upshot.control.sqlhooks import delivery_of
 from upshot.control.tables import experiments, leases, outbox, progress
 from upshot.control.transaction import SqlTransaction
 from upshot.database import Database, insert_new
-from upshot.errors import Unavailable
+from upshot.errors import ConfigurationError, Unavailable
 from upshot.events import Exposure
 from upshot.experiments import Experiment, Status
 from upshot.groupcommit import GroupCommit
@@ -230,10 +230,15 @@ async def open_store(url: str, *, replica: str | None = None, owner: str | None 
     """The store at a URL, after its schema has been brought to this version; at once where a server is not up yet.
 
     Raises:
-        ConfigurationError: the URL cannot be used, or the database refuses us or is of a newer version; or `owner`, who changes the
+        ConfigurationError: the URL cannot be used, or the database refuses us or is of a newer version; or `owner`, who changes
+        the
             schema, is another role than the application's, and that one could bypass row-level security all the same.
     """
     store = SqlStore(url, Database(url, "DATABASE_URL", replica=replica), migrated=False, owner=owner)
-    with suppress(Unavailable):
-        await store.migrate()
+    try:
+        with suppress(Unavailable):
+            await store.migrate()
+    except ConfigurationError:
+        await store.close()
+        raise
     return store

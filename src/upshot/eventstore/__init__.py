@@ -94,8 +94,8 @@ class EventStore(Protocol):
 
 
 async def connect(url: str, replica: str | None = None, owner: str | None = None) -> EventStore:
-    """The event store at a URL. Of a relational one `replica` is a copy, some moments old, that results are read from, and `owner`
-    the URL of the role that changes the schema, where that is not the application's own.
+    """The event store at a URL. Of a relational one `replica` is a copy, some moments old, that results are read from, and
+    `owner` the URL of the role that changes the schema, where that is not the application's own.
 
     Raises:
         ConfigurationError: no backend serves the URL's scheme, its driver is not installed, or the store cannot be opened.

@@ -1,8 +1,8 @@
 """Who is asking, and whether they may: the credential of a request, the scopes of a route, and the defence of the cookie.
 
-A credential comes in the `Authorization` header, or from a browser that signed in as a cookie; never in an address, which is logged.
-What changes something by cookie must come from our own pages: its body is JSON, the browser says that it is the same origin, and
-`X-CSRF-Token` holds what only a page that could read our answer knows.
+A credential comes in the `Authorization` header, or from a browser that signed in as a cookie; never in an address, which is
+logged. What changes something by cookie must come from our own pages: its body is JSON, the browser says that it is the same
+origin, and `X-CSRF-Token` holds what only a page that could read our answer knows.
 """
 
 import hmac
@@ -16,7 +16,9 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
 from upshot.access import Caller, Kind, Scope
 from upshot.access.sessions import COOKIE_PREFIX, csrf_token
+from upshot.access.users import email_of
 from upshot.errors import Forbidden, Unauthenticated
+from upshot.http.limits import Headers, Limits
 from upshot.operations.credentials import Credentials
 
 COOKIE = "__Host-upshot"
@@ -61,7 +63,9 @@ async def identify(request: Request) -> Caller:
     header = request.headers.get("authorization")
     cookie = None if header else cookie_of(request)
     secret = cookie.encode("latin-1") if cookie else bearer_of(header.encode("latin-1") if header else None)
-    carried = secret is not None and secret.startswith(COOKIE_PREFIX.encode()) is bool(cookie)  # a cookie is no bearer token
+    carried = secret is not None and secret.startswith(COOKIE_PREFIX.encode()) is bool(
+        cookie
+    )  # a cookie is no bearer token
     caller = await credentials.find(secret) if secret and carried else None
     if caller is None:
         raise Unauthenticated("Send `Authorization: Bearer <token>` with a valid token or key.")
@@ -87,8 +91,39 @@ def check_own_page(request: Request, cookie: str | None = None) -> None:
         raise Forbidden("Changes by cookie are made from Upshot's own pages, with the header X-CSRF-Token.")
 
 
-def requires(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller, who has one of these scopes."""
+async def charge(request: Request, kind: str, caller: Caller, weight: int = 1) -> None:
+    """Take from what the caller and the client have left of a kind; the answer says what that is.
+
+    Raises:
+        QuotaExceeded: nothing is left.
+    """
+    limits: Limits = request.app.state.limits
+    tell(request, await limits.charge(kind, caller.client, caller.credential, weight))
+
+
+async def charge_sign_in(request: Request, client: str, email: str) -> None:
+    """Take from what an address of the network, and an account, have left of attempts to sign in.
+
+    Raises:
+        QuotaExceeded: there were too many.
+        Unavailable: nobody can count them now.
+    """
+    limits: Limits = request.app.state.limits
+    tell(request, await limits.charge_login(f"{client} {email_of(email)}", address_of(request)))
+
+
+def address_of(request: Request) -> str:
+    """The address of the network that a request comes from, as the server knows it."""
+    return request.client.host if request.client else ""
+
+
+def tell(request: Request, headers: Headers) -> None:
+    """Header fields that the answer carries besides its own, whatever it will be."""
+    request.scope["state"].setdefault("headers", []).extend(headers)
+
+
+def requires(*scopes: Scope, kind: str | None = "management") -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, who has one of these scopes and something left of the kind."""
 
     async def caller(
         request: Request, _bearer: Annotated[object, Depends(_bearer)], _password: Annotated[object, Depends(_password)]
@@ -96,6 +131,8 @@ def requires(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
         found = await identify(request)
         if not found.may(*scopes):
             raise Forbidden(f"This needs the scope {' or '.join(scopes)}.")
+        if kind is not None:
+            await charge(request, kind, found)
         return found
 
     return caller
@@ -107,15 +144,20 @@ async def _person(
     found = await identify(request)
     if found.kind is not Kind.USER:
         raise Forbidden("This is for people who signed in; keys and tokens are none.")
+    await charge(request, "management", found)
     return found
 
 
-Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN))]
-Recorder = Annotated[Caller, Depends(requires(Scope.EVENTS))]
+Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments"))]
+ManyAssigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind=None))]  # charged by the number of users
+Recorder = Annotated[Caller, Depends(requires(Scope.EVENTS, kind=None))]  # charged by the number of events
 Reader = Annotated[Caller, Depends(requires(Scope.RESULTS, Scope.EXPERIMENTS))]
-ResultsReader = Annotated[Caller, Depends(requires(Scope.RESULTS))]
+Browser = Annotated[Caller, Depends(requires(Scope.RESULTS))]
+ResultsReader = Annotated[Caller, Depends(requires(Scope.RESULTS, kind="results"))]
+Exporter = Annotated[Caller, Depends(requires(Scope.RESULTS, kind="export"))]
 Editor = Annotated[Caller, Depends(requires(Scope.EXPERIMENTS))]
 Admin = Annotated[Caller, Depends(requires(Scope.ADMIN))]
+KeyMaker = Annotated[Caller, Depends(requires(Scope.ADMIN, kind="keys"))]
 Person = Annotated[Caller, Depends(_person)]
 
 
@@ -123,5 +165,4 @@ def _check_origin(request: Request, caller: Caller) -> None:
     origin = request.headers.get("origin")
     if origin not in caller.origins:
         raise Forbidden("This key is for browsers, on pages of its origins only.")
-    headers = request.scope["state"].setdefault("headers", [])
-    headers += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+    tell(request, [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")])

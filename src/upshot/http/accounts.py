@@ -97,7 +97,7 @@ class TokenOut(BaseModel):
     """An access token, for a quarter of an hour, and the refresh token for the next one."""
 
     access_token: str
-    token_type: Literal["bearer"] = "bearer"
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a word of RFC 6750
     expires_in: int
     refresh_token: str
     scope: str
@@ -208,7 +208,12 @@ class ApiKeyOut(BaseModel):
         """The fields of the wire form."""
         own = {name: getattr(key, name) for name in cls.model_fields if hasattr(key, name)}
         shown = f"upk_{key.id}_…{key.ending}"
-        return own | {"scopes": sorted(key.scopes), "origins": list(key.origins), "shown": shown, "active": key.active(now)}
+        return own | {
+            "scopes": sorted(key.scopes),
+            "origins": list(key.origins),
+            "shown": shown,
+            "active": key.active(now),
+        }
 
 
 class NewApiKeyOut(ApiKeyOut):

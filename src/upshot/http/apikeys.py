@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 
 from upshot.access import Scope
-from upshot.http.access import Admin
+from upshot.http.access import Admin, KeyMaker
 from upshot.http.accounts import ApiKeyIn, ApiKeyOut, ApiKeysOut, NewApiKeyOut, RotationIn
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api-keys", tags=["API keys"])
 
 @router.post("", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(ApiKeyIn))
 async def create(
-    caller: Admin, stores: StoresOf, wanted: Annotated[ApiKeyIn, Depends(reader(ApiKeyIn))], response: Response
+    caller: KeyMaker, stores: StoresOf, wanted: Annotated[ApiKeyIn, Depends(reader(ApiKeyIn))], response: Response
 ) -> NewApiKeyOut:
     """Make a key. The answer is the only place where the whole of it is ever shown."""
     key, text = await keys.create(
@@ -48,10 +48,13 @@ async def read(caller: Admin, stores: StoresOf, key_id: str) -> ApiKeyOut:
 
 
 @router.post(
-    "/{key_id}/rotate", status_code=201, responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(RotationIn)
+    "/{key_id}/rotate",
+    status_code=201,
+    responses=problems(403, 404, 409, 413, 415),
+    openapi_extra=json_body(RotationIn),
 )
 async def rotate(
-    caller: Admin, stores: StoresOf, key_id: str, wanted: Annotated[RotationIn, Depends(reader(RotationIn))]
+    caller: KeyMaker, stores: StoresOf, key_id: str, wanted: Annotated[RotationIn, Depends(reader(RotationIn))]
 ) -> NewApiKeyOut:
     """A new key that is good for the same; the old one stays good for some hours, so that both can be in use."""
     key, text = await keys.rotate(stores, caller, key_id, timedelta(hours=wanted.overlap_hours))

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
-from upshot import __version__, worker
+from upshot import __version__, ratelimits, worker
 from upshot.backends import open_stores
 from upshot.http import (
     apikeys,
@@ -28,6 +28,7 @@ from upshot.http import (
     webhooks,
 )
 from upshot.http.envelope import Envelope
+from upshot.http.limits import Limits, quotas
 from upshot.http.stores import check_target
 from upshot.operations.credentials import Credentials
 from upshot.settings import Settings
@@ -44,12 +45,15 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
         app.state.stores = stores
         app.state.credentials = Credentials(stores, clients)
         app.state.sign_in = oidc.configured(settings, stores.clock)
+        limiter = ratelimits.connect(settings.limits_url)
+        app.state.limits = Limits(limiter, quotas(settings))
         try:
             async with worker.beside_requests(stores, settings, app.state.credentials):
                 yield
                 app.state.stopping = True
         finally:
             app.state.stopping = True
+            await limiter.close()
             await stores.close()
 
     app = FastAPI(
@@ -64,4 +68,9 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     openapi.install(app)
     origins.install(app)
     pages.install(app)
-    return Envelope(assignments.AssignmentLane(app, app.state), app, (*pages.DOCUMENTATION, *pages.OWN), settings.concurrent_requests)
+    return Envelope(
+        assignments.AssignmentLane(app, app.state),
+        app,
+        (*pages.DOCUMENTATION, *pages.OWN),
+        settings.concurrent_requests,
+    )

@@ -11,10 +11,10 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from upshot.access import Scope
+from upshot import access
 from upshot.access.keys import PREFIX
 from upshot.errors import UpshotError
-from upshot.http.access import Assigner, bearer_of
+from upshot.http.access import Assigner, ManyAssigner, bearer_of, charge
 from upshot.http.answers import AssignmentOut, AssignmentsOut, assignment_content
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
@@ -68,12 +68,14 @@ async def assign(
     openapi_extra=json_body(AssignManyIn),
 )
 async def assign_many(
-    caller: Assigner,
+    caller: ManyAssigner,
     stores: StoresOf,
+    request: Request,
     experiment_id: str,
     wanted: Annotated[AssignManyIn, Depends(reader(AssignManyIn))],
 ) -> Response:
     """The variants of up to 1,000 users, ahead of time. Not an exposure."""
+    await charge(request, "assignments", caller, len(wanted.users))
     return _several(await assignments.assign_many(stores, caller.client, experiment_id, wanted.pairs()))
 
 
@@ -126,7 +128,7 @@ class AssignmentLane:
         secret = bearer_of(next((value for name, value in scope["headers"] if name == b"authorization"), None))
         caller = credentials.known(secret) if secret else None
         # A browser's key is good from some pages only, a person's token for some: the route looks closer.
-        if caller is None or caller.origins or not caller.may(Scope.ASSIGN):
+        if caller is None or caller.origins or not caller.may(access.Scope.ASSIGN):
             return None
         try:
             context = _context(scope["query_string"])
@@ -136,9 +138,12 @@ class AssignmentLane:
                 unquote(parts[2].decode(), errors="strict"),
                 unquote(parts[4].decode(), errors="strict"),
             )
-            return content_of(await assignments.assign(stores, caller.client, reference, user_id, context))
+            headers = await self._state.limits.charge("assignments", caller.client, caller.credential)
+            content = content_of(await assignments.assign(stores, caller.client, reference, user_id, context))
         except (UnicodeDecodeError, UpshotError):
             return None  # the route will say what is wrong
+        scope["state"]["headers"] = headers
+        return content
 
 
 def _context(query: bytes) -> dict[str, str] | None:

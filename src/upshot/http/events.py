@@ -8,16 +8,17 @@ import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
 from upshot import events as rules
+from upshot.access import Caller
 from upshot.errors import Fault, Invalid, Malformed, TooLarge
 from upshot.events import SECOND, RawEvent, Rejection
 from upshot.http import body
-from upshot.http.access import Recorder, ResultsReader
+from upshot.http.access import Browser, Recorder, charge
 from upshot.http.answers import EventTypeOut, EventTypesOut, IngestedOut
 from upshot.http.openapi import json_body, problems
 from upshot.http.problems import problem
 from upshot.http.stores import StoresOf
 from upshot.http.wire import EventIn, EventsIn
-from upshot.operations import events
+from upshot.operations import Stores, events
 from upshot.operations.events import Ingested
 from upshot.telemetry import EVENTS
 
@@ -87,7 +88,7 @@ async def record(
     caller: Recorder, stores: StoresOf, request: Request, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record one event, a list of events, or `{"events": […]}`. 201 means durably stored, 202 durable on the way there."""
-    return await _record(caller.client, stores, request, idempotency_key)
+    return await _record(caller, stores, request, idempotency_key)
 
 
 @router.post(
@@ -101,11 +102,11 @@ async def record_batch(
     caller: Recorder, stores: StoresOf, request: Request, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record up to 10,000 events; good ones are stored, each bad one is answered with its index and a code."""
-    return await _record(caller.client, stores, request, idempotency_key)
+    return await _record(caller, stores, request, idempotency_key)
 
 
 @router.get("/types", responses=problems(403))
-async def types_seen(caller: ResultsReader, stores: StoresOf) -> EventTypesOut:
+async def types_seen(caller: Browser, stores: StoresOf) -> EventTypesOut:
     """The event types seen, with counts, first and last time."""
     return EventTypesOut(
         event_types=[
@@ -120,10 +121,11 @@ async def types_seen(caller: ResultsReader, stores: StoresOf) -> EventTypesOut:
     )
 
 
-async def _record(client: str, stores: Any, request: Request, key: str | None) -> Response:
+async def _record(caller: Caller, stores: Stores, request: Request, key: str | None) -> Response:
     raw = await body.read(request, body.EVENT_BYTES)
     items, sent_at = decode(raw)
-    found = await events.ingest(stores, client, items, sent_at=sent_at, key=key)
+    await charge(request, "events", caller, len(items))
+    found = await events.ingest(stores, caller.client, items, sent_at=sent_at, key=key)
     for verdict in ("accepted", "duplicates"):
         EVENTS.labels(verdict).inc(getattr(found, verdict))
     EVENTS.labels("rejected").inc(len(found.rejected))

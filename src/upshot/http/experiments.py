@@ -3,9 +3,10 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
+from starlette.responses import JSONResponse
 
-from upshot.experiments import Status
 from upshot.access.trail import GUARDED, Approval
+from upshot.experiments import Status
 from upshot.http.access import Editor, Reader
 from upshot.http.accounts import ApprovalOut
 from upshot.http.answers import ExperimentOut, ExperimentsOut
@@ -17,7 +18,9 @@ from upshot.operations import experiments
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
 
-_WAITING: dict[int | str, dict[str, Any]] = {202: {"model": ApprovalOut, "description": "It waits for a second person."}}
+_WAITING: dict[int | str, dict[str, Any]] = {
+    202: {"model": ApprovalOut, "description": "It waits for a second person."}
+}
 
 Action = Literal["start", "pause", "resume", "complete", "archive"]
 
@@ -81,13 +84,10 @@ async def delete(caller: Editor, stores: StoresOf, experiment_id: str) -> None:
 
 
 def _move(action: Action) -> Any:
-    async def move(
-        caller: Editor, stores: StoresOf, experiment_id: str, response: Response
-    ) -> ExperimentOut | ApprovalOut:
+    async def move(caller: Editor, stores: StoresOf, experiment_id: str) -> Any:
         found = await experiments.move(stores, caller, experiment_id, action)
         if isinstance(found, Approval):
-            response.status_code = 202
-            return ApprovalOut.of(found)
+            return JSONResponse(ApprovalOut.of(found).model_dump(mode="json"), 202)
         return ExperimentOut.of(found)
 
     move.__name__ = action

@@ -22,6 +22,7 @@ router = APIRouter(prefix="/auth/oidc", tags=["sign-in"])
 
 COOKIE = "__Host-upshot-oidc"
 SECONDS = 600
+PURPOSE = b"sign-in by a provider"
 CALLBACK = "/auth/oidc/callback"
 
 
@@ -43,7 +44,9 @@ def configured(settings: Settings, clock: Clock) -> SignIn | None:
     if settings.oidc_issuer is None:
         return None
     if settings.public_url is None:
-        raise ConfigurationError("UPSHOT_PUBLIC_URL: sign-in by a provider needs the address that it sends people back to")
+        raise ConfigurationError(
+            "UPSHOT_PUBLIC_URL: sign-in by a provider needs the address that it sends people back to"
+        )
     chosen = OidcSettings(
         settings.oidc_issuer,
         settings.oidc_client_id or "",
@@ -57,13 +60,15 @@ def configured(settings: Settings, clock: Clock) -> SignIn | None:
 
 @router.get("/login", status_code=303, response_class=RedirectResponse, responses=problems(404))
 async def begin(
-    request: Request, stores: StoresOf, next: Annotated[str, Query(max_length=2_000)] = "/"  # noqa: A002
+    request: Request,
+    stores: StoresOf,
+    next: Annotated[str, Query(max_length=2_000)] = "/",  # noqa: A002
 ) -> Response:
     """Send the browser to the provider; afterwards it goes on to `next`, where that is a path of ours."""
     sign_in = _sign_in(request)
     begun = await sign_in.provider.begin(sign_in.callback, next)
     response = RedirectResponse(begun.url, 303)
-    sealed = seal(begun, stores.keyring, stores.clock.now())
+    sealed = seal(begun, stores.keyring.key_for(PURPOSE), stores.clock.now())
     response.set_cookie(COOKIE, sealed, max_age=SECONDS, path="/", secure=True, httponly=True, samesite="lax")
     return response
 
@@ -72,7 +77,7 @@ async def begin(
 async def finish(request: Request, stores: StoresOf) -> Response:
     """Take the provider's answer: the browser has a session from then on."""
     sign_in = _sign_in(request)
-    begun: Begun = unseal(cookie_named(request, COOKIE) or "", stores.keyring, stores.clock.now())
+    begun: Begun = unseal(cookie_named(request, COOKIE) or "", stores.keyring.key_for(PURPOSE), stores.clock.now())
     identity = await sign_in.provider.finish(begun, sign_in.callback, request.query_params)
     signed = await signin.with_provider(stores, sign_in.client, _known(identity), Means.COOKIE)
     response = RedirectResponse(begun.next, 303)

@@ -25,6 +25,7 @@ _PROBLEMS = {
     414: "The path and query are longer than 8 KiB, or there are more than 50 parameters.",
     415: "The body's media type is not read here.",
     422: "The request breaks a rule.",
+    429: "It was asked too often.",
     503: "Try again later.",
     504: "It took too long.",
 }
@@ -37,7 +38,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
     return {
         status: {"description": _PROBLEMS[status], "content": content}
-        for status in sorted({400, 401, 414, 422, 503, *statuses})
+        for status in sorted({400, 401, 414, 422, 429, 503, *statuses})
     }
 
 

@@ -1,5 +1,6 @@
 """Results over HTTP: one endpoint for engineers, analysts, product managers and executives, and the rows for export."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -7,13 +8,14 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from upshot.breakdowns import GRANULARITIES
 from upshot.errors import Fault, Invalid
 from upshot.export import FORMATS
-from upshot.http.access import ResultsReader
+from upshot.http.access import Exporter, ResultsReader
+from upshot.http.limits import Limits
 from upshot.http.openapi import problems
 from upshot.http.stores import StoresOf
 from upshot.operations import results
@@ -101,6 +103,7 @@ AskedFor = Annotated[Asked, Depends(_asked)]
 async def report(
     caller: ResultsReader,
     stores: StoresOf,
+    request: Request,
     experiment_id: str,
     asked: AskedFor,
     format: Format = Format.SUMMARY,  # noqa: A002
@@ -111,7 +114,9 @@ async def report(
         asked = replace(
             asked, granularity=asked.granularity or "day", all_segments=True, sufficient=True, cumulative=True
         )
-    found = await results.report(stores, caller.client, experiment_id, asked)
+    limits: Limits = request.app.state.limits
+    async with limits.under_way("results", caller.client):
+        found = await results.report(stores, caller.client, experiment_id, asked)
     content: Any = found
     if format is Format.METRICS_ONLY:
         content = Numbers(found.variants, found.comparisons, found.time_series)
@@ -120,8 +125,9 @@ async def report(
 
 @router.get("/export", response_class=StreamingResponse, responses=problems(403, 404))
 async def export(
-    caller: ResultsReader,
+    caller: Exporter,
     stores: StoresOf,
+    request: Request,
     experiment_id: str,
     asked: AskedFor,
     format: Literal["csv", "ndjson", "parquet"] = "csv",  # noqa: A002
@@ -130,7 +136,22 @@ async def export(
     columns, batches = await results.export(stores, caller.client, experiment_id, asked)
     write, media_type = FORMATS[format]
     headers = {"Content-Disposition": f'attachment; filename="results.{format}"'}
-    return StreamingResponse(write(columns, batches), media_type=media_type, headers=headers)
+    chunks = _alone(request.app.state.limits, caller.client, write(columns, batches))
+    # Taken before the answer begins: a second export is refused, not cut off.
+    first = await anext(chunks)
+    return StreamingResponse(_following(first, chunks), media_type=media_type, headers=headers)
+
+
+async def _alone(limits: Limits, client: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async with limits.under_way("export", client):
+        async for chunk in chunks:
+            yield chunk
+
+
+async def _following(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in chunks:
+        yield chunk
 
 
 def _names(text: str | None) -> tuple[str, ...]:

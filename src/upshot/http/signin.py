@@ -9,10 +9,19 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Depends, Request, Response
 
 from upshot.access import DEFAULT_CLIENT, SCOPES
+from upshot.access.keys import digest_of
 from upshot.access.sessions import ABSOLUTE, Means, csrf_token
 from upshot.errors import Fault, Invalid, Malformed
 from upshot.http import body
-from upshot.http.access import COOKIE, Person, check_own_page, cookie_of, identify
+from upshot.http.access import (
+    COOKIE,
+    Person,
+    address_of,
+    charge_sign_in,
+    check_own_page,
+    cookie_of,
+    identify,
+)
 from upshot.http.accounts import InvitationIn, RefreshIn, SessionOut, SignInIn, TokenOut, UserOut
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
@@ -48,7 +57,7 @@ async def token(stores: StoresOf, request: Request, response: Response) -> Token
     """Sign in by address and password, or go on with a refresh token. Every failure looks the same."""
     wanted = await _wanted(request)
     if isinstance(wanted, RefreshIn):
-        signed = await signin.refresh(stores, wanted.refresh_token)
+        signed = await _again(stores, request, wanted.refresh_token)
     else:
         signed = await _by_password(stores, request, wanted, Means.TOKENS)
     response.headers["Pragma"] = "no-cache"
@@ -56,9 +65,11 @@ async def token(stores: StoresOf, request: Request, response: Response) -> Token
 
 
 @router.post("/refresh", responses=problems(413, 415), openapi_extra=json_body(RefreshIn))
-async def refresh(stores: StoresOf, wanted: Annotated[RefreshIn, Depends(reader(RefreshIn))]) -> TokenOut:
+async def refresh(
+    stores: StoresOf, request: Request, wanted: Annotated[RefreshIn, Depends(reader(RefreshIn))]
+) -> TokenOut:
     """The next tokens. A refresh token is good once: one that comes a second time ends its session."""
-    return _tokens(await signin.refresh(stores, wanted.refresh_token))
+    return _tokens(await _again(stores, request, wanted.refresh_token))
 
 
 @router.post("/session", status_code=201, responses=problems(403, 413, 415), openapi_extra=json_body(SignInIn))
@@ -85,8 +96,11 @@ async def logout(stores: StoresOf, request: Request, response: Response) -> None
 
 
 @router.post("/invitation", status_code=201, responses=problems(409, 413, 415), openapi_extra=json_body(InvitationIn))
-async def accept(stores: StoresOf, wanted: Annotated[InvitationIn, Depends(reader(InvitationIn))]) -> UserOut:
+async def accept(
+    stores: StoresOf, request: Request, wanted: Annotated[InvitationIn, Depends(reader(InvitationIn))]
+) -> UserOut:
     """Take up an invitation: choose a password of one's own."""
+    await charge_sign_in(request, "", digest_of(wanted.secret))
     _, user = await people.accept(stores, wanted.secret, wanted.password, wanted.email, wanted.name)
     return UserOut.of(user)
 
@@ -111,7 +125,14 @@ def carry(response: Response, signed: Signed) -> SessionOut:
     )
 
 
+async def _again(stores: Stores, request: Request, refresh_token: str) -> Signed:
+    # Nobody knows yet whose it is: what counts is where it comes from.
+    await request.app.state.limits.charge("refresh", f"@{address_of(request)}", digest_of(refresh_token))
+    return await signin.refresh(stores, refresh_token)
+
+
 async def _by_password(stores: Stores, request: Request, wanted: SignInIn, means: Means) -> Signed:
+    await charge_sign_in(request, wanted.client, wanted.email)
     return await signin.with_password(stores, wanted.client, wanted.email, wanted.password, means)
 
 

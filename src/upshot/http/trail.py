@@ -39,7 +39,13 @@ async def entries(
 ) -> AuditOut:
     """Who did what, the newest first: of one object, one actor, one action, or all."""
     page = await audit.read(
-        stores, caller.client, object_id=object_id, actor_id=actor_id, action=action, after=number_of(cursor), limit=limit
+        stores,
+        caller.client,
+        object_id=object_id,
+        actor_id=actor_id,
+        action=action,
+        after=number_of(cursor),
+        limit=limit,
     )
     return AuditOut(entries=[EntryOut.of(entry) for entry in page.entries], next_cursor=cursor_of(page.following))
 
@@ -51,11 +57,15 @@ async def entries(
     responses=problems(403) | {200: {"content": {"text/csv": {}, "application/x-ndjson": {}}}},
 )
 async def export(
-    caller: Admin, stores: StoresOf, format: Annotated[Literal["csv", "ndjson"], Query()] = "ndjson"
+    caller: Admin,
+    stores: StoresOf,
+    format: Annotated[Literal["csv", "ndjson"], Query()] = "ndjson",  # noqa: A002
 ) -> StreamingResponse:
     """The whole audit log as a file, the newest first."""
     pages = _pages(stores, caller)
-    chunks, media = (_csv(pages), "text/csv; charset=utf-8") if format == "csv" else (_ndjson(pages), "application/x-ndjson")
+    chunks, media = (
+        (_csv(pages), "text/csv; charset=utf-8") if format == "csv" else (_ndjson(pages), "application/x-ndjson")
+    )
     headers = {"Content-Disposition": f'attachment; filename="audit.{format}"'}
     return StreamingResponse(chunks, media_type=media, headers=headers)
 

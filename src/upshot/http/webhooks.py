@@ -28,7 +28,9 @@ class WebhookIn(In):
 
     url: Url
     occasions: Occasions
-    form: FormWord = Field("standard", description="Standard Webhooks, or a message as Slack's incoming webhooks take it.")
+    form: FormWord = Field(
+        "standard", description="Standard Webhooks, or a message as Slack's incoming webhooks take it."
+    )
 
 
 class WebhookPatch(In):

@@ -1,7 +1,7 @@
 """Watch running experiments for those who asked to be told: a guardrail that is harmed, users who do not arrive as planned.
 
-Both rest on bounds that hold at every look, so that looking every quarter of an hour raises no false alarms beyond the plan's; each is
-raised once.
+Both rest on bounds that hold at every look, so that looking every quarter of an hour raises no false alarms beyond the plan's;
+each is raised once.
 """
 
 import logging

@@ -1,4 +1,5 @@
-"""What needs a second person: somebody asks, somebody else agrees or not. Both are people who signed in; keys and tokens are none."""
+"""What needs a second person: somebody asks, somebody else agrees or not. Both are people who signed in; keys and tokens are
+none."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -39,9 +40,7 @@ async def ask(
     return approval
 
 
-async def decide(
-    transaction: Transaction, caller: Caller, approval_id: str, state: State, now: datetime
-) -> Approval:
+async def decide(transaction: Transaction, caller: Caller, approval_id: str, state: State, now: datetime) -> Approval:
     """Say yes or no to what somebody else asked for; who asked may only say no.
 
     Raises:

@@ -33,7 +33,9 @@ async def reallocate(stores: Stores, client: str, experiment: Experiment) -> boo
         return False  # the same shares, whatever they were divided by
     drafts = [VariantDraft(v.name, weight=Decimal(w)) for v, w in zip(experiment.variants, weights, strict=True)]
     try:
-        await experiment_operations.change(stores, system(client, "thompson"), experiment.id, {"variants": drafts}, experiment.version)
+        await experiment_operations.change(
+            stores, system(client, "thompson"), experiment.id, {"variants": drafts}, experiment.version
+        )
     except Conflict:
         return False  # somebody has just changed it; the next update sees that
     return True

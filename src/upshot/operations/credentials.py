@@ -1,7 +1,8 @@
 """Who a token, a key or a cookie stands for.
 
 What was found is believed for two seconds, so that a revocation takes effect in every process well within five, and a key that
-asks a thousand times a second costs one question every two. While the database is away, what it said last is believed for an hour.
+asks a thousand times a second costs one question every two. While the database is away, what it said last is believed for an
+hour.
 """
 
 from collections import OrderedDict, defaultdict

@@ -40,7 +40,9 @@ async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
     metrics.of_experiment(experiment)  # most faults do not wait for the database
     async with stores.control.transaction(client) as transaction:
         if experiment.status is Status.RUNNING and "start" in await approvals.guarded(transaction, client):
-            raise Conflict("A start needs a second person here: create the experiment as a draft, then ask to start it.")
+            raise Conflict(
+                "A start needs a second person here: create the experiment as a draft, then ask to start it."
+            )
         experiment = await metric_operations.checked(transaction, client, experiment)
         if draft.key is None:
             experiment = await _with_free_key(transaction, client, experiment)

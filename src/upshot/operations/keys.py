@@ -69,9 +69,7 @@ async def read(stores: Stores, client: str, key_id: str) -> ApiKey:
         return _found(await view.accounts.key(client, key_id))
 
 
-async def rotate(
-    stores: Stores, caller: Caller, key_id: str, overlap: timedelta = OVERLAP
-) -> tuple[ApiKey, str]:
+async def rotate(stores: Stores, caller: Caller, key_id: str, overlap: timedelta = OVERLAP) -> tuple[ApiKey, str]:
     """A new key that is good for the same, and its text; the old one is good for `overlap` more, so that both can be in use.
 
     Raises:

@@ -1,7 +1,7 @@
 """People: accounts and their roles, invitations, passwords.
 
-Nobody but the person ever knows a password: an account is made with an invitation, a link that is good once and for a day, by which
-its owner chooses one. The first admin of a new installation comes in the same way, or by `upshot user create`.
+Nobody but the person ever knows a password: an account is made with an invitation, a link that is good once and for a day, by
+which its owner chooses one. The first admin of a new installation comes in the same way, or by `upshot user create`.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,9 @@ class Wanted:
     role: Role
 
 
-async def create(stores: Stores, caller: Caller, wanted: Wanted, password: str | None = None) -> tuple[User, str | None]:
+async def create(
+    stores: Stores, caller: Caller, wanted: Wanted, password: str | None = None
+) -> tuple[User, str | None]:
     """A new account; without a password, with the secret of an invitation to choose one, shown once.
 
     Raises:
@@ -123,7 +125,9 @@ async def first_invitation(stores: Stores, client: str) -> str | None:
         return await _invite(transaction, client, Role.ADMIN, None, now)
 
 
-async def accept(stores: Stores, secret: str, password: str, email: str | None = None, name: str = "") -> tuple[str, User]:
+async def accept(
+    stores: Stores, secret: str, password: str, email: str | None = None, name: str = ""
+) -> tuple[str, User]:
     """Take up an invitation: choose a password, and as the first admin an address. Returns the client and the account.
 
     Raises:
@@ -209,7 +213,7 @@ def _changed(user: User, changes: Mapping[str, Any], now: datetime) -> User:
 
 
 async def _hashed(stores: Stores, user: User, password: str) -> str:
-    if fault := await stores.passwords.fault_of(password, user.email, *user.email.split("@"), user.name):
+    if fault := await stores.passwords.fault_of(password, user.email, user.name):
         raise Invalid.of(Fault("/password", *fault))
     return await stores.passwords.hash(password)
 
@@ -234,4 +238,3 @@ def _found(user: User | None) -> User:
 
 def _no_invitation() -> Unauthenticated:
     return Unauthenticated("This invitation is not valid any more; ask an admin for another one.")
-

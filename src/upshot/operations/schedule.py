@@ -1,4 +1,5 @@
-"""What is done regularly, by whichever process holds the lease: webhooks, alarms, partitions, retention, rollups, the relay, exports.
+"""What is done regularly, by whichever process holds the lease: webhooks, alarms, partitions, retention, rollups, the relay,
+exports.
 
 Every job may run twice at once and be killed at any moment: it begins again from what the stores say. A lease lasts as long as
 the job's period, so that many processes do it once per period in all.

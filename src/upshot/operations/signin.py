@@ -1,7 +1,7 @@
 """Sign in and out: by password or by a provider; programs get tokens, browsers a cookie.
 
-Whatever is wrong with a sign-in, the answer is the same and takes as long. A refresh token is good once; one that comes a second time
-was taken from somebody, and the whole session ends.
+Whatever is wrong with a sign-in, the answer is the same and takes as long. A refresh token is good once; one that comes a
+second time was taken from somebody, and the whole session ends.
 """
 
 from dataclasses import dataclass, replace
@@ -79,7 +79,9 @@ async def with_provider(stores: Stores, client: str, known: Known, means: Means)
         user = await transaction.accounts.user_known_as(client, subject)
         if user is None:
             if await transaction.accounts.user_called(client, email) is not None:
-                raise Unauthenticated("There is an account with a password for this address; an admin must remove it first.")
+                raise Unauthenticated(
+                    "There is an account with a password for this address; an admin must remove it first."
+                )
             user = User(stores.clock.new_id(), email, known.name, known.role, None, subject, now, now, now)
             await transaction.accounts.add_user(client, user)
         elif user.role is not known.role:

@@ -25,7 +25,9 @@ HELD = timedelta(seconds=60)
 KEPT = timedelta(days=30)
 
 
-async def create(stores: Stores, caller: Caller, url: str, occasions: Collection[str], form: str) -> tuple[Webhook, str]:
+async def create(
+    stores: Stores, caller: Caller, url: str, occasions: Collection[str], form: str
+) -> tuple[Webhook, str]:
     """A new webhook, and the secret that its messages are signed with, shown once.
 
     Raises:
@@ -38,7 +40,7 @@ async def create(stores: Stores, caller: Caller, url: str, occasions: Collection
         if len(await transaction.hooks.webhooks(caller.client)) >= MOST:
             raise Conflict(f"There are {MOST} webhooks already; remove one first.")
         await transaction.hooks.add_webhook(caller.client, _sealed(stores, webhook))
-        await _note(stores, transaction, caller, "webhook.created", None, webhook, now)
+        await _note(transaction, caller, "webhook.created", None, webhook, now)
     return webhook, secret
 
 
@@ -72,9 +74,11 @@ async def change(stores: Stores, caller: Caller, webhook_id: str, changes: Mappi
         made = webhooks.create(webhook.id, wanted["url"], wanted["occasions"], wanted["form"], webhook.secret, now)
         changed = replace(webhook, url=made.url, occasions=made.occasions, form=made.form)
         if "disabled" in changes:
-            changed = webhooks.disabled(changed, DisabledBy.USER, now) if changes["disabled"] else webhooks.enabled(changed)
+            changed = (
+                webhooks.disabled(changed, DisabledBy.USER, now) if changes["disabled"] else webhooks.enabled(changed)
+            )
         await transaction.hooks.save_webhook(caller.client, _sealed(stores, changed))
-        await _note(stores, transaction, caller, "webhook.changed", webhook, changed, now)
+        await _note(transaction, caller, "webhook.changed", webhook, changed, now)
     return changed
 
 
@@ -89,7 +93,7 @@ async def rotate(stores: Stores, caller: Caller, webhook_id: str) -> tuple[Webho
         webhook = _opened(stores, _found(await transaction.hooks.webhook(caller.client, webhook_id)))
         rotated = webhooks.rotated(webhook, secret, now)
         await transaction.hooks.save_webhook(caller.client, _sealed(stores, rotated))
-        await _note(stores, transaction, caller, "webhook.rotated", None, rotated, now)
+        await _note(transaction, caller, "webhook.rotated", None, rotated, now)
     return rotated, secret
 
 
@@ -103,7 +107,7 @@ async def remove(stores: Stores, caller: Caller, webhook_id: str) -> None:
     async with stores.control.transaction(caller.client) as transaction:
         webhook = _opened(stores, _found(await transaction.hooks.webhook(caller.client, webhook_id)))
         await transaction.hooks.delete_webhook(caller.client, webhook_id)
-        await _note(stores, transaction, caller, "webhook.removed", webhook, None, now)
+        await _note(transaction, caller, "webhook.removed", webhook, None, now)
 
 
 async def deliveries(stores: Stores, client: str, webhook_id: str, limit: int) -> list[Delivery]:
@@ -188,7 +192,6 @@ async def _attempt(stores: Stores, client: str, delivery: Delivery) -> None:
 
 
 async def _note(
-    stores: Stores,
     transaction: Transaction,
     caller: Caller,
     action: str,
@@ -227,8 +230,12 @@ def _opened(stores: Stores, webhook: Webhook) -> Webhook:
     unseal = stores.keyring.open
     url, secret = unseal(webhook.url), unseal(webhook.secret)
     if url is None or secret is None:
-        raise Conflict("The webhooks were sealed with another JWT_SECRET_KEY; configure it as a previous one, or remove them.")
-    return replace(webhook, url=url, secret=secret, former_secret=webhook.former_secret and unseal(webhook.former_secret))
+        raise Conflict(
+            "The webhooks were sealed with another JWT_SECRET_KEY; configure it as a previous one, or remove them."
+        )
+    return replace(
+        webhook, url=url, secret=secret, former_secret=webhook.former_secret and unseal(webhook.former_secret)
+    )
 
 
 def _found(webhook: Webhook | None) -> Webhook:

@@ -19,10 +19,14 @@ _SQLITE = (
     " BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END"
 )
 _POSTGRESQL = (
-    "CREATE OR REPLACE FUNCTION upshot_audit_is_only_added_to() RETURNS trigger LANGUAGE plpgsql AS"
-    " $$ BEGIN RAISE EXCEPTION 'the audit log is only added to'; END $$",
-    "CREATE OR REPLACE TRIGGER audit_only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON audit"
-    " FOR EACH STATEMENT EXECUTE FUNCTION upshot_audit_is_only_added_to()",
+    (
+        "CREATE OR REPLACE FUNCTION upshot_audit_is_only_added_to() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'the audit log is only added to'; END $$"
+    ),
+    (
+        "CREATE OR REPLACE TRIGGER audit_only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON audit"
+        " FOR EACH STATEMENT EXECUTE FUNCTION upshot_audit_is_only_added_to()"
+    ),
 )
 
 

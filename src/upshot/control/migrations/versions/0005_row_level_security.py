@@ -1,7 +1,8 @@
 """In PostgreSQL every row is shown to its client's transactions only, also to the owner of the tables.
 
-A transaction says whose it is with `SET LOCAL upshot.client`; one that does not say it sees nothing, `*` stands for all clients (work
-that is done for everybody). A superuser, and a role with BYPASSRLS, is not bound by it: `control/isolation.py` looks for that.
+A transaction says whose it is with `SET LOCAL upshot.client`; one that does not say it sees nothing, `*` stands for all clients
+(work that is done for everybody). A superuser, and a role with BYPASSRLS, is not bound by it: `control/isolation.py` looks for
+that.
 
 Revision: 0005
 """
