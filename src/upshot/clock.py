@@ -77,3 +77,8 @@ def jitter() -> float:
 def new_token() -> str:
     """A new bearer token: 256 random bits behind a prefix that secret scanners can find."""
     return f"xp_{secrets.token_urlsafe(32)}"
+
+
+def new_secret(size: int) -> str:
+    """A new secret: so many random bytes, as text that is safe in a URL."""
+    return secrets.token_urlsafe(size)
