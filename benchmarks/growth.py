@@ -37,7 +37,7 @@ SERIES = AggregationPlan(
 def run(*, quick: bool) -> Table:
     """The table."""
     sizes = (200_000, 2_000_000) if quick else (2_000_000, 20_000_000, 100_000_000)
-    seconds: dict[tuple[str, str], dict[int, float]] = {}
+    seconds: dict[tuple[str, str], dict[int, float | None]] = {}
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name, ExitStack() as servers:
         house = servers.enter_context(clickhouse.clickhouse(servers.enter_context(daemon.server_folder())))
         for events in sizes:
@@ -61,7 +61,7 @@ def run(*, quick: bool) -> Table:
             for (what, backend), taken in found.items():
                 print(f"{events:,} events, {what}, {backend}: {_shown(taken)}", flush=True)
                 seconds.setdefault((what, backend), {})[events] = taken
-    return Table("Growth", [_row(what, backend, found) for (what, backend), found in seconds.items()])
+    return Table("Growth", [_row(what, backend, taken) for (what, backend), taken in seconds.items()])
 
 
 def _seconds(url: str, plan: AggregationPlan) -> float | None:

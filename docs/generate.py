@@ -12,8 +12,9 @@ from typing import Any
 import click
 from pydantic_core import PydanticUndefined
 
-from upshot import errors, settings
+from upshot import errors
 from upshot.cli import commands
+from upshot.environment import PREFIX
 from upshot.http.app import create_app
 from upshot.settings import Settings
 
@@ -30,10 +31,10 @@ def settings_page() -> str:
     ]  # fmt: skip
     for name, field in Settings.model_fields.items():
         choices = getattr(field.validation_alias, "choices", [])
-        also = ", ".join(f"`{c}`" for c in choices if not str(c).startswith(settings.PREFIX))
+        also = ", ".join(f"`{c}`" for c in choices if not str(c).startswith(PREFIX))
         default = field.get_default(call_default_factory=True) if not field.is_required() else PydanticUndefined
         shown = "" if default in (None, (), {}) else f"`{default}`"
-        lines.append(f"| `{settings.PREFIX}{name.upper()}` | {also} | {shown} | {field.description} |")
+        lines.append(f"| `{PREFIX}{name.upper()}` | {also} | {shown} | {field.description} |")
     return "\n".join(lines) + "\n"
 
 

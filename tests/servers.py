@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 TOKEN = "first-token-for-tests"  # noqa: S105 - of a server that lives for one test
 OTHER_TOKEN = "second-token-for-tests"  # noqa: S105
 _CLIENTS = f"{TOKEN}:first,{OTHER_TOKEN}:second"
-UNLIMITED = {
+UNLIMITED: dict[str, Any] = {
     f"limit_{kind}": "off"
     for kind in (
         "events",

@@ -140,8 +140,8 @@ async def test_a_session_is_known_by_what_is_carried_now_and_was_before(store: C
     async with store.reading("one") as view:
         assert await view.accounts.session_with("one", "c" * 64) == replace(SESSION, digest="c" * 64, used_at=LATER)
         assert await view.accounts.session_with("one", "a" * 64) is None
-        used = [await view.accounts.session_without("one", letter * 64) for letter in "abcd"]
-        assert [found and found.id for found in used] == ["s1", "s1", None, None]
+        spent = [await view.accounts.session_without("one", letter * 64) for letter in "abcd"]
+        assert [found and found.id for found in spent] == ["s1", "s1", None, None]
     async with store.reading("two") as view:
         assert await view.accounts.session_with("two", "c" * 64) is None
         assert await view.accounts.session_without("two", "a" * 64) is None
@@ -213,14 +213,11 @@ async def test_the_audit_log_is_read_in_pages(store: ControlStore) -> None:
         first = await view.accounts.entries("one", limit=4)
         rest = await view.accounts.entries("one", after=first.following, limit=4)
         mine = [
-            await view.accounts.entries("one", **{name: text})
-            for name, text in (
-                ("object_id", "e1"),
-                ("actor_id", "u2"),
-                ("action", "user.created"),
-                ("action", "nothing"),
-            )
-        ]  # type: ignore[arg-type]
+            await view.accounts.entries("one", object_id="e1"),
+            await view.accounts.entries("one", actor_id="u2"),
+            await view.accounts.entries("one", action="user.created"),
+            await view.accounts.entries("one", action="nothing"),
+        ]
     moments = [found.at for page in (first, rest) for found in page.entries]
     assert moments == sorted(moments, reverse=True)
     assert (len(first.entries), len(rest.entries), rest.following) == (4, 2, None)

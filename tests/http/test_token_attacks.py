@@ -8,7 +8,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -85,7 +85,7 @@ async def test_no_forged_credential_is_taken(app: Envelope) -> None:
         texts = tokens | variants_of(client.credentials["key"])
         taken = {}
         for name, text in texts.items():
-            answer = await web.get("/users", headers={"Authorization": b"Bearer " + text.encode("utf-8")})
+            answer = await web.get("/users", headers={b"Authorization": b"Bearer " + text.encode()})
             if answer.status_code != 401:
                 taken[name] = answer.status_code
         good = [await web.get("/users", headers=bearer(client.credentials[name])) for name in ("admin", "key")]
@@ -107,7 +107,7 @@ async def test_the_attacks_find_a_server_that_trusts_what_it_reads(
         taken = [
             name
             for name, text in variants_of(client.credentials["key"]).items()
-            if (await web.get("/users", headers={"Authorization": b"Bearer " + text.encode()})).status_code == 200
+            if (await web.get("/users", headers={b"Authorization": b"Bearer " + text.encode()})).status_code == 200
         ]
 
     assert {"other secret", "other checksum", "one letter less"} <= set(taken)
@@ -146,7 +146,9 @@ def _same_key() -> dict[str, object]:
     return {"jwt_secret_key": SecretStr("kR8vX2qLw0ZtN5yBfJ3hM7pD1sGcV9aEuT4iO6xKbQzYnWe")}
 
 
-def _revocations(here: httpx.AsyncClient, client: Client, admin: dict[str, str]) -> dict[str, Callable[[], object]]:  # type: ignore[misc]
+def _revocations(
+    here: httpx.AsyncClient, client: Client, admin: dict[str, str]
+) -> dict[str, Callable[[], Awaitable[httpx.Response]]]:
     only = client.credentials["only results:read"]
     return {
         "only results:read": lambda: here.delete(f"/api-keys/{only[4:14]}", headers=admin),

@@ -20,8 +20,8 @@ from upshot.database import parsed
 from upshot.database.schema import changing
 from upshot.database.urls import blocking
 
-HEAD = "0003"
-EARLIER = ("0001", "0002")
+HEAD = "0005"
+EARLIER = ("0001", "0002", "0003")
 
 _PARTITION = re.compile(r"assignments_p\d\d")
 _ASPECTS = ("columns", "pk_constraint", "foreign_keys", "unique_constraints", "check_constraints", "indexes")

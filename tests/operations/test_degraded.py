@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.callers import somebody
 from tests.backends import free_port
 from tests.operations.stubs import Outage, StubQueue
 from tests.servers import TOKEN, UNLIMITED
@@ -238,9 +239,9 @@ async def test_another_process_sees_a_change_within_two_seconds(tmp_path: Path) 
         for name in ("one", "other")
     ]
     try:
-        made = await experiments.create(one, "first", Draft("Shared", (VariantDraft("a"), VariantDraft("b"))))
+        made = await experiments.create(one, somebody("first"), Draft("Shared", (VariantDraft("a"), VariantDraft("b"))))
         before = await experiments.known(other, "first", made.key)
-        await experiments.move(one, "first", made.id, "pause")
+        await experiments.move(one, somebody("first"), made.id, "pause")
         begun = time.monotonic()
 
         async def seen() -> bool:

@@ -18,7 +18,7 @@ from tests.outbound.receivers import NAME, Receiver, answers, landing, leading, 
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
 from upshot.experiments import Draft, Experiment
-from upshot.operations import Stores, alarms, assignments, audit, experiments, webhooks
+from upshot.operations import Stores, alarms, assignments, audit, experiments, results, webhooks
 from upshot.outbound import Outbound
 from upshot.variants import VariantDraft
 from upshot.webhooks import Occasion
@@ -271,7 +271,7 @@ async def test_a_harmed_guardrail_raises_an_alarm_once(listening: Listening, mon
         stores, guardrails=[{"event_type": "error", "direction": "decrease"}], primary_metric="purchase"
     )
     assert await alarms.watch(stores) == 0
-    report = await alarms.results.report(stores, "one", experiment.id, alarms.results.Asked())
+    report = await results.report(stores, "one", experiment.id, results.Asked())
     worse = [
         replace(found, guardrail="harmed", relative_lift=0.4)
         for found in report.comparisons
@@ -281,7 +281,7 @@ async def test_a_harmed_guardrail_raises_an_alarm_once(listening: Listening, mon
     async def harmed(*_: object) -> Any:
         return replace(report, comparisons=worse)
 
-    monkeypatch.setattr(alarms.results, "report", harmed)
+    monkeypatch.setattr(results, "report", harmed)
     unheard = await alarms.watch(stores)
     await webhooks.create(stores, ONE, URL, ["guardrail.breached"], "standard")
     raised = [await alarms.watch(stores) for _ in range(3)]

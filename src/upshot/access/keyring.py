@@ -28,7 +28,7 @@ ISSUER = AUDIENCE = "upshot"
 LIFETIME = timedelta(minutes=15)
 LEEWAY = timedelta(seconds=60)
 SHORTEST_SECRET = 32
-LEAST_ENTROPY = 96
+LEAST_ENTROPY = 80
 HMAC = ("HS256", "HS384", "HS512")
 ALGORITHMS = {
     **dict.fromkeys(HMAC, "oct"),

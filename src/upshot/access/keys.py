@@ -109,7 +109,8 @@ def _is_origin(text: str) -> bool:
         return False
     shown = f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port is not None else "")
     standard = {"http": 80, "https": 443}
-    return parts.scheme in standard and bool(parts.hostname) and shown == text and port != standard[parts.scheme]
+    named = re.fullmatch(r"[a-z0-9.-]+", parts.hostname or "")
+    return parts.scheme in standard and bool(named) and shown == text and port != standard[parts.scheme]
 
 
 def _checksum(body: str) -> str:

@@ -70,10 +70,10 @@ class Passwords:
 
     def _verify(self, kept: str | None, password: str) -> bool:
         try:
-            matches = self._hasher.verify(kept or self._nobodys, password)
+            self._hasher.verify(kept or self._nobodys, password)
         except (VerificationError, InvalidHashError):
             return False
-        return matches and kept is not None
+        return kept is not None
 
     async def _run(self, work: Callable[[], Answer]) -> Answer:
         if self._under_way >= self._threads + WAITING:

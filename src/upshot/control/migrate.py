@@ -51,7 +51,7 @@ def _upgrade(url: URL, role: str | None) -> str:
             with _alembic:
                 command.upgrade(config, "head")
         if role is not None:
-            isolation.grant(connection, role)
+            isolation.separate(connection, role)
         return head
 
 

@@ -216,9 +216,9 @@ class SqlStore:
         async with self._migrating:
             if not self._migrated:
                 await migrate.upgrade(self._url, self._owner)
-                if self._database.dialect == "postgresql":
+                if self._owner is not None:
                     async with self._database.read() as connection:
-                        await isolation.check(connection, separate=self._owner is not None)
+                        await isolation.check(connection)
                 self._migrated = True
 
     async def _ready(self) -> None:

@@ -73,7 +73,7 @@ async def identify(request: Request) -> Caller:
         check_own_page(request, cookie)
     if caller.origins:
         _check_origin(request, caller)
-    return replace(caller, request=request.scope["state"]["request_id"])
+    return replace(caller, request=getattr(request.state, "request_id", None))
 
 
 def check_own_page(request: Request, cookie: str | None = None) -> None:
@@ -119,7 +119,7 @@ def address_of(request: Request) -> str:
 
 def tell(request: Request, headers: Headers) -> None:
     """Header fields that the answer carries besides its own, whatever it will be."""
-    request.scope["state"].setdefault("headers", []).extend(headers)
+    request.scope.setdefault("state", {}).setdefault("headers", []).extend(headers)
 
 
 def requires(*scopes: Scope, kind: str | None = "management") -> Callable[..., Awaitable[Caller]]:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from upshot.access import DEFAULT_CLIENT, SCOPES
+from upshot.access import SCOPES
 from upshot.access.keys import digest_of
 from upshot.access.sessions import ABSOLUTE, Means, csrf_token
 from upshot.errors import Fault, Invalid, Malformed
@@ -140,18 +140,17 @@ async def _wanted(request: Request) -> SignInIn | RefreshIn:
     raw = await body.read(request, body.MANAGEMENT_BYTES, ("application/json", FORM))
     if not request.headers["content-type"].startswith(FORM):
         document = body.document(raw)
-        model = RefreshIn if isinstance(document, dict) and "refresh_token" in document else SignInIn
-        return body.validated(model, document)
+        if isinstance(document, dict) and "refresh_token" in document:
+            return body.validated(RefreshIn, document)
+        return body.validated(SignInIn, document)
     form = _form(raw)
-    grants = {"password": SignInIn, "refresh_token": RefreshIn}
-    grant = grants.get(form.pop("grant_type", "password"))
-    if grant is None:
-        raise Invalid.of(Fault("/grant_type", "unsupported_grant", "must be password or refresh_token"))
-    if not form.get("client_id"):
-        form["client_id"] = DEFAULT_CLIENT
-    named = {_NAMES[name]: text for name, text in form.items() if name in _NAMES}
-    fields = {field: named[field] for field in grant.model_fields if field in named}
-    return body.validated(grant, fields)
+    named = {_NAMES[name]: text for name, text in form.items() if name in _NAMES and text}
+    match form.get("grant_type", "password"):
+        case "password":
+            return body.validated(SignInIn, {name: text for name, text in named.items() if name != "refresh_token"})
+        case "refresh_token":
+            return body.validated(RefreshIn, {name: text for name, text in named.items() if name == "refresh_token"})
+    raise Invalid.of(Fault("/grant_type", "unsupported_grant", "must be password or refresh_token"))
 
 
 def _form(raw: bytes) -> dict[str, str]:

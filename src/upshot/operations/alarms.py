@@ -44,7 +44,8 @@ async def _look(stores: Stores, client: str, experiment: Experiment) -> int:
     report = await results.report(stores, client, experiment.id, results.Asked())
     now, raised = stores.clock.now(), 0
     phase = str(experiment.phase.number if experiment.phase else 0)
-    for kind, subject, fact in [*_breaches(report), *_mismatches(report, phase)]:
+    found: list[tuple[Occasion, str, Breach | Mismatch]] = [*_breaches(report), *_mismatches(report, phase)]
+    for kind, subject, fact in found:
         notice = Notice(kind, now, experiment, fact)
         async with stores.control.transaction(client) as transaction:
             if await transaction.hooks.raise_alarm(client, experiment.id, kind, subject, now):

@@ -193,7 +193,7 @@ async def _note(
     before: Experiment | None,
     after: Experiment | None,
 ) -> None:
-    earlier, later = (part and describe(part) for part in (before, after))
+    earlier, later = (None if part is None else describe(part) for part in (before, after))
     if after is not None:
         await webhooks.tell(stores, transaction, caller.client, of_change(before, after), now)
     thing = ("experiment", (after or before).id)  # type: ignore[union-attr]  # one of the two is there

@@ -124,7 +124,7 @@ async def checked(
 async def _note(
     transaction: Transaction, caller: Caller, action: str, now: datetime, before: Metric | None, after: Metric | None
 ) -> None:
-    earlier, later = (part and metrics.describe(part) for part in (before, after))
+    earlier, later = (None if part is None else metrics.describe(part) for part in (before, after))
     thing = ("metric", (after or before).key)  # type: ignore[union-attr]  # one of the two is there
     await audit.note(transaction, caller, action, thing, now, before=earlier, after=later)
 

@@ -57,7 +57,7 @@ async def with_password(stores: Stores, client: str, email: str, password: str, 
     """
     async with stores.control.reading(client) as view:
         user = await view.accounts.user_called(client, email_of(email))
-    matches = await stores.passwords.verify(user and user.password, password)
+    matches = await stores.passwords.verify(user.password if user is not None else None, password)
     if user is None or user.password is None or not matches or user.disabled_at is not None:
         raise Unauthenticated("The address and the password do not belong together.")
     if stores.passwords.outdated(user.password):

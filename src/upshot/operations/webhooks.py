@@ -199,7 +199,7 @@ async def _note(
     after: Webhook | None,
     now: datetime,
 ) -> None:
-    earlier, later = (webhook and _shown(webhook) for webhook in (before, after))
+    earlier, later = (None if part is None else _shown(part) for part in (before, after))
     thing = ("webhook", (after or before).id)  # type: ignore[union-attr]  # one of the two is there
     await audit.note(transaction, caller, action, thing, now, before=earlier, after=later)
 

@@ -1,6 +1,6 @@
 """Webhooks, their deliveries, and the alarms that were raised.
 
-Revision: 0006
+Revision: 0005
 """
 
 import sqlalchemy as sa
@@ -8,14 +8,12 @@ from alembic import op
 
 from upshot.control.tables import Document, LongText, Moment, exact
 
-revision = "0006"
-down_revision = "0005"
-
-_OURS = "client_id = current_setting('upshot.client', true) OR current_setting('upshot.client', true) = '*'"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Make the tables, their indexes, and in PostgreSQL their policies."""
+    """Make the tables and their indexes."""
     op.create_table(
         "webhooks",
         sa.Column("id", exact(36), nullable=False),
@@ -72,9 +70,3 @@ def upgrade() -> None:
         name = f"ix_{table}_{'_'.join(columns)}"
         if not inspector.has_index(table, name):
             op.create_index(name, table, columns)
-    if op.get_bind().dialect.name == "postgresql":
-        for table in ("webhooks", "webhook_deliveries", "alarms"):
-            op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-            op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
-            op.execute(f"DROP POLICY IF EXISTS {table}_client ON {table}")
-            op.execute(f"CREATE POLICY {table}_client ON {table} USING ({_OURS}) WITH CHECK ({_OURS})")
