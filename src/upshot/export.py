@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,15 +15,17 @@ import msgspec
 
 Batches = AsyncIterator[list[tuple[Any, ...]]]
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\x00")
+# What a spreadsheet may take for the beginning of a formula: the signs and white space that OWASP lists, with the full-width and
+# small forms that some keyboards write; behind any number of quotes, so that one more can be taken away again.
+_FORMULA = re.compile("'*(?:[\\t\\r\\n\\0]|[\\s\ufeff]*[=+@＝＋－＠﹢﹣﹦﹫−-])")
 _CHUNK = 1 << 20
 
 
 async def to_csv(columns: Sequence[str], batches: Batches) -> AsyncIterator[bytes]:
-    """RFC 4180; a text that a spreadsheet would take for a formula gets a quote before it."""
+    """RFC 4180; a text that a spreadsheet would take for a formula gets a quote before it, names of columns too."""
     yield _csv([columns])
     async for batch in batches:
-        yield _csv([[_harmless(value) for value in row] for row in batch])
+        yield _csv(batch)
 
 
 async def to_ndjson(columns: Sequence[str], batches: Batches) -> AsyncIterator[bytes]:
@@ -62,15 +65,25 @@ FORMATS: Mapping[str, tuple[Callable[[Sequence[str], Batches], AsyncIterator[byt
 )
 
 
+def harmless(text: str) -> str:
+    """A text as a cell that no spreadsheet calculates: with a quote before what may begin a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def restored(cell: str) -> str:
+    """The text of a cell: `restored(harmless(text)) == text` for every text."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell
+
+
 def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    csv.writer(text, lineterminator="\r\n").writerows([[_cell(value) for value in row] for row in rows])
     return text.getvalue().encode()
 
 
-def _harmless(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return "'" + value if value.startswith(_FORMULA) else value
+        return harmless(value)
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 

@@ -3,10 +3,10 @@
 In an assignments file, columns other than user_id, variant and assigned_at make up the context; in an events file, columns
 other than user_id, event_type (or type), timestamp, event_id, experiment_id, session_id and sequence make up the properties. A
 column called `context` or `properties` holds that object as JSON. Text that reads as a number or a boolean becomes one there; ids
-stay text. A time without an offset is taken as UTC.
+stay text. A time without an offset is taken as UTC. In CSV a quote before what would begin a formula is no part of the text.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +17,7 @@ import duckdb
 import msgspec
 
 from upshot.errors import ConfigurationError
+from upshot.export import restored
 
 Kind = Literal["assignments", "events"]
 
@@ -32,9 +33,11 @@ _FIELDS: Mapping[Kind, tuple[frozenset[str], str]] = MappingProxyType(
         ),
     }
 )
+# The delimiter is found out; the quotes are not, because cells that begin with ' would be taken for quoted ones.
+_CSV = """read_csv($1, all_varchar = true, header = true, quote = '"', escape = '"')"""
 _READERS = {
-    ".csv": "read_csv($1, all_varchar = true, header = true)",
-    ".gz": "read_csv($1, all_varchar = true, header = true)",
+    ".csv": _CSV,
+    ".gz": _CSV,
     ".parquet": "read_parquet($1)",
     ".ndjson": "read_ndjson_objects($1)",
     ".jsonl": "read_ndjson_objects($1)",
@@ -73,13 +76,16 @@ class Rows:
         """Each row as one line of NDJSON."""
         cursor = duckdb.connect().execute(f"SELECT * FROM {self._reader}", [str(self._path)])  # noqa: S608 - our own text
         names = [column[0] for column in cursor.description or ()]
-        is_document = self._reader.startswith("read_ndjson")
+        is_document, is_csv = (self._reader.startswith(f"read_{form}") for form in ("ndjson", "csv"))
+        if is_csv:
+            names = [restored(name) for name in names]
         while rows := cursor.fetchmany(_BATCH):
             for row in rows:
-                content = row[0].encode() if is_document else msgspec.json.encode(self._content(names, row))
+                cells = [cell and restored(cell) for cell in row] if is_csv else row
+                content = row[0].encode() if is_document else msgspec.json.encode(self._content(names, cells))
                 yield content + b"\n"
 
-    def _content(self, names: list[str], row: tuple[Any, ...]) -> dict[str, Any]:
+    def _content(self, names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
         fields, rest = _FIELDS[self._kind]
         content: dict[str, Any] = {}
         others: dict[str, Any] = {}

@@ -17,7 +17,7 @@ FILES = sorted(path for path in SOURCE.rglob("*.py") if "migrations" not in path
 LONGEST = 300
 POOR_NAMES = re.compile(r"utils?|helpers?|common|manager|service|base|impl|misc", re.IGNORECASE)
 AMBIENT = {"now", "utcnow", "today", "time", "uuid4", "token_urlsafe", "token_hex", "urandom"}
-CORE = [path for path in FILES if path.parent == SOURCE or path.parent.name == "statistics"]
+CORE = [path for path in FILES if path.parent == SOURCE or path.parent.name in {"statistics", "webhooks"}]
 SHELL = {
     "settings.py",
     "environment.py",
@@ -28,6 +28,7 @@ SHELL = {
     "export.py",
     "tabular.py",
     "groupcommit.py",
+    "outbound.py",
     "singleflight.py",
     "clock.py",
     "__main__.py",
