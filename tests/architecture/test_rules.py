@@ -28,7 +28,6 @@ SHELL = {
     "export.py",
     "tabular.py",
     "groupcommit.py",
-    "outbound.py",
     "singleflight.py",
     "clock.py",
     "__main__.py",

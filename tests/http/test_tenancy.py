@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ async def test_no_cell_of_the_table_leaks(app: Envelope, asking: httpx.AsyncClie
     assert found == []
     assert sum(cells.values()) >= 600
     after = [await states(asking, client) for client in (one, other)]
-    changed = [pair for pair in zip(sum(before, []), sum(after, []), strict=True) if pair[0] != pair[1]]
+    changed = [pair for pair in zip(chain(*before), chain(*after), strict=True) if pair[0] != pair[1]]
     assert changed == []
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.callers import somebody
 from tests.backends import free_port
+from tests.callers import somebody
 from tests.operations.stubs import Outage, StubQueue
 from tests.servers import TOKEN, UNLIMITED
 

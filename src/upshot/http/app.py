@@ -68,9 +68,4 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     openapi.install(app)
     origins.install(app)
     pages.install(app)
-    return Envelope(
-        assignments.AssignmentLane(app, app.state),
-        app,
-        (*pages.DOCUMENTATION, *pages.OWN),
-        settings.concurrent_requests,
-    )
+    return Envelope(assignments.AssignmentLane(app, app.state), app, settings.concurrent_requests)
