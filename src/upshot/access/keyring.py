@@ -38,7 +38,7 @@ ALGORITHMS = {
 }
 
 _WEAK = ("your-secret", "your_secret", "changeme", "change-me", "change_me", "secret-key", "secret_key", "supersecret",
-         "password", "example", "123456")  # fmt: skip
+         "password", "example", "12345678")  # fmt: skip
 _HEADERS: Final = {"alg", "kid", "typ"}
 _TYPES: Final = {
     "iss": str,

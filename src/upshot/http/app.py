@@ -1,12 +1,13 @@
 """The application: what opens at the start, what closes at the end, and in which order a request passes through."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
 from upshot import __version__, ratelimits, worker
 from upshot.backends import open_stores
+from upshot.clock import SystemClock
 from upshot.http import (
     apikeys,
     assignments,
@@ -41,20 +42,20 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        stores = await open_stores(settings)
-        app.state.stores = stores
-        app.state.credentials = Credentials(stores, clients)
-        app.state.sign_in = oidc.configured(settings, stores.clock)
-        limiter = ratelimits.connect(settings.limits_url)
-        app.state.limits = Limits(limiter, quotas(settings))
-        try:
-            async with worker.beside_requests(stores, settings, app.state.credentials):
-                yield
+        async with AsyncExitStack() as opened:
+            app.state.sign_in = oidc.configured(settings, SystemClock())
+            limiter = ratelimits.connect(settings.limits_url)
+            opened.push_async_callback(limiter.close)
+            app.state.limits = Limits(limiter, quotas(settings))
+            app.state.stores = stores = await open_stores(settings)
+            opened.push_async_callback(stores.close)
+            app.state.credentials = Credentials(stores, clients)
+            try:
+                async with worker.beside_requests(stores, settings, app.state.credentials):
+                    yield
+                    app.state.stopping = True
+            finally:
                 app.state.stopping = True
-        finally:
-            app.state.stopping = True
-            await limiter.close()
-            await stores.close()
 
     app = FastAPI(
         title="Upshot", version=__version__, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None,

@@ -10,7 +10,7 @@ from upshot.access.oidc import Begun, Identity, OidcSettings, Provider, roles_of
 from upshot.access.sessions import Means
 from upshot.clock import Clock
 from upshot.errors import ConfigurationError, NotFound, Unauthenticated
-from upshot.http.access import cookie_named
+from upshot.http.access import cookie_named, tell
 from upshot.http.openapi import problems
 from upshot.http.signin import carry
 from upshot.http.stores import StoresOf
@@ -75,14 +75,14 @@ async def begin(
 
 @router.get("/callback", status_code=303, response_class=RedirectResponse, responses=problems(404))
 async def finish(request: Request, stores: StoresOf) -> Response:
-    """Take the provider's answer: the browser has a session from then on."""
+    """Take the provider's answer, once: the browser has a session from then on."""
     sign_in = _sign_in(request)
+    tell(request, [(b"set-cookie", f'{COOKIE}=""; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=lax'.encode())])
     begun: Begun = unseal(cookie_named(request, COOKIE) or "", stores.keyring.key_for(PURPOSE), stores.clock.now())
     identity = await sign_in.provider.finish(begun, sign_in.callback, request.query_params)
     signed = await signin.with_provider(stores, sign_in.client, _known(identity), Means.COOKIE)
     response = RedirectResponse(begun.next, 303)
     carry(response, signed)
-    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
     return response
 
 
