@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from upshot.errors import ConfigurationError
+from upshot.ratelimits import quota_of
 
 PREFIX = "UPSHOT_"
 TOKEN_LENGTH = 8
@@ -89,6 +90,25 @@ class Settings(BaseSettings):
     concurrent_requests: int = Field(
         1000, ge=1, description="Requests that may be under way at once; more are answered 503 at once."
     )
+    limits_url: str = Field(
+        "memory://",
+        description="Where it is counted what callers may still ask: in each process, or shared by all, redis://host:6379/0.",
+    )
+    limit_events: str = Field(
+        "1000/s burst 5000",
+        description="Events that a client, and each of its credentials, may send: so many per s, min or h, and so many at once; "
+        "or `off`. The same form holds for the limits below.",
+    )
+    limit_assignments: str = Field("2000/s", description="Assignments that may be asked for.")
+    limit_management: str = Field("10/s burst 50", description="Requests about experiments, metrics, plans and keys.")
+    limit_results: str = Field("5/s", description="Results that may be asked for; at most 4 are computed at once.")
+    limit_export: str = Field("1/min", description="Exports that may be begun; one runs at a time.")
+    limit_login_address: str = Field(
+        "20/min", description="Attempts to sign in from one address; an IPv6 address counts as its /64."
+    )
+    limit_login_account: str = Field("5/min", description="Attempts to sign in to one account.")
+    limit_refresh: str = Field("30/min", description="Prolongations of sessions.")
+    limit_keys: str = Field("10/h", description="Keys that may be made.")
     log_level: str = Field("warning", pattern="^(debug|info|warning|error)$", description="How much is logged.")
 
     @field_validator("valid_tokens", mode="before")
@@ -113,6 +133,15 @@ class Settings(BaseSettings):
         if any(not token or not 0 < len(client) <= CLIENT_LENGTH for token, client in mapped.items()):
             raise ValueError("every entry is a token and a client id of at most 120 characters")
         return mapped
+
+    @field_validator(
+        "limit_events", "limit_assignments", "limit_management", "limit_results", "limit_export", "limit_login_address",
+        "limit_login_account", "limit_refresh", "limit_keys",
+    )  # fmt: skip
+    @classmethod
+    def _check_limit(cls, value: str) -> str:
+        quota_of("", value)
+        return value
 
     @property
     def control_store_url(self) -> str:
@@ -148,7 +177,7 @@ class Settings(BaseSettings):
         shown = {name: str(getattr(self, name)) for name in type(self).model_fields}
         shown["database_url"] = _without_password(self.control_store_url)
         shown["events_url"] = _without_password(self.event_store_url)
-        for name in ("cache_url", "read_database_url", "queue_url", "celery_broker_url"):
+        for name in ("cache_url", "limits_url", "read_database_url", "queue_url", "celery_broker_url"):
             shown[name] = _without_password(getattr(self, name) or "None")
         shown["valid_tokens"] = f"{len(self.valid_tokens)} configured"
         shown["token_client_id_map"] = ", ".join(
