@@ -8,6 +8,7 @@
     ├── TooLarge               413  too_large             over a published limit
     ├── UnsupportedMediaType   415  unsupported_media_type
     ├── Invalid                422  invalid               readable, but breaks a rule; every fault has a JSON pointer
+    ├── QuotaExceeded          429  quota_exceeded        asked too often; again after `retry_after` seconds
     ├── Unavailable            503  unavailable           try again after `retry_after` seconds
     ├── TimedOut               504  timed_out             the work was rolled back
     └── ConfigurationError     500  configuration         the process cannot start like this
@@ -113,6 +114,23 @@ class Invalid(UpshotError):
         """An error that lists its faults."""
         count = len(faults)
         return cls(f"{count} field{'s need' if count > 1 else ' needs'} correction.", faults=faults)
+
+
+class QuotaExceeded(UpshotError):
+    """It was asked more often than is allowed, and not done.
+
+    `retry_after`: seconds until the same would be allowed. `headers`: what the answer says of the quota, as an ASGI server
+    takes them.
+    """
+
+    status = 429
+    code = "quota_exceeded"
+    title = "A quota is used up"
+    retry_after: float
+
+    def __init__(self, detail: str, *, retry_after: float, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.headers = tuple(headers)
 
 
 class Unavailable(UpshotError):

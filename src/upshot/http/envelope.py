@@ -1,7 +1,8 @@
 """What every response carries, added in one place around the whole application; and a bound on work under way.
 
-`X-Request-Id` (the caller's own if it is well-formed), `X-Process-Time` (seconds), and the headers that keep a browser from
-doing anything with an API's answer. The documentation pages may load their own scripts; nothing else may.
+`X-Request-Id` (the caller's own if it is well-formed), `X-Process-Time` (seconds), what the application put into the scope's
+`state["headers"]` (a list, as ASGI servers take it), and the headers that keep a browser from doing anything with an API's
+answer. The documentation pages may load their own scripts; nothing else may.
 """
 
 import functools
@@ -9,6 +10,7 @@ import os
 import re
 import time
 from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
 
 from fastapi import FastAPI
 from prometheus_client import Counter
@@ -19,26 +21,40 @@ from upshot.telemetry import REQUESTS, UNDER_WAY
 
 _HEALTH = {"/livez", "/readyz", "/health", "/metrics"}  # who watches a busy server must not take it for a dead one
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-# Swagger UI and ReDoc start from a script in the page, and ReDoc searches in a worker.
+# Swagger UI and ReDoc start from a script in the page, style it from scripts, and ReDoc searches in a worker.
 _PAGE_POLICY = (
     b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    b"connect-src 'self'; worker-src blob:; frame-ancestors 'none'"
+    b"font-src 'self'; connect-src 'self'; worker-src blob:; form-action 'self'; base-uri 'none'; object-src 'none'; "
+    b"frame-ancestors 'none'"
 )
-_ALWAYS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"x-frame-options", b"DENY"),
-]
-_API = [
-    *_ALWAYS,
+
+_Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+
+def _headers(readers: bytes, *others: tuple[bytes, bytes]) -> tuple[_Headers, _Headers]:
+    """What an answer carries without TLS and over it. `readers`: the origins whose pages may take it in."""
+    headers = [
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cross-origin-resource-policy", readers),
+        (b"x-frame-options", b"DENY"),
+        *others,
+    ]
+    return headers, [*headers, (b"strict-transport-security", b"max-age=63072000; includeSubDomains")]
+
+
+_DATA = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-]
-_PAGES = [
-    *_ALWAYS,
+)
+_API = _headers(b"same-origin", *_DATA)
+_INGEST = _headers(b"cross-origin", *_DATA)  # asked by pages of other sites
+_PAGES = _headers(
+    b"same-origin",
     (b"content-security-policy", _PAGE_POLICY),
-]
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"geolocation=(), camera=(), microphone=(), payment=(), usb=()"),
+)
 
 
 class Envelope:
@@ -63,15 +79,17 @@ class Envelope:
             return
         started = time.perf_counter()
         request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
-        headers = _PAGES if scope["path"].startswith(self._pages) else _API
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id.decode()
+        headers = self._headers_of(scope)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 _counter(message["status"]).inc()
                 took = f"{time.perf_counter() - started:.6f}".encode()
                 message["headers"] = [
-                    *message.get("headers", ()), *headers, (b"x-request-id", request_id), (b"x-process-time", took),
+                    *message.get("headers", ()), *headers, *state.get("headers", ()), (b"x-request-id", request_id),
+                    (b"x-process-time", took),
                 ]  # fmt: skip
             await send(message)
 
@@ -90,6 +108,14 @@ class Envelope:
             await self._app(scope, receive, send_with_headers)
         finally:
             self._under_way -= 1
+
+    def _headers_of(self, scope: Scope) -> _Headers:
+        path = scope["path"]
+        if path.startswith(self._pages):
+            kind = _PAGES
+        else:
+            kind = _INGEST if path.startswith("/events") or "/assignment/" in path else _API
+        return kind[scope.get("scheme") == "https"]
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from upshot.errors import Fault, UpshotError, pointer
+from upshot.errors import Fault, QuotaExceeded, UpshotError, pointer
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -26,6 +26,14 @@ _OTHERS = {
     405: ("method_not_allowed", "This path does not take that method"),
 }
 
+# Problems that have a registered type: those of draft-ietf-httpapi-ratelimit-headers.
+_REGISTERED = "https://iana.org/assignments/http-problem-types#"
+_TYPES = {
+    "quota_exceeded": f"{_REGISTERED}quota-exceeded",
+    "overloaded": f"{_REGISTERED}temporary-reduced-capacity",
+}
+_JITTER = 0.2  # of the Retry-After of a 429, either way: those who share a quota should not come back together
+
 
 def problem(
     status: int,
@@ -37,7 +45,7 @@ def problem(
 ) -> Response:
     """A problem response; `faults` become `errors` with a JSON pointer each."""
     content: dict[str, Any] = {
-        "type": f"/errors/{code}",
+        "type": _TYPES.get(code, f"/errors/{code}"),
         "title": title,
         "status": status,
         "detail": detail,
@@ -51,7 +59,10 @@ def problem(
 def of_error(error: UpshotError) -> Response:
     """The problem of one of our own errors."""
     headers = {}
-    if error.retry_after is not None:
+    if isinstance(error, QuotaExceeded):
+        headers = {name.decode(): value.decode() for name, value in error.headers}
+        headers["Retry-After"] = _spread(error.retry_after, 1 - _JITTER, 1 + _JITTER)
+    elif error.retry_after is not None:
         headers["Retry-After"] = retry_after(error.retry_after)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="upshot", error="invalid_token"'
@@ -60,7 +71,11 @@ def of_error(error: UpshotError) -> Response:
 
 def retry_after(seconds: float) -> str:
     """So many seconds, or up to twice as many: clients that were turned away together should not come back together."""
-    return str(max(1, round(seconds * random.uniform(1, 2))))  # noqa: S311 - no secret
+    return _spread(seconds, 1, 2)
+
+
+def _spread(seconds: float, least: float, most: float) -> str:
+    return str(max(1, round(seconds * random.uniform(least, most))))  # noqa: S311 - no secret
 
 
 def install(app: FastAPI) -> None:
