@@ -47,7 +47,7 @@ class RedisLimiter:
         self._breaker = CircuitBreaker(FAILURES, OPEN_SECONDS, expected_exception=_AWAY)
         self._probing = False
         self._away = False
-        self._late: set[asyncio.Task[Verdict]] = set()
+        self._asked: set[asyncio.Task[Verdict]] = set()
 
     async def take(self, key: str, quota: Quota, weight: int = 1) -> Verdict:
         """Take tokens from the server's bucket; from our own while the server is away.
@@ -73,25 +73,28 @@ class RedisLimiter:
 
     async def close(self) -> None:
         """Close the connections; the buckets stay."""
-        if self._late:
-            await asyncio.wait(self._late)
+        if self._asked:
+            await asyncio.wait(self._asked)
         await self._client.aclose()
 
     async def _answer(self, key: str, quota: Quota, weight: int) -> Verdict:
-        """The server's answer, if it comes in time. What is late is not cancelled: it ends by the client's own time limits, and
-        a client that is cancelled may lose a connection, or read one caller's reply for another.
+        """The server's answer, if it comes in time.
+
+        What is late is not cancelled, and ends by the client's own time limits: a client that is cancelled may lose a connection,
+        or read one caller's reply for another.
         """
         task = asyncio.create_task(self._ask(key, quota, weight))
+        self._asked.add(task)
+        task.add_done_callback(self._over)
         await asyncio.wait({task}, timeout=SECONDS)
-        if task.done():
-            return task.result()
-        self._late.add(task)
-        task.add_done_callback(self._discard)
-        raise TimeoutError
+        if not task.done():
+            raise TimeoutError
+        return task.result()
 
-    def _discard(self, task: asyncio.Task[Verdict]) -> None:
-        self._late.discard(task)
-        task.exception()  # nobody waits for it any more
+    def _over(self, task: asyncio.Task[Verdict]) -> None:
+        self._asked.discard(task)
+        if not task.cancelled():
+            task.exception()  # it is the caller's to raise; of a late one, nobody's
 
     async def _ask(self, key: str, quota: Quota, weight: int) -> Verdict:
         # Asked for a bucket as deep as the weight, the script lets the take through when nothing is taken: so comes the debt.
