@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from upshot import cache, control, eventqueue, eventstore
-from upshot.access.keyring import HMAC, Keyring
+from upshot.access.keyring import PRIVATE, Keyring
 from upshot.clock import SystemClock, new_letters
 from upshot.errors import ConfigurationError
 from upshot.eventqueue.spool import Spool
@@ -20,18 +20,21 @@ SECRET_LETTERS = 64
 
 
 def keyring_of(settings: Settings) -> Keyring:
-    """The keys that sign and seal: those of the settings, else one of the data folder, made at the first time.
+    """The keys that sign and seal: those of the settings, else one of the data folder, made when it is needed first.
 
     Raises:
-        ConfigurationError: a key is weak or not of the algorithm's kind, or the folder cannot be written.
+        ConfigurationError: a key is weak or not of the algorithm's kind.
     """
     lifetime = timedelta(minutes=settings.jwt_expiration_minutes)
-    keys = [key.get_secret_value() for key in (settings.jwt_secret_key, *settings.jwt_previous_secret_keys) if key]
-    if settings.jwt_secret_key is None:
-        if settings.jwt_algorithm not in HMAC:
-            raise ConfigurationError(f"JWT_SECRET_KEY: {settings.jwt_algorithm} needs a private key")
-        keys.insert(0, kept_secret(settings.data_dir / SECRET_FILE, lambda: new_letters(SECRET_LETTERS)))
-    return Keyring(settings.jwt_algorithm, keys, lifetime)
+    former = [key.get_secret_value() for key in settings.jwt_previous_secret_keys]
+    if settings.jwt_secret_key is not None:
+        return Keyring(settings.jwt_algorithm, [settings.jwt_secret_key.get_secret_value(), *former], lifetime)
+    if settings.jwt_algorithm in PRIVATE:
+        raise ConfigurationError(f"JWT_SECRET_KEY: {settings.jwt_algorithm} needs a private key")
+    path = settings.data_dir / SECRET_FILE
+    return Keyring(
+        settings.jwt_algorithm, lambda: [kept_secret(path, lambda: new_letters(SECRET_LETTERS)), *former], lifetime
+    )
 
 
 def kept_secret(path: Path, make: Callable[[], str]) -> str:

@@ -59,7 +59,7 @@ async def tokens(web: httpx.AsyncClient) -> dict[str, Any]:
 
 async def works(web: httpx.AsyncClient, access: str) -> bool:
     """Whether an access token is good."""
-    return (await web.get("/users/me", headers=bearer(access))).status_code == 200
+    return (await web.get("/me", headers=bearer(access))).status_code == 200
 
 
 async def test_the_form_of_swagger_and_json_sign_in(web: httpx.AsyncClient) -> None:
@@ -67,7 +67,7 @@ async def test_the_form_of_swagger_and_json_sign_in(web: httpx.AsyncClient) -> N
     by_form = await tokens(web)
     by_json = (await web.post("/auth/token", json=SIGN_IN | {"email": "ANN@example.com", "client": "default"})).json()
 
-    me = await web.get("/users/me", headers=bearer(by_json["access_token"]))
+    me = await web.get("/me", headers=bearer(by_json["access_token"]))
 
     assert by_form["token_type"] == "bearer"  # noqa: S105
     assert by_form["expires_in"] == 900
@@ -193,12 +193,12 @@ async def test_a_new_password_ends_the_other_sessions(web: httpx.AsyncClient, ap
     change = {"current_password": PASSWORD, "new_password": new}
 
     wrong = await web.post(
-        "/users/me/password", json=change | {"current_password": "no"}, headers=bearer(here["access_token"])
+        "/me/password", json=change | {"current_password": "no"}, headers=bearer(here["access_token"])
     )
     weak = await web.post(
-        "/users/me/password", json=change | {"new_password": "password1"}, headers=bearer(here["access_token"])
+        "/me/password", json=change | {"new_password": "password1"}, headers=bearer(here["access_token"])
     )
-    changed = await web.post("/users/me/password", json=change, headers=bearer(here["access_token"]))
+    changed = await web.post("/me/password", json=change, headers=bearer(here["access_token"]))
     advance(app, seconds=FRESH.total_seconds())
 
     assert [wrong.status_code, weak.status_code, changed.status_code] == [403, 422, 204]
@@ -233,7 +233,7 @@ async def test_who_may_do_less_must_sign_in_again(
 async def test_a_client_keeps_an_admin(web: httpx.AsyncClient) -> None:
     """The last one can neither become less, nor be disabled, nor go."""
     admin = bearer((await tokens(web))["access_token"])
-    me = (await web.get("/users/me", headers=admin)).json()["id"]
+    me = (await web.get("/me", headers=admin)).json()["id"]
 
     answers = [
         await web.patch(f"/users/{me}", json={"role": "editor"}, headers=admin),
@@ -296,7 +296,7 @@ async def test_a_browser_gets_a_cookie_that_no_script_can_read(web: httpx.AsyncC
     assert {text.lower() for text in attributes} == {"httponly", "max-age=28800", "path=/", "samesite=lax", "secure"}
     assert len(cookie) < 4_096
     assert secret not in response.text
-    assert (await web.get("/users/me")).json()["email"] == "ann@example.com"
+    assert (await web.get("/me")).json()["email"] == "ann@example.com"
     assert (await web.get("/auth/session")).json() == response.json()
 
 
@@ -308,8 +308,8 @@ async def test_every_sign_in_has_a_secret_of_its_own(web: httpx.AsyncClient) -> 
     held = await tokens(web)
     web.cookies.clear()
 
-    as_bearer = await web.get("/users/me", headers=bearer(secret))
-    as_cookie = await web.get("/users/me", headers={"Cookie": f"__Host-upshot={held['access_token']}"})
+    as_bearer = await web.get("/me", headers=bearer(secret))
+    as_cookie = await web.get("/me", headers={"Cookie": f"__Host-upshot={held['access_token']}"})
     refreshed = await web.post("/auth/refresh", json={"refresh_token": secret})
 
     assert first != second
@@ -322,14 +322,14 @@ async def test_a_cookie_ends_when_it_is_not_used_and_after_a_day_of_work(web: ht
     credentials = app.application.state.credentials
     for _ in range(19):
         advance(app, minutes=25)
-        assert (await web.get("/users/me")).status_code == 200
+        assert (await web.get("/me")).status_code == 200
         await credentials.note_use()
 
     advance(app, minutes=25)
-    assert (await web.get("/users/me")).status_code == 401
+    assert (await web.get("/me")).status_code == 401
     await web.post("/auth/session", json=SIGN_IN, headers=OWN_PAGE)
     advance(app, seconds=IDLE.total_seconds() + 1)
-    assert (await web.get("/users/me")).status_code == 401
+    assert (await web.get("/me")).status_code == 401
 
 
 FOREIGN: list[dict[str, str]] = [
@@ -373,18 +373,18 @@ async def test_our_own_page_sends_what_only_it_knows(web: httpx.AsyncClient) -> 
     by_origin = await web.post("/auth/logout", headers={"Origin": "https://upshot", "X-CSRF-Token": csrf})
 
     assert [answer.status_code for answer in (*refused, form, allowed, by_origin)] == [403, 403, 415, 201, 204]
-    assert (await web.get("/users/me")).status_code == 401
+    assert (await web.get("/me")).status_code == 401
 
 
 async def test_one_sees_and_ends_ones_own_sign_ins(web: httpx.AsyncClient, app: Envelope) -> None:
     """And an admin those of others, by the person."""
     here, there = await tokens(web), await tokens(web)
     headers = bearer(here["access_token"])
-    listed = (await web.get("/users/me/sessions", headers=headers)).json()["sessions"]
+    listed = (await web.get("/me/sessions", headers=headers)).json()["sessions"]
 
-    me = (await web.get("/users/me", headers=headers)).json()["id"]
+    me = (await web.get("/me", headers=headers)).json()["id"]
     by_admin = (await web.get(f"/users/{me}/sessions", headers=headers)).json()["sessions"]
-    ended = await web.delete(f"/users/me/sessions/{listed[1]['id']}", headers=headers)
+    ended = await web.delete(f"/me/sessions/{listed[1]['id']}", headers=headers)
     again = await web.delete(f"/users/{me}/sessions/nobody", headers=headers)
     advance(app, seconds=FRESH.total_seconds())
 

@@ -45,7 +45,7 @@ BODIES: dict[str, Any] = {
     "post /planner": {"baseline": {"kind": "conversion", "rate": 0.1}, "lift": 0.1},
     "post /users": {"email": "new@example.com", "role": "viewer", "password": "four unrelated wordy things"},
     "patch /users/{user_id}": {"name": "taken over"},
-    "post /users/me/password": {"current_password": "no", "new_password": "four unrelated wordy things"},
+    "post /me/password": {"current_password": "no", "new_password": "four unrelated wordy things"},
     "post /api-keys": {"name": "new", "scopes": ["assign"]},
     "post /api-keys/{key_id}/rotate": {},
     "patch /client": {"approvals": []},

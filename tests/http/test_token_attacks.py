@@ -7,6 +7,7 @@ long to refuse however much of them is right.
 import math
 import random
 import statistics
+import string
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -32,6 +33,8 @@ pytestmark = pytest.mark.slow
 WITHIN = 5.0
 DUDECT = 4.5  # of |t|: the limit of "dudect: dude, is my code constant time?" (Reparaz, Balasch, Verbauwhede, 2017)
 ROUNDS = 20_000
+SHARED = (0, 15, 25, 35, 52)
+LETTERS = string.digits + string.ascii_letters
 
 
 @pytest.fixture
@@ -165,20 +168,28 @@ def welch(one: list[float], another: list[float]) -> float:
     return (means[0] - means[1]) / math.sqrt(sum(errors))
 
 
+def guesses(key: str) -> list[tuple[int, str]]:
+    """Wrong keys, each a text of its own, of which so many characters are right, in random order. They are made before anything
+    is timed, all in the same way: making one must not tell the processor's caches which kind it is."""
+    chance, found = random.Random(7), []
+    for number in range(ROUNDS):
+        right = SHARED[number % len(SHARED)]
+        letters = [*key[:right], *chance.choices(LETTERS, k=len(key) - right)]
+        if letters[right] == key[right]:
+            letters[right] = "a" if key[right] != "a" else "b"
+        found.append((right, "".join(letters)))
+    chance.shuffle(found)
+    return [(right, text.encode().decode()) for right, text in found]
+
+
 def times_of(refuse: Callable[[str], bool], key: str) -> dict[int, list[float]]:
-    """How long it takes to refuse wrong keys of which so many characters are right, in nanoseconds, in random order."""
-    shared = [0, 15, 25, 35, len(key) - 1]
-    wrong = {
-        length: key[:length] + "".join("a" if letter != "a" else "b" for letter in key[length:]) for length in shared
-    }
-    order = shared * (ROUNDS // len(shared))
-    random.Random(7).shuffle(order)
-    took: dict[int, list[float]] = {length: [] for length in shared}
-    for length in order:
-        text = wrong[length]
+    """How long it takes to refuse wrong keys of which so many characters are right, in nanoseconds."""
+    took: dict[int, list[float]] = {right: [] for right in SHARED}
+    for right, text in guesses(key):
         began = time.perf_counter_ns()
         refuse(text)
-        took[length].append(time.perf_counter_ns() - began)
+        elapsed = time.perf_counter_ns() - began
+        took[right].append(elapsed)
     return took
 
 

@@ -9,9 +9,10 @@ import math
 import secrets
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 
@@ -29,13 +30,13 @@ LIFETIME = timedelta(minutes=15)
 LEEWAY = timedelta(seconds=60)
 SHORTEST_SECRET = 32
 LEAST_ENTROPY = 80
-HMAC = ("HS256", "HS384", "HS512")
 ALGORITHMS = {
-    **dict.fromkeys(HMAC, "oct"),
+    **dict.fromkeys(("HS256", "HS384", "HS512"), "oct"),
     **dict.fromkeys(("RS256", "PS256"), "RSA"),
     **dict.fromkeys(("ES256", "ES384"), "EC"),
     "Ed25519": "OKP",
 }
+PRIVATE = frozenset({name for name, kind in ALGORITHMS.items() if kind != "oct"} | {"EdDSA"})
 
 _WEAK = ("your-secret", "your_secret", "changeme", "change-me", "change_me", "secret-key", "secret_key", "supersecret",
          "password", "example", "12345678")  # fmt: skip
@@ -70,23 +71,41 @@ class Keyring:
 
     Args:
         algorithm: the one algorithm of our tokens.
-        keys: random texts of at least 32 bytes (HS…), or private keys as PEM; the first one signs.
+        keys: random texts of at least 32 bytes (HS…), or private keys as PEM; the first one signs. Or what brings them when they
+            are needed first: a process that signs and seals nothing makes no file of its own.
         lifetime: of an access token.
 
     Raises:
         ConfigurationError: the algorithm is not one of ours, or a key is weak or not of its kind; none is repeated.
     """
 
-    def __init__(self, algorithm: str, keys: Sequence[str], lifetime: timedelta = LIFETIME) -> None:
+    def __init__(
+        self, algorithm: str, keys: Sequence[str] | Callable[[], Sequence[str]], lifetime: timedelta = LIFETIME
+    ) -> None:
         algorithm = "Ed25519" if algorithm == "EdDSA" else algorithm  # its name since RFC 9864
         if algorithm not in ALGORITHMS:
             raise ConfigurationError(f"JWT_ALGORITHM: must be one of {', '.join(ALGORITHMS)}")
         self.lifetime = lifetime
         self._algorithm = algorithm
-        self._keys = {_id_of(text): _key_of(algorithm, text) for text in keys}
-        self._first = next(iter(self._keys))
-        self._root = keys[0].encode()
-        self._sealing = MultiFernet([Fernet(urlsafe_b64encode(_derived(text))) for text in keys])
+        self._bring = keys if callable(keys) else lambda: keys
+        if not callable(keys):
+            self._first  # noqa: B018 - a key that cannot be used is refused at the start
+
+    @cached_property
+    def _texts(self) -> Sequence[str]:
+        return self._bring()
+
+    @cached_property
+    def _keys(self) -> dict[str, Key]:
+        return {_id_of(text): _key_of(self._algorithm, text) for text in self._texts}
+
+    @cached_property
+    def _first(self) -> str:
+        return next(iter(self._keys))
+
+    @cached_property
+    def _sealing(self) -> MultiFernet:
+        return MultiFernet([Fernet(urlsafe_b64encode(_derived(text))) for text in self._texts])
 
     @classmethod
     def ephemeral(cls) -> "Keyring":
@@ -116,7 +135,7 @@ class Keyring:
 
     def key_for(self, purpose: bytes) -> bytes:
         """Another key, of 32 bytes, that follows from the first one and tells nothing of it."""
-        return HKDF(SHA256(), 32, None, b"upshot " + purpose).derive(self._root)
+        return HKDF(SHA256(), 32, None, b"upshot " + purpose).derive(self._texts[0].encode())
 
     def seal(self, secret: str) -> str:
         """A secret in a form that only this keyring opens."""

@@ -21,10 +21,10 @@ from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.operations import people, signin
 
-router = APIRouter(prefix="/users", tags=["people"])
+router = APIRouter(tags=["people"])
 
 
-@router.post("", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(UserIn))
+@router.post("/users", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(UserIn))
 async def create(
     caller: Admin, stores: StoresOf, wanted: Annotated[UserIn, Depends(reader(UserIn))], response: Response
 ) -> NewUserOut:
@@ -35,7 +35,7 @@ async def create(
     return NewUserOut(**UserOut.of(user).model_dump(), invitation=invitation)
 
 
-@router.get("", responses=problems(403))
+@router.get("/users", responses=problems(403))
 async def every(caller: Admin, stores: StoresOf) -> UsersOut:
     """All people of the client, by address."""
     return UsersOut(users=[UserOut.of(user) for user in await people.every(stores, caller.client)])
@@ -68,13 +68,13 @@ async def end_my_session(caller: Person, stores: StoresOf, session_id: str) -> N
     await signin.end_session(stores, caller, caller.id, session_id)
 
 
-@router.get("/{user_id}", responses=problems(403, 404))
+@router.get("/users/{user_id}", responses=problems(403, 404))
 async def read(caller: Admin, stores: StoresOf, user_id: str) -> UserOut:
     """One person."""
     return UserOut.of(await people.read(stores, caller.client, user_id))
 
 
-@router.patch("/{user_id}", responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(UserPatch))
+@router.patch("/users/{user_id}", responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(UserPatch))
 async def change(
     caller: Admin, stores: StoresOf, user_id: str, wanted: Annotated[UserPatch, Depends(reader(UserPatch))]
 ) -> UserOut:
@@ -85,19 +85,19 @@ async def change(
     return UserOut.of(await people.change(stores, caller, user_id, changes))
 
 
-@router.delete("/{user_id}", status_code=204, responses=problems(403, 404, 409))
+@router.delete("/users/{user_id}", status_code=204, responses=problems(403, 404, 409))
 async def remove(caller: Admin, stores: StoresOf, user_id: str) -> None:
     """Remove a person; their sessions end, what they did stays in the audit log."""
     await people.remove(stores, caller, user_id)
 
 
-@router.post("/{user_id}/invitation", status_code=201, responses=problems(403, 404))
+@router.post("/users/{user_id}/invitation", status_code=201, responses=problems(403, 404))
 async def invite(caller: Admin, stores: StoresOf, user_id: str) -> InvitationOut:
     """A new invitation for a person to choose a password, shown once; earlier ones are void."""
     return InvitationOut(invitation=await people.invite(stores, caller, user_id))
 
 
-@router.get("/{user_id}/sessions", responses=problems(403, 404))
+@router.get("/users/{user_id}/sessions", responses=problems(403, 404))
 async def sessions(caller: Admin, stores: StoresOf, user_id: str) -> UserSessionsOut:
     """A person's sign-ins that are good now."""
     await people.read(stores, caller.client, user_id)
@@ -105,7 +105,7 @@ async def sessions(caller: Admin, stores: StoresOf, user_id: str) -> UserSession
     return UserSessionsOut(sessions=[UserSessionOut.of(session) for session in found])
 
 
-@router.delete("/{user_id}/sessions/{session_id}", status_code=204, responses=problems(403, 404))
+@router.delete("/users/{user_id}/sessions/{session_id}", status_code=204, responses=problems(403, 404))
 async def end_session(caller: Admin, stores: StoresOf, user_id: str, session_id: str) -> None:
     """End one of a person's sign-ins."""
     await signin.end_session(stores, caller, user_id, session_id)

@@ -1,6 +1,7 @@
 """Results over HTTP: one endpoint for engineers, analysts, product managers and executives, and the rows for export."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -138,20 +139,21 @@ async def export(
     headers = {"Content-Disposition": f'attachment; filename="results.{format}"'}
     chunks = _alone(request.app.state.limits, caller.client, write(columns, batches))
     # Taken before the answer begins: a second export is refused, not cut off.
-    first = await anext(chunks)
+    first = await anext(chunks, b"")
     return StreamingResponse(_following(first, chunks), media_type=media_type, headers=headers)
 
 
-async def _alone(limits: Limits, client: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _alone(limits: Limits, client: str, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     async with limits.under_way("export", client):
         async for chunk in chunks:
             yield chunk
 
 
-async def _following(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in chunks:
-        yield chunk
+async def _following(first: bytes, chunks: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(chunks):  # whoever goes away gives the place back at once
+        yield first
+        async for chunk in chunks:
+            yield chunk
 
 
 def _names(text: str | None) -> tuple[str, ...]:

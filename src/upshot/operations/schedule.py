@@ -79,7 +79,7 @@ async def deliveries(stores: Stores, _policy: Policy) -> str:
 
 async def watching(stores: Stores, _policy: Policy) -> str:
     """Watch guardrails and sample ratios for those who asked to be told."""
-    return f"{await alarms.watch(stores)} alarms raised"
+    return f"{await alarms.watch(stores)} new alarms"
 
 
 async def forgetting(stores: Stores, _policy: Policy) -> str:
@@ -90,7 +90,7 @@ async def forgetting(stores: Stores, _policy: Policy) -> str:
 
 JOBS = MappingProxyType(
     {
-        "webhooks": Job(2, deliveries),
+        "webhooks": Job(5, deliveries),
         "alarms": Job(HOUR / 4, watching),
         "forgetting": Job(HOUR, forgetting),
         "relay": Job(30, relay),
