@@ -1,7 +1,8 @@
 """The OpenAPI document against the running product: what Schemathesis generates from it, the server must keep to."""
 
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -11,12 +12,14 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from schemathesis.engine import events, from_schema
+from tests.http.world import PASSWORD
 from tests.servers import TOKEN, RunningServer
 
 from upshot.http.app import create_app
 from upshot.settings import Settings
 
 SECONDS = 120
+OTHERS_SECONDS = 6
 TARGET_BYTES = 8_192
 PARAMETERS = 50
 
@@ -66,15 +69,16 @@ checks.negative_data_rejection.expected-statuses = {_REFUSED + [200, 201] * (pat
 )
 
 
-def configuration(seconds: int) -> schemathesis.Config:
+def configuration(seconds: int, token: str | None = TOKEN, examples: int = 10) -> schemathesis.Config:
     """All checks, every phase, one seed."""
+    headers = f'headers = {{ Authorization = "Bearer {token}" }}' if token else ""
     return schemathesis.Config.from_str(f"""
 seed = 20260131
 max-time = {seconds}
 continue-on-failure = true
-headers = {{ Authorization = "Bearer {TOKEN}" }}
+{headers}
 [generation]
-max-examples = 10
+max-examples = {examples}
 no-shrink = true
 [checks]
 positive_data_acceptance.expected-statuses = {_ACCEPTED}
@@ -82,15 +86,19 @@ negative_data_rejection.expected-statuses = {_REFUSED}
 {_OF_OPERATIONS}""")
 
 
-def faults_of(url: str, seconds: int) -> tuple[list[str], int]:
-    """What Schemathesis finds at a server, and how many requests it took."""
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=configuration(seconds))
-    faults, asked = [], 0
+def faults_of(url: str, seconds: int, token: str | None = TOKEN, examples: int = 10) -> tuple[list[str], Counter[str]]:
+    """What Schemathesis finds at a server, and how many requests each operation answered with success, all of them under ""."""
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=configuration(seconds, token, examples))
+    faults, asked = [], Counter[str]()
     for event in from_schema(schema).execute():
         if isinstance(event, events.NonFatalError | events.FatalError):
             faults.append(str(event))
         elif isinstance(event, events.ScenarioFinished):
-            asked += len(event.recorder.cases)
+            asked[""] += len(event.recorder.cases)
+            for case, interaction in event.recorder.interactions.items():
+                method = interaction.request.method
+                if interaction.response and interaction.response.status_code < 300 and method != "OPTIONS":
+                    asked[f"{method} {event.recorder.cases[case].value.operation.path}"] += 1
             for case, checks in event.recorder.checks.items():
                 answer = event.recorder.interactions[case].response
                 for check in checks:
@@ -178,7 +186,53 @@ def test_the_server_keeps_to_its_openapi_document(server: RunningServer) -> None
     faults, asked = faults_of(server.url, SECONDS)
 
     assert faults == []
-    assert asked > 1_000
+    assert asked[""] > 1_000
+
+
+ASSIGNING = {"POST /assignments", "POST /experiments/{experiment_id}/assignments",
+             "GET /experiments/{experiment_id}/assignment/{user_id}"}  # fmt: skip
+RECORDING = {"POST /events", "POST /events/batch"}
+OPEN = {"GET /livez", "GET /readyz", "GET /health"}
+OPENED: dict[str, Callable[[str], bool]] = {
+    "nothing": lambda operation: operation in OPEN,
+    "expired": lambda operation: operation in OPEN,
+    "assign": lambda operation: operation in OPEN | ASSIGNING,
+    "events:write": lambda operation: operation in OPEN | RECORDING,
+    "browser": lambda operation: operation in OPEN,  # Schemathesis is no page of its origin
+    "results:read": lambda operation: operation.startswith("GET ") or operation == "POST /planner",
+    "viewer": lambda operation: operation.startswith("GET ") or operation in {"POST /planner", "POST /auth/logout"},
+}
+
+
+def credentials_of(server: RunningServer) -> dict[str, str | None]:
+    """A credential of every kind."""
+    found: dict[str, str | None] = {"nothing": None}
+    with server.client() as client:
+        for scope in ("assign", "events:write", "results:read"):
+            made = client.post("/api-keys", json={"name": scope, "scopes": [scope]})
+            found[scope] = made.json()["key"]
+        browser = {"name": "browser", "scopes": ["assign", "events:write"], "origins": ["https://shop.example.com"]}
+        found["browser"] = client.post("/api-keys", json=browser).json()["key"]
+        gone = client.post("/api-keys", json={"name": "gone", "scopes": ["admin"]}).json()
+        client.delete(f"/api-keys/{gone['id']}")
+        found["expired"] = gone["key"]
+        person = {"email": "vic@example.com", "role": "viewer", "password": PASSWORD}
+        client.post("/users", json=person)
+        signed = client.post("/auth/token", json={"email": person["email"], "password": PASSWORD, "client": "first"})
+        found["viewer"] = signed.json()["access_token"]
+    return found
+
+
+@pytest.mark.slow
+def test_no_kind_of_credential_opens_more_than_it_says(server: RunningServer) -> None:
+    """The same checks with every kind of credential: whatever is generated, success is had where its scopes say so only."""
+    for kind, credential in credentials_of(server).items():
+        faults, asked = faults_of(server.url, OTHERS_SECONDS, credential, examples=2)
+        succeeded = [operation for operation in asked if operation and not OPENED[kind](operation)]
+
+        assert faults == [], kind
+        assert succeeded == [], kind
+        assert asked[""] > 100, kind
 
 
 @pytest.mark.slow
