@@ -78,8 +78,20 @@ def test_a_worker_logs_in_the_same_way(tmp_path: Path) -> None:
     assert all(re.fullmatch(MOMENT, line["time"]) and line["message"] for line in lines)
 
 
+@pytest.mark.parametrize(("trusted", "address"), [("127.0.0.1", "192.0.2.7"), ("192.0.2.1", "127.0.0.1")])
+def test_an_address_is_what_a_proxy_says_that_is_trusted(tmp_path: Path, trusted: str, address: str) -> None:
+    """The last one that it adds, not the first, which whoever asks may have written; and nobody else is believed."""
+    with running(tmp_path, environment={"UPSHOT_LOG_FORMAT": "json", "FORWARDED_ALLOW_IPS": trusted}) as server:
+        forwarded = {"X-Forwarded-For": "203.0.113.9, 192.0.2.7", "X-Forwarded-Proto": "https"}
+        answer = httpx.get(f"{server.url}/experiments", headers=forwarded | {"Authorization": "Bearer nobody"})
+        (line,) = [json.loads(line) for line in logged(server)]
+
+    assert line["address"] == address
+    assert ("strict-transport-security" in answer.headers) is (address == "192.0.2.7")
+
+
 def test_what_a_process_keeps_is_for_its_owners_eyes(tmp_path: Path) -> None:
-    """The data folder and a backup of it, whatever the mask of the shell allows to others."""
+    """The data folder and a backup of it, whatever the mask of the shell allows to others; the copy has the same secret."""
     mask = os.umask(0o022)
     try:
         assert upshot("doctor", "--data-dir", "data", cwd=tmp_path).returncode == 0
@@ -89,4 +101,5 @@ def test_what_a_process_keeps_is_for_its_owners_eyes(tmp_path: Path) -> None:
         os.umask(mask)
 
     open_to_others = {name: bool((tmp_path / name).stat().st_mode & 0o077) for name in ("data", "copy", "plain")}
+    assert (tmp_path / "copy/secret").read_text() == (tmp_path / "data/secret").read_text()
     assert open_to_others == {"data": False, "copy": False, "plain": True}

@@ -13,7 +13,7 @@ from tests.servers import UNLIMITED
 from upshot.access import Role, system
 from upshot.access.sessions import IDLE, INVITATION_LIFETIME, REFRESH_LIFETIME
 from upshot.clock import FixedClock
-from upshot.http import assignments
+from upshot.http import access, assignments
 from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
 from upshot.operations import people
@@ -483,3 +483,22 @@ async def test_the_current_password_is_guessed_no_faster_than_at_the_sign_in(
         guesses = [(await web.post("/users/me/password", json=body, headers=headers)).status_code for _ in range(6)]
 
     assert guesses == expected
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_link_of_another_site_assigns_nobody(
+    web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    """An assignment is asked for with GET and stored: a cookie alone asks for none, a page of ours with its token does."""
+    csrf = (await web.post("/auth/session", json=SIGN_IN, headers=OWN_PAGE)).json()["csrf_token"]
+    own = OWN_PAGE | {"X-CSRF-Token": csrf}
+    body = {"name": "One", "variants": [{"name": "a"}, {"name": "b"}]}
+    await web.post("/experiments", json=body, headers=own)
+    if broken:
+        monkeypatch.setattr(access, "check_own_page", lambda *_: None)
+
+    followed = await web.get("/experiments/one/assignment/somebody", headers={"Sec-Fetch-Site": "cross-site"})
+    typed = await web.get("/experiments/one/assignment/somebody", headers={"Sec-Fetch-Site": "none"})
+    asked = await web.get("/experiments/one/assignment/somebody", headers=own)
+
+    assert [answer.status_code for answer in (followed, typed, asked)] == ([200] * 3 if broken else [403, 403, 200])

@@ -56,8 +56,8 @@ def cookie_named(request: Request, name: str) -> str | None:
     return found.value if found else None
 
 
-async def identify(request: Request) -> Caller:
-    """Who is asking.
+async def identify(request: Request, *, changes: bool | None = None) -> Caller:
+    """Who is asking. `changes`: whether the request changes something, when its method does not say so.
 
     Raises:
         Unauthenticated: there is no credential, or none that is good.
@@ -73,7 +73,7 @@ async def identify(request: Request) -> Caller:
             about(request, Event.CREDENTIAL_REFUSED, credential="cookie" if cookie else _shown(secret or b""))
         raise Unauthenticated("Send `Authorization: Bearer <token>` with a valid token or key.")
     about(request, client=caller.client, credential=caller.credential)
-    if cookie and request.method not in SAFE:
+    if cookie and (request.method not in SAFE if changes is None else changes):
         check_own_page(request, cookie)
     if caller.origins:
         _check_origin(request, caller)
@@ -127,13 +127,15 @@ def tell(request: Request, headers: Headers) -> None:
     request.scope.setdefault("state", {}).setdefault("headers", []).extend(headers)
 
 
-def requires(*scopes: Scope, kind: str | None = "management") -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller, who has one of these scopes and something left of the kind."""
+def requires(
+    *scopes: Scope, kind: str | None = "management", changes: bool | None = None
+) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, who has one of these scopes and something left of the kind; `changes` as in `identify`."""
 
     async def caller(
         request: Request, _bearer: Annotated[object, Depends(_bearer)], _password: Annotated[object, Depends(_password)]
     ) -> Caller:
-        found = await identify(request)
+        found = await identify(request, changes=changes)
         if not found.may(*scopes):
             about(request, Event.SCOPE_MISSING)
             raise Forbidden(f"This needs the scope {' or '.join(scopes)}.")
@@ -154,7 +156,8 @@ async def _person(
     return found
 
 
-Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments"))]
+# An assignment is asked for with GET and stored, so that no link of another site's page may ask for one by cookie.
+Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments", changes=True))]
 ManyAssigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind=None))]  # charged by the number of users
 Recorder = Annotated[Caller, Depends(requires(Scope.EVENTS, kind=None))]  # charged by the number of events
 Reader = Annotated[Caller, Depends(requires(Scope.RESULTS, Scope.EXPERIMENTS))]
