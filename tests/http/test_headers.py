@@ -201,9 +201,8 @@ RULES = (
         "nothing is loaded that is not named",
         csp("default-src", "'none'"),
         ("content-security-policy", _PAGE.replace("'none'", "*")),
-        enveloped,
     ),
-    Rule("nothing is framed", csp("frame-ancestors", "'none'"), ("content-security-policy", _PAGE), enveloped),
+    Rule("nothing is framed", csp("frame-ancestors", "'none'"), ("content-security-policy", _PAGE)),
     Rule(
         "nothing is framed in old browsers",
         lambda a: a["x-frame-options"] == "DENY",
