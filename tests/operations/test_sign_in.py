@@ -14,7 +14,7 @@ from upshot.access.passwords import Passwords
 from upshot.access.sessions import COOKIE_PREFIX, Means
 from upshot.access.users import User
 from upshot.control.sqlaccounts import SqlAccounts
-from upshot.errors import Forbidden, Unauthenticated
+from upshot.errors import Conflict, Forbidden, Unauthenticated
 from upshot.operations import Stores, people, signin
 from upshot.operations.people import Wanted
 from upshot.operations.signin import Known
@@ -216,6 +216,14 @@ async def test_an_address_of_somebody_else_is_not_taken_over(stores: Stores) -> 
     assert {user.email: user.subject is None for user in await people.every(stores, "default")} == {
         ANN: False, "bob@example.com": True,
     }  # fmt: skip
+
+
+async def test_who_signs_in_by_a_provider_gets_no_password_beside_it(stores: Stores) -> None:
+    """It would be a way around a second factor that the provider asks for."""
+    signed = await signin.with_provider(stores, "default", known(), Means.COOKIE)
+
+    with pytest.raises(Conflict):
+        await people.invite(stores, somebody("default"), signed.user.id)
 
 
 async def test_who_signs_in_anew_leaves_the_session_that_the_browser_had(stores: Stores, ann: User) -> None:

@@ -95,7 +95,7 @@ async def remove(caller: Admin, stores: StoresOf, user_id: str) -> None:
     await people.remove(stores, caller, user_id)
 
 
-@router.post("/users/{user_id}/invitation", status_code=201, responses=problems(403, 404))
+@router.post("/users/{user_id}/invitation", status_code=201, responses=problems(403, 404, 409))
 async def invite(caller: Admin, stores: StoresOf, user_id: str) -> InvitationOut:
     """A new invitation for a person to choose a password, shown once; earlier ones are void."""
     return InvitationOut(invitation=await people.invite(stores, caller, user_id))

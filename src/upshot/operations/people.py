@@ -108,10 +108,13 @@ async def invite(stores: Stores, caller: Caller, user_id: str) -> str:
 
     Raises:
         NotFound: the client has no such person.
+        Conflict: they sign in by a provider; a password would be a way around what that one asks for.
     """
     now = stores.clock.now()
     async with stores.control.transaction(caller.client) as transaction:
         user = _found(await transaction.accounts.user(caller.client, user_id))
+        if user.subject is not None:
+            raise Conflict("This person signs in by the provider; there is no password beside it.")
         await audit.note(transaction, caller, "user.invited", ("user", user_id), now)
         return await _invite(transaction, caller.client, user.role, user_id, now)
 
