@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import Request
+from sqlalchemy import text
 from tests.callers import somebody
 from tests.http.world import PASSWORD, bearer, stores_of
 from tests.outbound.receivers import leading
@@ -21,6 +22,8 @@ from upshot.access.keys import written
 from upshot.access.passwords import Passwords
 from upshot.cli.logs import JsonLines, TextLines
 from upshot.control.sqlaccounts import SqlAccounts
+from upshot.database import Database
+from upshot.errors import Unavailable
 from upshot.experiments import Draft, Status
 from upshot.http import securityevents, signin
 from upshot.http.app import create_app
@@ -485,4 +488,17 @@ async def test_an_error_of_the_database_does_not_say_what_was_sent(
 
     assert answer.status_code == 500
     assert any("INSERT INTO users" in line for line in heard.lines)
+    assert not any("canary" in line for line in heard.lines)
+
+
+async def test_a_database_that_cannot_serve_is_in_the_log(tmp_path: Path, heard: Heard) -> None:
+    """With its setting and its reason, so that a certificate that is none is found; without what was asked."""
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}", "DATABASE_URL")
+
+    with pytest.raises(Unavailable):
+        async with database.begin() as connection:
+            await connection.execute(text("SELECT :name FROM nowhere"), {"name": "canary"})
+
+    await database.dispose()
+    assert any("DATABASE_URL: the database cannot serve this: no such table" in line for line in heard.lines)
     assert not any("canary" in line for line in heard.lines)
