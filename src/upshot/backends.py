@@ -44,7 +44,7 @@ def kept_secret(path: Path, make: Callable[[], str]) -> str:
         ConfigurationError: it can be neither read nor made.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
         with (
             suppress(FileExistsError),
             os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,

@@ -163,7 +163,12 @@ class Settings(BaseSettings):
     limit_login_account: str = Field("5/min", description="Attempts to sign in to one account.")
     limit_refresh: str = Field("30/min", description="Prolongations of sessions.")
     limit_keys: str = Field("10/h", description="Keys that may be made.")
-    log_level: str = Field("warning", pattern="^(debug|info|warning|error)$", description="How much is logged.")
+    log_level: str = Field(
+        "warning",
+        pattern="^(debug|info|warning|error)$",
+        description="How much is logged; the security log is whole at any level.",
+    )
+    log_format: str = Field("text", pattern="^(text|json)$", description="Lines of text, or a JSON object each.")
 
     @field_validator("jwt_previous_secret_keys", mode="before")
     @classmethod

@@ -91,8 +91,8 @@ def test_the_forgeries_find_a_reader_that_is_not_strict(broken: Callable[[Keyrin
 
 KEYS: dict[str, Callable[[], str]] = {
     "HS512": lambda: secrets.token_urlsafe(64),
-    "RS256": lambda: pem(rsa.generate_private_key(65_537, 2_048)),
-    "PS256": lambda: pem(rsa.generate_private_key(65_537, 2_048)),
+    "RS256": lambda: pem(rsa.generate_private_key(65_537, 3_072)),
+    "PS256": lambda: pem(rsa.generate_private_key(65_537, 3_072)),
     "ES256": lambda: pem(ec.generate_private_key(ec.SECP256R1())),
     "Ed25519": lambda: pem(ed25519.Ed25519PrivateKey.generate()),
     "EdDSA": lambda: pem(ed25519.Ed25519PrivateKey.generate()),
@@ -111,7 +111,7 @@ def test_each_algorithm_reads_its_own_tokens_only(algorithm: str) -> None:
 
 def test_a_public_key_is_no_secret_of_another_algorithm() -> None:
     """The old trick: to sign by HMAC with the public key that everybody has."""
-    private = rsa.generate_private_key(65_537, 2_048)
+    private = rsa.generate_private_key(65_537, 3_072)
     keyring = Keyring("RS256", [pem(private)])
     public = private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -176,6 +176,14 @@ def test_a_key_of_another_kind_is_refused(algorithm: str, kind: str) -> None:
     """One line that names the setting."""
     with pytest.raises(ConfigurationError, match=r"^JWT_(ALGORITHM|SECRET_KEY): "):
         Keyring(algorithm, [KEYS.get(kind, lambda: "-----BEGIN nonsense-----")()])
+
+
+def test_a_short_rsa_key_is_refused() -> None:
+    """One of 2,048 bits has less strength than our other keys; one of 3,072 is taken."""
+    with pytest.raises(ConfigurationError, match="3072 bits"):
+        Keyring("RS256", [pem(rsa.generate_private_key(65_537, 2_048))])
+
+    Keyring("RS256", [pem(rsa.generate_private_key(65_537, 3_072))])
 
 
 def test_a_process_without_a_key_has_one_of_its_own() -> None:

@@ -9,6 +9,7 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 
 from upshot.access.passwords import WAITING, Passwords
+from upshot.access.users import fault_of_length
 from upshot.errors import Unavailable
 
 GOOD = "four unrelated wordy things"
@@ -143,3 +144,15 @@ async def test_common_passwords_are_known_by_the_thousands() -> None:
     from zxcvbn.matching import RANKED_DICTIONARIES
 
     assert sum(len(word) >= 8 for word in RANKED_DICTIONARIES["passwords"]) >= 3_000
+
+
+@pytest.mark.slow
+async def test_each_of_the_commonest_passwords_is_refused(passwords: Passwords) -> None:
+    """The first 3,000 that are long enough, each by itself; a check of the length alone takes them all."""
+    from zxcvbn.matching import RANKED_DICTIONARIES
+
+    ranks = RANKED_DICTIONARIES["passwords"]
+    common = sorted((word for word in ranks if len(word) >= 8), key=lambda word: ranks[word])[:3_000]
+
+    assert [word for word in common if await passwords.fault_of(word) is None] == []
+    assert [word for word in common if fault_of_length(word) is not None] == []

@@ -13,6 +13,7 @@ from tests.servers import UNLIMITED
 from upshot.access import Role, system
 from upshot.access.sessions import IDLE, INVITATION_LIFETIME, REFRESH_LIFETIME
 from upshot.clock import FixedClock
+from upshot.http import access, assignments
 from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
 from upshot.operations import people
@@ -421,3 +422,83 @@ async def test_ended_sessions_are_forgotten(web: httpx.AsyncClient, app: Envelop
 
     assert (kept, gone) == (0, 1)
     assert await works(web, held["access_token"])
+
+
+async def test_a_browser_that_signs_in_anew_leaves_its_session(web: httpx.AsyncClient, app: Envelope) -> None:
+    """What it carried before is good for nothing from then on; one that carries nothing ends nothing."""
+    first, second = [await web.post("/auth/session", json=SIGN_IN, headers=OWN_PAGE) for _ in range(2)]
+    advance(app, seconds=FRESH.total_seconds())
+    web.cookies.clear()
+    third = await web.post("/auth/session", json=SIGN_IN, headers=OWN_PAGE)
+
+    good = []
+    for answer in (first, second, third):
+        web.cookies.clear()
+        cookie = {"Cookie": f"__Host-upshot={answer.cookies['__Host-upshot']}"}
+        good.append((await web.get("/users/me", headers=cookie)).status_code)
+    assert good == [401, 200, 200]
+
+
+async def test_signing_out_clears_what_the_browser_holds(web: httpx.AsyncClient) -> None:
+    """Its cookie, and what a page or the browser itself kept of answers."""
+    csrf = (await web.post("/auth/session", json=SIGN_IN, headers=OWN_PAGE)).json()["csrf_token"]
+
+    answer = await web.post("/auth/logout", headers=OWN_PAGE | {"X-CSRF-Token": csrf})
+
+    assert answer.headers["clear-site-data"] == '"cache", "storage"'
+    assert '__Host-upshot=""' in answer.headers["set-cookie"]
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_cookie_is_no_bearer_token_in_the_lane_of_assignments_either(
+    web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    """Not even one that was used a moment ago as what it is; a lane that takes every known secret is caught."""
+    signed = await web.post("/auth/session", json=SIGN_IN, headers=OWN_PAGE)
+    body = {"name": "One", "variants": [{"name": "a"}, {"name": "b"}]}
+    await web.post("/experiments", json=body, headers=OWN_PAGE | {"X-CSRF-Token": signed.json()["csrf_token"]})
+    web.cookies.clear()
+    if broken:
+        monkeypatch.setattr(assignments, "bearer_of", lambda header: header and header[len("Bearer ") :])
+
+    answer = await web.get("/experiments/one/assignment/somebody", headers=bearer(signed.cookies["__Host-upshot"]))
+
+    assert answer.status_code == (200 if broken else 401)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("5/min", [403] * 4 + [429] * 2), ("off", [403] * 6)])
+async def test_the_current_password_is_guessed_no_faster_than_at_the_sign_in(
+    tmp_path: Path, limit: str, expected: list[int]
+) -> None:
+    """Whoever took over a session does not get the password with it."""
+    app = create_app(Settings(data_dir=tmp_path, **UNLIMITED | {"limit_login_account": limit}), {})
+    async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as web:
+        await people.create(
+            stores_of(app), system("default", "tests"), Wanted("ann@example.com", "Ann", Role.ADMIN), PASSWORD
+        )
+        headers = bearer((await tokens(web))["access_token"])
+        body = {"current_password": "a guess", "new_password": "some other unrelated words"}
+
+        guesses = [(await web.post("/users/me/password", json=body, headers=headers)).status_code for _ in range(6)]
+
+    assert guesses == expected
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_link_of_another_site_assigns_nobody(
+    web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    """An assignment is asked for with GET and stored: a cookie alone asks for none, a page of ours with its token does."""
+    csrf = (await web.post("/auth/session", json=SIGN_IN, headers=OWN_PAGE)).json()["csrf_token"]
+    own = OWN_PAGE | {"X-CSRF-Token": csrf}
+    body = {"name": "One", "variants": [{"name": "a"}, {"name": "b"}]}
+    await web.post("/experiments", json=body, headers=own)
+    if broken:
+        monkeypatch.setattr(access, "check_own_page", lambda *_: None)
+
+    followed = await web.get("/experiments/one/assignment/somebody", headers={"Sec-Fetch-Site": "cross-site"})
+    typed = await web.get("/experiments/one/assignment/somebody", headers={"Sec-Fetch-Site": "none"})
+    asked = await web.get("/experiments/one/assignment/somebody", headers=own)
+
+    assert [answer.status_code for answer in (followed, typed, asked)] == ([200] * 3 if broken else [403, 403, 200])

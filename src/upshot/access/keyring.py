@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import Key, import_key
+from joserfc.jwk import Key, RSAKey, import_key
 
 from upshot.errors import ConfigurationError
 
@@ -30,6 +30,8 @@ LIFETIME = timedelta(minutes=15)
 LEEWAY = timedelta(seconds=60)
 SHORTEST_SECRET = 32
 LEAST_ENTROPY = 80
+RSA_BITS = 3_072
+"""What 128 bits of security take (NIST SP 800-57, part 1, table 2), as many as our other keys have."""
 ALGORITHMS = {
     **dict.fromkeys(("HS256", "HS384", "HS512"), "oct"),
     **dict.fromkeys(("RS256", "PS256"), "RSA"),
@@ -189,6 +191,10 @@ def _key_of(algorithm: str, text: str) -> Key:
         raise ConfigurationError(f"JWT_SECRET_KEY: cannot be read as a private key for {algorithm}") from None
     if not key.is_private:
         raise ConfigurationError("JWT_SECRET_KEY: is a public key; signing needs the private one")
+    if isinstance(key, RSAKey) and key.raw_value.key_size < RSA_BITS:
+        raise ConfigurationError(
+            f"JWT_SECRET_KEY: an RSA key has at least {RSA_BITS} bits; ES256 and Ed25519 are shorter"
+        )
     return key
 
 

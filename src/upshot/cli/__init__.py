@@ -13,7 +13,7 @@ import httpx
 import uvloop
 
 from upshot import __version__, settings
-from upshot.backends import open_stores
+from upshot.backends import SECRET_FILE, open_stores
 from upshot.cli import backups, demonstration, doctor, importing, notebooks, options, server, working
 from upshot.cli.accounts import key, user
 from upshot.cli.calibrating import calibrate
@@ -188,6 +188,6 @@ async def _backup(chosen: Settings, folder: Path) -> None:
                 await backing.back_up(stores, folder)
             finally:
                 await stores.close()
-    token = chosen.data_dir / server.TOKEN_FILE
-    if token.exists():
-        shutil.copy2(token, folder)
+    for name in (server.TOKEN_FILE, SECRET_FILE):  # without its secret nobody could open what is sealed in the copy
+        if (chosen.data_dir / name).exists():
+            shutil.copy2(chosen.data_dir / name, folder)

@@ -16,7 +16,7 @@ import uvicorn
 
 from upshot.access import DEFAULT_CLIENT
 from upshot.backends import kept_secret
-from upshot.cli import backups
+from upshot.cli import backups, logs
 from upshot.clock import new_token
 from upshot.errors import ConfigurationError
 from upshot.http.app import create_app
@@ -34,6 +34,7 @@ SWITCH_SECONDS = 0.0005  # how long a store's thread may hold the interpreter wh
 async def serve(settings: Settings) -> None:
     """Serve until a signal ends it."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    logs.configure(settings)
     folder = _folder(settings)
     fresh = not settings.clients and not (folder / TOKEN_FILE).exists()
     tokens = clients(settings)
@@ -83,7 +84,7 @@ class Server(uvicorn.Server):
         BoundedProtocol.CONNECTIONS_PER_ADDRESS = settings.connections_per_address
         super().__init__(
             uvicorn.Config(
-                self._app, http=BoundedProtocol, loop="uvloop", lifespan="off", log_level=settings.log_level,
+                self._app, http=BoundedProtocol, loop="uvloop", lifespan="off", log_config=None, log_level=settings.log_level,
                 access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
@@ -185,7 +186,7 @@ def alone(settings: Settings) -> Iterator[None]:
 def _folder(settings: Settings) -> Path:
     folder = settings.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"the data folder {folder} cannot be made: {error.strerror}") from None
     if not os.access(folder, os.W_OK):

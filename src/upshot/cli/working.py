@@ -1,7 +1,6 @@
 """`upshot worker`: empty the queue, do the scheduled work, and leave in order when told to."""
 
 import asyncio
-import logging
 import signal
 from contextlib import AsyncExitStack, nullcontext
 
@@ -9,7 +8,7 @@ import click
 
 from upshot import worker
 from upshot.backends import open_stores
-from upshot.cli import server
+from upshot.cli import logs, server
 from upshot.operations.deliveries import Stored
 from upshot.settings import Settings
 
@@ -18,7 +17,7 @@ GRACE_SECONDS = 10.0
 
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; what is in hand is finished first, within ten seconds."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(settings)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

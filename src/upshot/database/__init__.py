@@ -137,6 +137,7 @@ class Database:
         except (OperationalError, InterfaceError, InternalError, PoolTimeout, TimeoutError) as error:
             if servers.code_of(error) in servers.REFUSED:
                 raise ConfigurationError(f"{self.setting}: the database refuses us: {_first_line(error)}") from error
+            log.warning("%s: the database cannot serve this: %s", self.setting, _first_line(error))
             raise Unavailable("The database cannot serve this now.", retry_after=1) from error
         except ProgrammingError as error:
             # A table that is missing, a right that was taken: whoever runs the database mends it, and what was sent is good.

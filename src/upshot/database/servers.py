@@ -57,6 +57,7 @@ def engine(url: URL, setting: str) -> AsyncEngine:
             max_overflow=5,
             pool_timeout=POOL_SECONDS,
             pool_recycle=1800,
+            hide_parameters=True,  # an error of a statement is logged: addresses of people and digests are none of the log's
             connect_args=options,
         )
     except ModuleNotFoundError as error:

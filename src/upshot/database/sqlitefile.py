@@ -43,7 +43,7 @@ def path_of(url: URL, setting: str) -> Path:
         raise ConfigurationError(f"{setting}: SQLite needs a file, such as sqlite:///upshot-data/control.db")
     path = Path(url.database)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"{setting}: cannot make the folder {path.parent}: {error.strerror}") from error
     return path
@@ -61,9 +61,17 @@ def engines(path: Path, *, synchronous: str = "FULL", **driver: Any) -> tuple[As
         max_overflow=0,
         pool_timeout=WRITER_SECONDS,
         pool_reset_on_return=None,
+        hide_parameters=True,
         **driver,
     )
-    readers = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=2, max_overflow=2, pool_timeout=1, **driver)
+    readers = create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        pool_size=2,
+        max_overflow=2,
+        pool_timeout=1,
+        hide_parameters=True,  # as in servers.py
+        **driver,
+    )
     # A deferred transaction that writes after it read fails at once when another one wrote in between.
     _prepare(writer, (*_WRITER, f"PRAGMA synchronous={synchronous}"), begin="BEGIN IMMEDIATE")
     _prepare(readers, _READER, begin="BEGIN")

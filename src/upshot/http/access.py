@@ -15,11 +15,14 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
 from upshot.access import Caller, Kind, Scope
+from upshot.access.keys import id_of
 from upshot.access.sessions import COOKIE_PREFIX, csrf_token
 from upshot.access.users import email_of
 from upshot.errors import Forbidden, Unauthenticated
 from upshot.http.limits import Headers, Limits
+from upshot.http.securityevents import about
 from upshot.operations.credentials import Credentials
+from upshot.securitylog import Event
 
 COOKIE = "__Host-upshot"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -32,10 +35,11 @@ _password = OAuth2PasswordBearer("/auth/token", auto_error=False, refreshUrl="/a
 
 
 def bearer_of(authorization: bytes | None) -> bytes | None:
-    """The secret of an Authorization header, if it is of our kind."""
+    """The secret of an Authorization header, if it is of our kind; a cookie is no bearer token."""
     if authorization is None or authorization[:7].lower() != b"bearer ":
         return None
-    return authorization[7:].strip()
+    secret = authorization[7:].strip()
+    return None if secret.startswith(COOKIE_PREFIX.encode()) else secret
 
 
 def cookie_of(request: Request) -> str | None:
@@ -52,8 +56,8 @@ def cookie_named(request: Request, name: str) -> str | None:
     return found.value if found else None
 
 
-async def identify(request: Request) -> Caller:
-    """Who is asking.
+async def identify(request: Request, *, changes: bool | None = None) -> Caller:
+    """Who is asking. `changes`: whether the request changes something, when its method does not say so.
 
     Raises:
         Unauthenticated: there is no credential, or none that is good.
@@ -62,14 +66,14 @@ async def identify(request: Request) -> Caller:
     credentials: Credentials = request.app.state.credentials
     header = request.headers.get("authorization")
     cookie = None if header else cookie_of(request)
-    secret = cookie.encode("latin-1") if cookie else bearer_of(header.encode("latin-1") if header else None)
-    carried = secret is not None and secret.startswith(COOKIE_PREFIX.encode()) is bool(
-        cookie
-    )  # a cookie is no bearer token
-    caller = await credentials.find(secret) if secret and carried else None
+    secret = bearer_of(header.encode("latin-1")) if header else _carried(cookie)
+    caller = await credentials.find(secret) if secret else None
     if caller is None:
+        if header or cookie:
+            about(request, Event.CREDENTIAL_REFUSED, credential="cookie" if cookie else _shown(secret or b""))
         raise Unauthenticated("Send `Authorization: Bearer <token>` with a valid token or key.")
-    if cookie and request.method not in SAFE:
+    about(request, client=caller.client, credential=caller.credential)
+    if cookie and (request.method not in SAFE if changes is None else changes):
         check_own_page(request, cookie)
     if caller.origins:
         _check_origin(request, caller)
@@ -88,6 +92,7 @@ def check_own_page(request: Request, cookie: str | None = None) -> None:
     token = request.headers.get("x-csrf-token", "")
     known = cookie is None or hmac.compare_digest(token.encode(), csrf_token(cookie).encode())
     if not (same and known):
+        about(request, Event.ORIGIN_REFUSED)
         raise Forbidden("Changes by cookie are made from Upshot's own pages, with the header X-CSRF-Token.")
 
 
@@ -122,14 +127,17 @@ def tell(request: Request, headers: Headers) -> None:
     request.scope.setdefault("state", {}).setdefault("headers", []).extend(headers)
 
 
-def requires(*scopes: Scope, kind: str | None = "management") -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller, who has one of these scopes and something left of the kind."""
+def requires(
+    *scopes: Scope, kind: str | None = "management", changes: bool | None = None
+) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, who has one of these scopes and something left of the kind; `changes` as in `identify`."""
 
     async def caller(
         request: Request, _bearer: Annotated[object, Depends(_bearer)], _password: Annotated[object, Depends(_password)]
     ) -> Caller:
-        found = await identify(request)
+        found = await identify(request, changes=changes)
         if not found.may(*scopes):
+            about(request, Event.SCOPE_MISSING)
             raise Forbidden(f"This needs the scope {' or '.join(scopes)}.")
         if kind is not None:
             await charge(request, kind, found)
@@ -148,7 +156,8 @@ async def _person(
     return found
 
 
-Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments"))]
+# An assignment is asked for with GET and stored, so that no link of another site's page may ask for one by cookie.
+Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments", changes=True))]
 ManyAssigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind=None))]  # charged by the number of users
 Recorder = Annotated[Caller, Depends(requires(Scope.EVENTS, kind=None))]  # charged by the number of events
 Reader = Annotated[Caller, Depends(requires(Scope.RESULTS, Scope.EXPERIMENTS))]
@@ -161,8 +170,20 @@ KeyMaker = Annotated[Caller, Depends(requires(Scope.ADMIN, kind="keys"))]
 Person = Annotated[Caller, Depends(_person)]
 
 
+def _carried(cookie: str | None) -> bytes | None:
+    """The secret of a cookie; a bearer token is none."""
+    return cookie.encode("latin-1") if cookie and cookie.startswith(COOKIE_PREFIX) else None
+
+
+def _shown(secret: bytes) -> str:
+    """What somebody shows who is not known, without its secret: a key has an id."""
+    key_id = id_of(secret.decode("latin-1"))
+    return f"key:{key_id}" if key_id else "token"
+
+
 def _check_origin(request: Request, caller: Caller) -> None:
     origin = request.headers.get("origin")
     if origin not in caller.origins:
+        about(request, Event.ORIGIN_REFUSED)
         raise Forbidden("This key is for browsers, on pages of its origins only.")
     tell(request, [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")])

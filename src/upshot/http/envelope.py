@@ -26,12 +26,12 @@ _OWN_POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
     b"form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'"
 )
-# Swagger UI and ReDoc start from a script in the page, style it from scripts, and ReDoc searches in a worker.
+# Swagger UI starts from a script in the page, both style it from scripts, and ReDoc searches in a worker.
 _DOCUMENTATION_POLICY = (
-    b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    b"font-src 'self'; connect-src 'self'; worker-src blob:; form-action 'self'; base-uri 'none'; object-src 'none'; "
-    b"frame-ancestors 'none'"
-)
+    f"default-src 'none'; script-src 'self' {pages.SCRIPTS}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; worker-src blob:; form-action 'self'; base-uri 'none'; object-src 'none'; "
+    "frame-ancestors 'none'"
+).encode()
 
 _Headers: TypeAlias = list[tuple[bytes, bytes]]
 

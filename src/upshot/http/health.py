@@ -12,6 +12,7 @@ from upshot.http.access import Admin
 from upshot.http.answers import HealthOut
 from upshot.http.openapi import problems
 from upshot.http.stores import StoresOf
+from upshot.operations import Stores
 
 router = APIRouter(tags=["health"])
 
@@ -31,7 +32,8 @@ async def ready(stores: StoresOf, response: Response, request: Request) -> Healt
     parts: dict[str, Any] = {"control": stores.control, "events": stores.events}
     if stores.queue is not None:
         parts["queue"] = stores.queue
-    states = dict(zip(parts, await asyncio.gather(*map(_state, parts.values())), strict=True))
+    found = await asyncio.gather(*(_state(stores, name, part) for name, part in parts.items()))
+    states = dict(zip(parts, found, strict=True))
     if stores.pending:
         states["pending"] = f"{len(stores.pending)} assignments wait to be stored"
     if stores.spool is not None and stores.spool.waiting:
@@ -47,15 +49,10 @@ async def figures(_caller: Admin) -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _state(store: Any) -> str:
-    # Not cancelled when it takes too long: a driver may wait for its server even to cancel.
-    task = asyncio.ensure_future(store.ping())
-    await asyncio.wait({task}, timeout=PING_SECONDS)
-    if not task.done():
-        task.add_done_callback(lambda done: done.exception())
-        return "unavailable: no answer"
+async def _state(stores: Stores, name: str, part: Any) -> str:
+    # Shared: whoever asks needs no token, and must not take the connections of those who have one.
     try:
-        state: str = task.result()
+        state: str = await stores.reading.share(("ping", name), part.ping, PING_SECONDS)
     except UpshotError as error:
         return f"unavailable: {error}"
     return state

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from upshot.access import Role
-from upshot.http.access import Admin, Person
+from upshot.http.access import Admin, Person, charge_sign_in
 from upshot.http.accounts import (
     InvitationOut,
     NewUserOut,
@@ -18,8 +18,10 @@ from upshot.http.accounts import (
     UsersOut,
 )
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.securityevents import about
 from upshot.http.stores import StoresOf
 from upshot.operations import people, signin
+from upshot.securitylog import Event
 
 router = APIRouter(tags=["people"])
 
@@ -49,9 +51,11 @@ async def me(caller: Person, stores: StoresOf) -> UserOut:
 
 @router.post("/me/password", status_code=204, responses=problems(403, 413, 415), openapi_extra=json_body(PasswordIn))
 async def change_password(
-    caller: Person, stores: StoresOf, wanted: Annotated[PasswordIn, Depends(reader(PasswordIn))]
+    caller: Person, stores: StoresOf, request: Request, wanted: Annotated[PasswordIn, Depends(reader(PasswordIn))]
 ) -> None:
-    """Choose a new password; all other sessions end."""
+    """Choose a new password; all other sessions end. Tries of the current one count as attempts to sign in."""
+    await charge_sign_in(request, caller.client, caller.name)
+    about(request, Event.PASSWORD_REFUSED)
     await people.change_password(stores, caller, wanted.current_password, wanted.new_password)
 
 
@@ -91,7 +95,7 @@ async def remove(caller: Admin, stores: StoresOf, user_id: str) -> None:
     await people.remove(stores, caller, user_id)
 
 
-@router.post("/users/{user_id}/invitation", status_code=201, responses=problems(403, 404))
+@router.post("/users/{user_id}/invitation", status_code=201, responses=problems(403, 404, 409))
 async def invite(caller: Admin, stores: StoresOf, user_id: str) -> InvitationOut:
     """A new invitation for a person to choose a password, shown once; earlier ones are void."""
     return InvitationOut(invitation=await people.invite(stores, caller, user_id))

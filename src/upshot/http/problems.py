@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from upshot.errors import Fault, QuotaExceeded, UpshotError, pointer
+from upshot.http import securityevents
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -82,7 +83,8 @@ def install(app: FastAPI) -> None:
     """Answer every exception with a problem."""
 
     @app.exception_handler(UpshotError)
-    async def ours(_request: Request, error: UpshotError) -> Response:
+    async def ours(request: Request, error: UpshotError) -> Response:
+        securityevents.refused(request, error)
         return of_error(error)
 
     @app.exception_handler(RequestValidationError)
@@ -98,7 +100,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected error at %s %s", request.method, request.scope.get("route"), exc_info=error)
+        securityevents.failed(request, error)
+        place = getattr(request.scope.get("route"), "path", None)
+        request_id = getattr(request.state, "request_id", None)
+        log.error("unexpected error at %s %s, request %s", request.method, place, request_id, exc_info=error)
         return problem(
             500, "internal", "Something went wrong on our side", "It has been logged under this request's id."
         )

@@ -58,6 +58,7 @@ def problem_bytes(status: int, code: str, title: str, detail: str, headers: _Fie
         b"content-length: %d" % len(body),
         b"cache-control: no-store",
         b"x-content-type-options: nosniff",
+        b"content-security-policy: default-src 'none'; frame-ancestors 'none'",
         b"connection: close",
     ]
     return b"\r\n".join([*lines, b"", body])

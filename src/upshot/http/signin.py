@@ -24,9 +24,11 @@ from upshot.http.access import (
 )
 from upshot.http.accounts import InvitationIn, RefreshIn, SessionOut, SignInIn, TokenOut, UserOut
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.securityevents import about, account_of, signed_in
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, people, signin
 from upshot.operations.signin import Signed
+from upshot.securitylog import Event
 
 router = APIRouter(prefix="/auth", tags=["sign-in"])
 
@@ -79,7 +81,7 @@ async def begin(
     """Sign in with a browser: the session is in a cookie that no script can read."""
     check_own_page(request)
     signed = await _by_password(stores, request, wanted, Means.COOKIE)
-    return carry(response, signed)
+    return await carry(stores, request, response, signed)
 
 
 @router.get("/session", responses=problems(403))
@@ -93,6 +95,7 @@ async def logout(stores: StoresOf, request: Request, response: Response) -> None
     """Sign out: every process refuses the session within 5 seconds."""
     await signin.sign_out(stores, await identify(request))
     response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    response.headers["Clear-Site-Data"] = '"cache", "storage"'
 
 
 @router.post("/invitation", status_code=201, responses=problems(409, 413, 415), openapi_extra=json_body(InvitationIn))
@@ -101,12 +104,15 @@ async def accept(
 ) -> UserOut:
     """Take up an invitation: choose a password of one's own."""
     await charge_sign_in(request, "", digest_of(wanted.secret))
+    about(request, Event.INVITATION_REFUSED)
     _, user = await people.accept(stores, wanted.secret, wanted.password, wanted.email, wanted.name)
     return UserOut.of(user)
 
 
-def carry(response: Response, signed: Signed) -> SessionOut:
-    """Put a session into the cookie of a response. Whatever session the browser had stays on the server until it ends."""
+async def carry(stores: Stores, request: Request, response: Response, signed: Signed) -> SessionOut:
+    """Put a session into the cookie of a response; the one that the browser had ends."""
+    if former := cookie_of(request):
+        await signin.leave(stores, former)
     response.set_cookie(
         COOKIE,
         signed.secret,
@@ -128,12 +134,21 @@ def carry(response: Response, signed: Signed) -> SessionOut:
 async def _again(stores: Stores, request: Request, refresh_token: str) -> Signed:
     # Nobody knows yet whose it is: what counts is where it comes from.
     await request.app.state.limits.charge("refresh", f"@{address_of(request)}", digest_of(refresh_token))
-    return await signin.refresh(stores, refresh_token)
+    about(request, Event.REFRESH_REFUSED)
+    try:
+        return await signin.refresh(stores, refresh_token)
+    except signin.Replayed as replayed:
+        about(request, Event.REFRESH_REPLAYED, client=replayed.client, session=replayed.session)
+        raise
 
 
 async def _by_password(stores: Stores, request: Request, wanted: SignInIn, means: Means) -> Signed:
+    about(request, account=account_of(request, wanted.client, wanted.email), how="password")
     await charge_sign_in(request, wanted.client, wanted.email)
-    return await signin.with_password(stores, wanted.client, wanted.email, wanted.password, means)
+    about(request, Event.SIGN_IN_FAILED)
+    signed = await signin.with_password(stores, wanted.client, wanted.email, wanted.password, means)
+    signed_in(request, signed, "password")
+    return signed
 
 
 async def _wanted(request: Request) -> SignInIn | RefreshIn:

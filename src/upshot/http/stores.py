@@ -6,9 +6,11 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from fastapi import Depends, Request
 
-from upshot.access.keys import PREFIX
+from upshot.access.keys import PREFIX, id_of
 from upshot.errors import Fault, Invalid, Malformed, Unauthenticated
+from upshot.http.securityevents import about
 from upshot.operations import Stores
+from upshot.securitylog import Event
 
 
 def _stores(request: Request) -> Stores:
@@ -40,7 +42,9 @@ def check_target(request: Request) -> None:
         raise Malformed("The path must not hold control characters.")
     if any("\0" in text for pair in pairs for text in pair):
         raise Malformed("The query must not hold NUL.")
-    if any(text.startswith(PREFIX) for _, text in pairs):
+    if exposed := next((text for _, text in pairs if text.startswith(PREFIX)), None):
+        key_id = id_of(exposed)
+        about(request, Event.CREDENTIAL_EXPOSED, credential=key_id and f"key:{key_id}")
         raise Unauthenticated("A key belongs into the Authorization header: addresses are logged. Revoke this one.")
     if len(pairs) != len({name for name, _ in pairs}):
         raise Invalid.of(Fault("/query", "repeated_parameter", "a query parameter must not be given twice"))

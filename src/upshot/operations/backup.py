@@ -47,7 +47,7 @@ def _begun(folder: Path) -> Path:
     if folder.exists():
         raise ConfigurationError("the folder of a backup must not be there yet")
     try:
-        growing.mkdir(parents=True)
+        growing.mkdir(0o700, parents=True)
     except OSError as error:
         raise ConfigurationError(f"the folder {growing} cannot be made: {error.strerror}") from error
     return growing

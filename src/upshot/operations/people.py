@@ -108,10 +108,13 @@ async def invite(stores: Stores, caller: Caller, user_id: str) -> str:
 
     Raises:
         NotFound: the client has no such person.
+        Conflict: they sign in by a provider; a password would be a way around what that one asks for.
     """
     now = stores.clock.now()
     async with stores.control.transaction(caller.client) as transaction:
         user = _found(await transaction.accounts.user(caller.client, user_id))
+        if user.subject is not None:
+            raise Conflict("This person signs in by the provider; there is no password beside it.")
         await audit.note(transaction, caller, "user.invited", ("user", user_id), now)
         return await _invite(transaction, caller.client, user.role, user_id, now)
 
@@ -151,8 +154,12 @@ async def accept(
         if not await transaction.accounts.take_invitation(client, digest, now):
             raise _no_invitation()
         if known is None:
+            if await transaction.accounts.users(client):
+                raise _no_invitation()  # the first admin came by another way, and this link is on somebody's screen
             await transaction.accounts.add_user(client, user)
         else:
+            fresh = _found(await transaction.accounts.user(client, user.id))
+            user = replace(fresh, password=user.password, updated_at=now, not_before=now)
             await transaction.accounts.save_user(client, user)
             await transaction.accounts.revoke_sessions(client, user.id, now)
         caller = system(client, "invitation")
@@ -174,6 +181,8 @@ async def change_password(stores: Stores, caller: Caller, current: str, wanted: 
     kept = await _hashed(stores, user, wanted)
     async with stores.control.transaction(caller.client) as transaction:
         fresh = _found(await transaction.accounts.user(caller.client, user.id))
+        if fresh.password != user.password:
+            raise Forbidden("The current password is another one.")
         await transaction.accounts.save_user(caller.client, replace(fresh, password=kept, updated_at=now))
         await transaction.accounts.revoke_sessions(caller.client, user.id, now, spare=caller.session)
         await audit.note(transaction, caller, "user.password_changed", ("user", user.id), now)

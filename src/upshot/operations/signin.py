@@ -6,9 +6,8 @@ second time was taken from somebody, and the whole session ends.
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from upshot.access import Caller, Kind, Role
+from upshot.access import Caller, Kind, Role, system
 from upshot.access.keys import digest_of
 from upshot.access.sessions import (
     ABSOLUTE,
@@ -24,6 +23,9 @@ from upshot.clock import new_letters
 from upshot.control import Credential, Transaction
 from upshot.errors import Invalid, NotFound, Unauthenticated
 from upshot.operations import Stores, audit
+from upshot.operations.people import shown
+
+_ENDED = "This session has ended; sign in again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,14 @@ class Known:
     role: Role
 
 
+class Replayed(Unauthenticated):
+    """A refresh token that was used before; its session has ended just now."""
+
+    def __init__(self, client: str, session: str) -> None:
+        super().__init__(_ENDED)
+        self.client, self.session = client, session
+
+
 async def with_password(stores: Stores, client: str, email: str, password: str, means: Means) -> Signed:
     """Sign in by address and password.
 
@@ -56,13 +66,17 @@ async def with_password(stores: Stores, client: str, email: str, password: str, 
         Unavailable: too many sign-ins are under way.
     """
     async with stores.control.reading(client) as view:
-        user = await view.accounts.user_called(client, email_of(email))
-    matches = await stores.passwords.verify(user.password if user is not None else None, password)
-    if user is None or user.password is None or not matches or user.disabled_at is not None:
-        raise Unauthenticated("The address and the password do not belong together.")
-    if stores.passwords.outdated(user.password):
-        user = replace(user, password=await stores.passwords.hash(password))
-    return await _sign_in(stores, client, user, means, "password")
+        seen = await view.accounts.user_called(client, email_of(email))
+    matches = await stores.passwords.verify(seen.password if seen is not None else None, password)
+    if seen is None or seen.password is None or not matches or seen.disabled_at is not None:
+        raise _no_match()
+    kept = await stores.passwords.hash(password) if stores.passwords.outdated(seen.password) else seen.password
+    async with stores.control.transaction(client) as transaction:
+        user = await transaction.accounts.user(client, seen.id)
+        # While the password was looked at, somebody may have ended the account or chosen another one: what is true now counts.
+        if user is None or user.disabled_at is not None or user.password != seen.password:
+            raise _no_match()
+        return await _begin(stores, transaction, client, replace(user, password=kept), means, "password")
 
 
 async def with_provider(stores: Stores, client: str, known: Known, means: Means) -> Signed:
@@ -75,28 +89,29 @@ async def with_provider(stores: Stores, client: str, known: Known, means: Means)
     subject, email, now = digest_of(known.subject), email_of(known.email), stores.clock.now()
     if faults := faults_of(email, known.name):
         raise Invalid.of(*faults)
+    provider = system(client, "provider")
     async with stores.control.transaction(client) as transaction:
         user = await transaction.accounts.user_known_as(client, subject)
+        other = await transaction.accounts.user_called(client, email)
+        if other is not None and (user is None or other.id != user.id):
+            raise Unauthenticated("There is another account with this address; an admin must remove it first.")
         if user is None:
-            if await transaction.accounts.user_called(client, email) is not None:
-                raise Unauthenticated(
-                    "There is an account with a password for this address; an admin must remove it first."
-                )
             user = User(stores.clock.new_id(), email, known.name, known.role, None, subject, now, now, now)
             await transaction.accounts.add_user(client, user)
-        elif user.role is not known.role:
-            await transaction.accounts.revoke_sessions(client, user.id, now)
-            user = replace(user, role=known.role, not_before=now)
-    if user.disabled_at is not None:
-        raise Unauthenticated("This account is disabled.")
-    return await _sign_in(stores, client, replace(user, name=known.name, email=email), means, "provider")
+            await audit.note(transaction, provider, "user.joined", ("user", user.id), now, after=shown(user))
+        elif user.disabled_at is not None:
+            raise Unauthenticated("This account is disabled.")
+        else:
+            user = await _followed(transaction, provider, user, replace(known, email=email), now)
+        return await _begin(stores, transaction, client, user, means, "provider")
 
 
 async def refresh(stores: Stores, token: str) -> Signed:
     """The next tokens for a refresh token.
 
     Raises:
-        Unauthenticated: it is not good any more. If it was used before, its whole session ends.
+        Replayed: it was used before, and its whole session ends.
+        Unauthenticated: it is not good any more.
     """
     now, digest = stores.clock.now(), digest_of(token)
     client = await stores.control.owner(Credential.REFRESH, digest) if token.startswith(REFRESH_PREFIX) else None
@@ -105,14 +120,15 @@ async def refresh(stores: Stores, token: str) -> Signed:
     async with stores.control.transaction(client) as transaction:
         session = await transaction.accounts.session_with(client, digest)
         if session is None:
-            await _end_stolen(transaction, client, digest, now)
-            user = None
+            stolen, user = await _end_stolen(transaction, client, digest, now), None
         else:
-            user = await _owner(transaction, client, session, now)
+            stolen, user = None, await _owner(transaction, client, session, now)
         if session is not None and user is not None:
             secret = REFRESH_PREFIX + new_letters(SECRET_LETTERS)
             session = replace(session, digest=digest_of(secret), used_at=now)
             await transaction.accounts.renew_session(client, session, digest)
+    if stolen is not None:
+        raise Replayed(client, stolen)
     if session is None or user is None:
         raise _ended()
     return _signed(stores, client, user, session, secret, now)
@@ -127,6 +143,20 @@ async def sign_out(stores: Stores, caller: Caller) -> None:
     if caller.session is None:
         raise Unauthenticated("Only a person who signed in can sign out; keys are revoked.")
     await end_session(stores, caller, caller.id, caller.session)
+
+
+async def leave(stores: Stores, cookie: str) -> None:
+    """End the session that a browser gives up for another one; what is no cookie of a session is left alone."""
+    now, digest = stores.clock.now(), digest_of(cookie)
+    client = await stores.control.owner(Credential.SESSION, digest) if cookie.startswith(COOKIE_PREFIX) else None
+    if client is None:
+        return
+    async with stores.control.transaction(client) as transaction:
+        session = await transaction.accounts.session_with(client, digest)
+        if session is not None and session.active(now):
+            await transaction.accounts.revoke_session(client, session.id, now)
+            caller = system(client, "another sign-in")
+            await audit.note(transaction, caller, "session.ended", ("session", session.id), now)
 
 
 async def sessions(stores: Stores, client: str, user_id: str) -> list[Session]:
@@ -152,21 +182,30 @@ async def end_session(stores: Stores, caller: Caller, user_id: str, session_id: 
         await audit.note(transaction, caller, "session.ended", ("session", session_id), now)
 
 
-async def _sign_in(stores: Stores, client: str, user: User, means: Means, how: str) -> Signed:
-    now = stores.clock.now()
-    cookie = means is Means.COOKIE
+async def _followed(transaction: Transaction, provider: Caller, user: User, known: Known, now: datetime) -> User:
+    """The person as the provider knows them today; another role ends their sessions."""
+    followed = replace(user, email=known.email, name=known.name, role=known.role)
+    if followed == user:
+        return user
+    if followed.role is not user.role:
+        followed = replace(followed, not_before=now)
+        await transaction.accounts.revoke_sessions(provider.client, user.id, now)
+    followed, thing = replace(followed, updated_at=now), ("user", user.id)
+    await audit.note(transaction, provider, "user.changed", thing, now, before=shown(user), after=shown(followed))
+    return followed
+
+
+async def _begin(stores: Stores, transaction: Transaction, client: str, user: User, means: Means, how: str) -> Signed:
+    """A session of a person whom this transaction holds."""
+    now, cookie = stores.clock.now(), means is Means.COOKIE
     secret = (COOKIE_PREFIX if cookie else REFRESH_PREFIX) + new_letters(SECRET_LETTERS)
     lifetime = ABSOLUTE if cookie else REFRESH_LIFETIME
     session = Session(stores.clock.new_id(), user.id, means, digest_of(secret), now, now, now + lifetime)
-    caller = Caller(client, Kind.USER, user.id, user.email, frozenset())
-    async with stores.control.transaction(client) as transaction:
-        fresh = await transaction.accounts.user(client, user.id)
-        if fresh is None or fresh.disabled_at is not None:
-            raise Unauthenticated("This account is not there any more.")
-        await transaction.accounts.save_user(client, replace(user, signed_in_at=now))
-        await transaction.accounts.add_session(client, session)
-        after: dict[str, Any] = {"how": how, "means": str(means)}
-        await audit.note(transaction, caller, "session.begun", ("session", session.id), now, after=after)
+    user = replace(user, signed_in_at=now)
+    await transaction.accounts.save_user(client, user)
+    await transaction.accounts.add_session(client, session)
+    caller, after = Caller(client, Kind.USER, user.id, user.email, frozenset()), {"how": how, "means": str(means)}
+    await audit.note(transaction, caller, "session.begun", ("session", session.id), now, after=after)
     return _signed(stores, client, user, session, secret, now)
 
 
@@ -178,12 +217,15 @@ async def _owner(transaction: Transaction, client: str, session: Session, now: d
     return user if user is not None and user.disabled_at is None else None
 
 
-async def _end_stolen(transaction: Transaction, client: str, digest: str, now: datetime) -> None:
+async def _end_stolen(transaction: Transaction, client: str, digest: str, now: datetime) -> str | None:
+    """End the session whose refresh token had that digest before; returns its id, or None where there was none to end."""
     session = await transaction.accounts.session_without(client, digest)
-    if session is not None and session.revoked_at is None:
-        await transaction.accounts.revoke_session(client, session.id, now)
-        caller = Caller(client, Kind.SYSTEM, "refresh", "a refresh token that was used before", frozenset())
-        await audit.note(transaction, caller, "session.revoked", ("session", session.id), now)
+    if session is None or session.revoked_at is not None:
+        return None
+    await transaction.accounts.revoke_session(client, session.id, now)
+    caller = Caller(client, Kind.SYSTEM, "refresh", "a refresh token that was used before", frozenset())
+    await audit.note(transaction, caller, "session.revoked", ("session", session.id), now)
+    return session.id
 
 
 def _signed(stores: Stores, client: str, user: User, session: Session, secret: str, now: datetime) -> Signed:
@@ -191,5 +233,9 @@ def _signed(stores: Stores, client: str, user: User, session: Session, secret: s
     return Signed(client, user, session, secret, access, stores.keyring.lifetime)
 
 
+def _no_match() -> Unauthenticated:
+    return Unauthenticated("The address and the password do not belong together.")
+
+
 def _ended() -> Unauthenticated:
-    return Unauthenticated("This session has ended; sign in again.")
+    return Unauthenticated(_ENDED)

@@ -9,12 +9,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from upshot import webhooks
+from upshot import securitylog, webhooks
 from upshot.access import Caller
 from upshot.clock import jitter, new_key
 from upshot.control import Transaction
 from upshot.errors import Conflict, NotFound
 from upshot.operations import Stores, audit
+from upshot.securitylog import Event
 from upshot.webhooks import Delivery, DisabledBy, Failure, Notice, Webhook
 
 MOST = 20
@@ -177,6 +178,11 @@ async def _attempt(stores: Stores, client: str, delivery: Delivery) -> None:
         webhook = _opened(stores, stored)
         headers, body = webhooks.request_of(webhook, delivery, stores.clock.now())
         answer = await stores.outbound.post(webhook.url, headers, body)
+        if answer is Failure.REFUSED_ADDRESS:
+            where = webhooks.destination_of(webhook.url)
+            securitylog.note(
+                Event.DESTINATION_REFUSED, client=client, webhook=webhook.id, host=where.host if where else None
+            )
     now = stores.clock.now()
     async with stores.control.transaction(client) as transaction:
         # Read again: somebody may have changed or removed either meanwhile.

@@ -1,0 +1,61 @@
+"""How a process writes its log: on standard error, one line per record as text or JSON, each with its moment in UTC.
+
+Ours and the web server's come at the level of the settings, those of libraries from warnings on, as at other levels some of them
+tell what was sent; the security log is whole at any level. A record cannot look like two: control characters are escaped, and in
+text the lines of a traceback are indented, which no first line is.
+"""
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+
+from upshot import securitylog
+from upshot.securitylog import quoted
+from upshot.settings import Settings
+
+OURS = ("upshot", "uvicorn")
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class TextLines(logging.Formatter):
+    """`2026-01-31T12:00:00.000000Z WARNING upshot.worker: what happened`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of a record."""
+        first = f"{_moment(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        following = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        return "\n".join([_CONTROL.sub(_escaped, first), *(f"  {_CONTROL.sub(_escaped, line)}" for line in following)])
+
+
+class JsonLines(logging.Formatter):
+    """An object per line: `time`, `level`, `logger`, and `message`, or the fields of a line of the security log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        content = {"time": _moment(record), "level": record.levelname, "logger": record.name}
+        content |= getattr(record, "fields", None) or {"message": record.getMessage()}
+        if record.exc_info:
+            content["exception"] = self.formatException(record.exc_info)
+        return quoted(content)
+
+
+def configure(settings: Settings) -> None:
+    """Write this process's log as the settings say."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
+    logging.captureWarnings(capture=True)
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger(securitylog.NAME).setLevel(logging.INFO)
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0]).strip('"').replace("\x7f", "\\u007f")

@@ -1,0 +1,88 @@
+"""What the security log says of requests: which one, from where, by whom as far as that is known; one line at most for each.
+
+Who looks at a request closer tells what it learned with `about`; whether there is a line is decided where the request is refused
+(`problems.py`), so that no refusal is forgotten.
+"""
+
+import hmac
+from hashlib import sha256
+from typing import Any
+
+from fastapi import Request
+
+from upshot.access.users import email_of
+from upshot.errors import Forbidden, Invalid, QuotaExceeded, Unauthenticated, UpshotError
+from upshot.operations import Stores
+from upshot.operations.signin import Signed
+from upshot.securitylog import Event, note
+
+_INSIDE = frozenset({"address", "inside_name"})  # codes of faults of a webhook's URL that leads inside
+_PURPOSE = b"names in the security log"
+
+
+def about(request: Request, event: Event | None = None, **facts: str | None) -> None:
+    """Remember for the line of this request who asks; and what a refusal with 401 or 403 is from now on, when it is one."""
+    known = _known(request)
+    known.update(facts)
+    if event is not None:
+        known["event"] = event
+
+
+def account_of(request: Request, client: str, email: str) -> str:
+    """A name for an account of which the log holds no address: the same for every attempt, told by our key alone.
+
+    A digest without a key could be searched for addresses, and for passwords that were typed into the wrong field.
+    """
+    stores: Stores = request.app.state.stores
+    named = f"{client}\n{email_of(email)}".encode()
+    return hmac.digest(stores.keyring.key_for(_PURPOSE), named, sha256).hex()[:16]
+
+
+def signed_in(request: Request, signed: Signed, how: str) -> None:
+    """Log a sign-in."""
+    account = account_of(request, signed.client, signed.user.email)
+    about(request, client=signed.client, user=signed.user.id, account=account, how=how, means=str(signed.session.means))
+    _write(request, Event.SIGNED_IN)
+
+
+def refused(request: Request, error: UpshotError) -> None:
+    """Log a refusal, when it is one that concerns security: 401 of who showed something, 403, 429, a URL that leads inside."""
+    event: Event | None = _known(request).pop("event", None)
+    match error:
+        case QuotaExceeded():
+            about(request, policy=dict(error.headers).get(b"ratelimit-policy", b"").decode() or None)
+            event = Event.QUOTA_EXCEEDED
+        case Forbidden():
+            event = event or Event.ACTION_FORBIDDEN
+        case Invalid() if any(fault.code in _INSIDE for fault in error.faults):
+            event = Event.DESTINATION_REFUSED
+        case Unauthenticated():
+            pass
+        case _:
+            event = None
+    if event is not None:
+        _write(request, event)
+
+
+def failed(request: Request, error: Exception) -> None:
+    """Log an error that nobody expected: its kind, not its text; that one is in the process's log under the request's id."""
+    about(request, error=type(error).__name__)
+    _write(request, Event.UNEXPECTED_ERROR)
+
+
+def _known(request: Request) -> dict[str, Any]:
+    known: dict[str, Any] = request.scope.setdefault("state", {}).setdefault("security", {})
+    return known
+
+
+def _write(request: Request, event: Event) -> None:
+    """One line. The path is the route's: what stands in its braces, and a query, are none of the log's."""
+    known = {name: value for name, value in _known(request).items() if name != "event"}
+    note(
+        event,
+        request_id=getattr(request.state, "request_id", None),
+        address=request.client.host if request.client else None,
+        method=request.method,
+        path=getattr(request.scope.get("route"), "path", None),
+        **known,
+    )
