@@ -6,6 +6,7 @@ variable names a file that holds the value, as secrets of containers do.
 
 import json
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,6 +135,11 @@ class Settings(BaseSettings):
         description="Which group has which role: group:role pairs separated by commas, or a JSON object; `*` is everybody.",
     )
     oidc_upshot_client: str = Field(DEFAULT_CLIENT, description="The client that people of the provider belong to.")
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of the proxies before this server, separated by commas: what only they say of a "
+        "caller's address and scheme (X-Forwarded-For, X-Forwarded-Proto) is believed. By default nobody.",
+    )
     egress_proxy: str | None = Field(
         None,
         description="Proxy of outgoing webhooks, http://[user:password@]host:port; by default none, whatever the machine has.",
@@ -205,6 +211,16 @@ class Settings(BaseSettings):
     @classmethod
     def _check_limit(cls, value: str) -> str:
         quota_of("", value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        for part in value.split(",") if value else ():
+            try:
+                ip_network(part.strip())
+            except ValueError:
+                raise ValueError("every entry is an address, or a network such as 10.0.0.0/8") from None
         return value
 
     @property

@@ -85,6 +85,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._app, http=BoundedProtocol, loop="uvloop", lifespan="off", log_config=None, log_level=settings.log_level,
+                proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies,
                 access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
