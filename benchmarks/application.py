@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 from tests.callers import somebody
-from tests.servers import RunningServer
+from tests.servers import UNLIMITED, RunningServer, running
 
 from upshot import settings
 from upshot.backends import open_stores
@@ -18,6 +18,9 @@ from upshot.variants import VariantDraft
 
 CLIENT = "first"  # the client of tests.servers.TOKEN
 ARMS = ("control", "blue", "green")
+
+COUNTED = {f"UPSHOT_{name.upper()}": "1000000/s" for name in UNLIMITED}
+"""Every limit is asked, as for a caller, and reached by none."""
 
 Answer = TypeVar("Answer")
 
@@ -43,6 +46,11 @@ class Application:
         """Let go of everything."""
         self.run(self.stores.close())
         self._runner.close()
+
+
+def served(folder: Path) -> AbstractContextManager[RunningServer]:
+    """A server process for the time of a block."""
+    return running(folder, environment=COUNTED)
 
 
 @contextmanager

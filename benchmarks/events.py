@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
-from tests.servers import running
 
 from benchmarks import dataset, load, measure
-from benchmarks.application import CLIENT
+from benchmarks.application import CLIENT, served
 from benchmarks.measure import Measured, Sample
 from benchmarks.report import Row, Table, at_least, bounded
 from upshot import events as rules
@@ -125,7 +124,7 @@ def _over_http(folder: Path, batches: int) -> Iterator[Row]:
         sample = generator.run(server, CONNECTIONS, requests)
         return Sample(sample.units * BATCH, sample.seconds, sample.cpu, sample.p50, sample.p99)
 
-    with load.Generator() as generator, running(folder) as server, _plain(folder / "plain.db") as connection:
+    with load.Generator() as generator, served(folder) as server, _plain(folder / "plain.db") as connection:
         found = measure.alternate({
             "http": partial(post, server),
             "loaded": partial(_load, connection, bodies),

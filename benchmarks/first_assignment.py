@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from tests.servers import RunningServer, running
+from tests.servers import RunningServer
 
 from benchmarks import load, measure
-from benchmarks.application import CLIENT, Application, create_experiment, opened
+from benchmarks.application import CLIENT, Application, create_experiment, opened, served
 from benchmarks.measure import Measured, Sample
 from benchmarks.report import Row, Table, at_least, bounded
 from upshot.assignment import Assignment
@@ -49,7 +49,7 @@ def run(*, quick: bool) -> Table:
         sync = measure.sync_millis(folder)
         with opened(folder / "stores") as application:
             grouped = _in_process(application, size)
-            with running(folder / "server") as server:
+            with served(folder / "server") as server:
                 over_http = _over_http(server, application, application.experiment(), generator, size)
     notes = [
         f"One fdatasync of a small append takes {sync:.2f} ms here.",

@@ -10,10 +10,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from tests.servers import running
-
 from benchmarks import load, measure
-from benchmarks.application import create_experiment
+from benchmarks.application import create_experiment, served
 from benchmarks.measure import Measured
 from benchmarks.report import Table, at_least
 from benchmarks.yardsticks import serving
@@ -27,7 +25,7 @@ def run(*, quick: bool) -> Table:
     seconds = 0.5 if quick else 2.0
     with tempfile.TemporaryDirectory() as name, load.Generator() as generator, ExitStack() as stack:
         folder = Path(name)
-        ours = stack.enter_context(running(folder / "server"))
+        ours = stack.enter_context(served(folder / "server"))
         experiment = create_experiment(ours)
         paths = [f"/experiments/{experiment}/assignment/user-{number}" for number in range(USERS)]
         requests = [load.get(path) for path in paths]

@@ -9,9 +9,10 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests.servers import RunningServer, running
+from tests.servers import RunningServer
 
 from benchmarks import measure
+from benchmarks.application import served
 from benchmarks.measure import Measured, Sample
 from benchmarks.report import Table, bounded
 from benchmarks.yardsticks import serving
@@ -34,11 +35,11 @@ def run(*, quick: bool) -> Table:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with running(folder):
+        with served(folder):
             pass  # the first start makes the stores
         found = measure.alternate(
             {
-                "ours": lambda: start("ours", running(folder)),
+                "ours": lambda: start("ours", served(folder)),
                 "empty": lambda: start("empty", serving("empty", folder)),
             }
         )
