@@ -171,11 +171,11 @@ async def unknown_key(scene: Scene) -> httpx.Response:
 
 
 async def unknown_cookie(scene: Scene) -> httpx.Response:
-    return await scene.web.get("/users/me", headers={"Cookie": "__Host-upshot=ups_canary"})
+    return await scene.web.get("/me", headers={"Cookie": "__Host-upshot=ups_canary"})
 
 
 async def another_scheme(scene: Scene) -> httpx.Response:
-    return await scene.web.get("/users/me", headers={"Authorization": "Basic Y2FuYXJ5"})
+    return await scene.web.get("/me", headers={"Authorization": "Basic Y2FuYXJ5"})
 
 
 async def key_in_an_address(scene: Scene) -> httpx.Response:
@@ -198,7 +198,7 @@ async def key_of_another_origin(scene: Scene) -> httpx.Response:
 
 
 async def token_as_a_person(scene: Scene) -> httpx.Response:
-    return await scene.web.get("/users/me", headers=ADMIN)
+    return await scene.web.get("/me", headers=ADMIN)
 
 
 async def approval_of_ones_own(scene: Scene) -> httpx.Response:
@@ -227,7 +227,7 @@ async def refresh_token_of_before(scene: Scene) -> httpx.Response:
 
 async def another_current_password(scene: Scene) -> httpx.Response:
     body = {"current_password": "canary of a password", "new_password": "canary of another one"}
-    return await scene.web.post("/users/me/password", json=body, headers=bearer((await scene.tokens())["access_token"]))
+    return await scene.web.post("/me/password", json=body, headers=bearer((await scene.tokens())["access_token"]))
 
 
 async def webhook_to_an_address(scene: Scene) -> httpx.Response:
@@ -261,7 +261,7 @@ SCENES: dict[Act, tuple[Event, int, dict[str, Any]]] = {
     key_without_the_scope: (Event.SCOPE_MISSING, 403, {"client": "default"}),
     without_csrf_token: (Event.ORIGIN_REFUSED, 403, {"client": "default", "path": "/auth/logout"}),
     key_of_another_origin: (Event.ORIGIN_REFUSED, 403, {"client": "default", "path": "/events"}),
-    token_as_a_person: (Event.ACTION_FORBIDDEN, 403, {"client": "default", "path": "/users/me", "method": "GET"}),
+    token_as_a_person: (Event.ACTION_FORBIDDEN, 403, {"client": "default", "path": "/me", "method": "GET"}),
     approval_of_ones_own: (Event.ACTION_FORBIDDEN, 403, {"path": "/approvals/{approval_id}/approve"}),
     unknown_invitation: (Event.INVITATION_REFUSED, 401, {"path": "/auth/invitation"}),
     unknown_refresh_token: (Event.REFRESH_REFUSED, 401, {"path": "/auth/refresh"}),

@@ -435,7 +435,7 @@ async def test_a_browser_that_signs_in_anew_leaves_its_session(web: httpx.AsyncC
     for answer in (first, second, third):
         web.cookies.clear()
         cookie = {"Cookie": f"__Host-upshot={answer.cookies['__Host-upshot']}"}
-        good.append((await web.get("/users/me", headers=cookie)).status_code)
+        good.append((await web.get("/me", headers=cookie)).status_code)
     assert good == [401, 200, 200]
 
 
@@ -480,7 +480,7 @@ async def test_the_current_password_is_guessed_no_faster_than_at_the_sign_in(
         headers = bearer((await tokens(web))["access_token"])
         body = {"current_password": "a guess", "new_password": "some other unrelated words"}
 
-        guesses = [(await web.post("/users/me/password", json=body, headers=headers)).status_code for _ in range(6)]
+        guesses = [(await web.post("/me/password", json=body, headers=headers)).status_code for _ in range(6)]
 
     assert guesses == expected
 
