@@ -3,6 +3,7 @@
 It stands beside two files: the rows (CSV, one per assigned user) and the result (JSON) that was given for the same moment.
 """
 
+import string
 from typing import Any
 
 FORMAT = {"nbformat": 4, "nbformat_minor": 5}
@@ -130,7 +131,7 @@ def build(title: str, rows: str, result: str) -> dict[str, Any]:
     return FORMAT | {
         "metadata": {"language_info": {"name": "python"}},
         "cells": [
-            _text("about", f"# {title}\n\nThis recomputes a result from the exported rows with NumPy and SciPy alone."),
+            _text("about", f"# {_plain(title)}\n\nThis recomputes a result from the exported rows with NumPy and SciPy alone."),
             _code("load", _LOAD.format(rows=rows, result=result)),
             _text("how", "Shares are compared by the pooled z-test, all else by Welch's t-test, ratios by the delta method."),
             _code("functions", _FUNCTIONS),
@@ -139,6 +140,11 @@ def build(title: str, rows: str, result: str) -> dict[str, Any]:
             _code("ratio", _RATIO),
         ],
     }  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """A text that somebody typed, which Markdown shows as it is (CommonMark 0.31, 2.4)."""
+    return "".join(f"\\{letter}" if letter in string.punctuation else letter for letter in text)
 
 
 def _text(name: str, text: str) -> dict[str, Any]:

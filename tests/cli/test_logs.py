@@ -81,7 +81,7 @@ def test_a_worker_logs_in_the_same_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("trusted", "address"), [("127.0.0.1", "192.0.2.7"), ("192.0.2.1", "127.0.0.1")])
 def test_an_address_is_what_a_proxy_says_that_is_trusted(tmp_path: Path, trusted: str, address: str) -> None:
     """The last one that it adds, not the first, which whoever asks may have written; and nobody else is believed."""
-    with running(tmp_path, environment={"UPSHOT_LOG_FORMAT": "json", "FORWARDED_ALLOW_IPS": trusted}) as server:
+    with running(tmp_path, environment={"UPSHOT_LOG_FORMAT": "json", "UPSHOT_TRUSTED_PROXIES": trusted}) as server:
         forwarded = {"X-Forwarded-For": "203.0.113.9, 192.0.2.7", "X-Forwarded-Proto": "https"}
         answer = httpx.get(f"{server.url}/experiments", headers=forwarded | {"Authorization": "Bearer nobody"})
         (line,) = [json.loads(line) for line in logged(server)]
@@ -95,6 +95,7 @@ def test_what_a_process_keeps_is_for_its_owners_eyes(tmp_path: Path) -> None:
     mask = os.umask(0o022)
     try:
         assert upshot("doctor", "--data-dir", "data", cwd=tmp_path).returncode == 0
+        (tmp_path / "data/secret").write_text("what seals the secrets of webhooks")
         assert upshot("backup", "copy", "--data-dir", "data", cwd=tmp_path).returncode == 0
         (tmp_path / "plain").mkdir()
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,14 @@ async def test_what_is_wrong_is_found(folder: Path, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(AssertionError):
         run(folder, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["![x](https://evil.example)", "<img src=x onerror=alert(1)>", "`code` *b* &amp; $m$"])
+def test_a_name_is_shown_as_it_is(name: str) -> None:
+    """A notebook shows Markdown: what somebody typed as a name is neither a picture, nor HTML, nor anything else."""
+    built = notebook.build(name, "rows.csv", "result.json")
+
+    title = built["cells"][0]["source"].splitlines()[0].removeprefix("# ")
+    assert re.sub(r"\\(.)", r"\1", title) == name
+    assert not set("![]()<>`*&$_") & set(re.sub(r"\\.", "", title))
+    assert set("![]()<>`*&$_") & set(name)
