@@ -19,7 +19,7 @@ from upshot.variants import VariantDraft
 CLIENT = "first"  # the client of tests.servers.TOKEN
 ARMS = ("control", "blue", "green")
 
-COUNTED = {f"UPSHOT_{name.upper()}": "1000000/s" for name in UNLIMITED}
+COUNTED = {f"UPSHOT_{name.upper()}": "999999/s" for name in UNLIMITED}
 """Every limit is asked, as for a caller, and reached by none."""
 
 Answer = TypeVar("Answer")
