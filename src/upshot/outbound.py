@@ -44,7 +44,7 @@ _NOT_OUTSIDE = (
     IPv6Network("3fff::/20"),  # documentation
 )
 _CHUNK = 16 * 1024
-_PROXY_FORM = "the egress proxy must be http://host:port"
+_PROXY_FORM = "UPSHOT_EGRESS_PROXY: must be http://host:port"
 # Threads of its own: names whose servers do not answer must not hold up what else the process does in threads.
 _RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolver")
 

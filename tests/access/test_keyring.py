@@ -149,7 +149,8 @@ def test_what_is_sealed_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "short", "secret", "your-secret-key-here", "your-secret-key-here" * 2, "a" * 64, "ab" * 32, "changeme" * 8,
-     "0123456789" * 4, "correct-password-of-this-machine-0123", "12345678" * 5],
+     "0123456789" * 4, "correct-password-of-this-machine-0123", "12345678" * 5,
+     "s3cret" * 6, "K7q!x9Zp" * 4 + "K7q"],
 )  # fmt: skip
 def test_weak_secrets_are_refused(text: str) -> None:
     """Short ones, well-known ones, and those of few letters; the message does not repeat them."""

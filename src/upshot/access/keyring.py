@@ -207,5 +207,7 @@ def _derived(text: str) -> bytes:
 
 
 def _entropy(text: str) -> float:
-    """Bits of a text whose letters were drawn as often as they are in it (Shannon)."""
-    return -sum(count * math.log2(count / len(text)) for count in Counter(text).values())
+    """Bits of a text whose letters were drawn as often as they are in it (Shannon), and which was then repeated."""
+    period = next((length for length in range(1, len(text)) if text.startswith(text[length:])), len(text))
+    drawn = text[:period]
+    return -sum(count * math.log2(count / period) for count in Counter(drawn).values())

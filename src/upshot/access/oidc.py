@@ -58,13 +58,13 @@ def roles_of(text: str) -> dict[str, str]:
     try:
         pairs = _pairs(text)
     except ValueError:
-        raise ConfigurationError("The role map of OpenID Connect is not valid JSON.") from None
+        raise ConfigurationError("UPSHOT_OIDC_ROLES: not valid JSON") from None
     roles = dict(pairs)
     if len(roles) < len(pairs):
-        raise ConfigurationError("The role map of OpenID Connect names a group twice.")
+        raise ConfigurationError("UPSHOT_OIDC_ROLES: names a group twice")
     if not roles or not all(group and role in ROLES for group, role in pairs):
         raise ConfigurationError(
-            f"The role map of OpenID Connect has entries group:role; roles are {', '.join(ROLES)}."
+            f"UPSHOT_OIDC_ROLES: takes pairs group:role, without which nobody could sign in; roles are {', '.join(ROLES)}"
         )
     return roles
 
@@ -94,13 +94,15 @@ class OidcSettings:
 
     def __post_init__(self) -> None:
         if not secure(self.issuer, loopback=True) or "?" in self.issuer or "#" in self.issuer:
-            raise ConfigurationError("The issuer of OpenID Connect is an https:// URL without a query.")
-        if not self.client_id or "openid" not in self.scopes or not self.groups_claim:
-            raise ConfigurationError(
-                "OpenID Connect takes a client id, the scope openid and the name of a claim for groups."
-            )
+            raise ConfigurationError("UPSHOT_OIDC_ISSUER: must be an https:// URL without a query")
+        if not self.client_id:
+            raise ConfigurationError("UPSHOT_OIDC_CLIENT_ID: missing; the provider says who we are to it")
+        if "openid" not in self.scopes:
+            raise ConfigurationError("UPSHOT_OIDC_SCOPES: must have openid among them")
+        if not self.groups_claim:
+            raise ConfigurationError("UPSHOT_OIDC_GROUPS_CLAIM: must name a claim")
         if not self.roles or not set(self.roles.values()) <= set(ROLES):
-            raise ConfigurationError("OpenID Connect takes a role map; without one nobody could sign in.")
+            raise ConfigurationError("UPSHOT_OIDC_ROLES: missing; without them nobody could sign in")
 
 
 @dataclass(frozen=True, slots=True)
