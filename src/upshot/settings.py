@@ -147,6 +147,19 @@ class Settings(BaseSettings):
     connections_per_address: int = Field(
         1024, ge=0, description="Open connections that one address may have; 0 for no cap."
     )
+    keep_alive_seconds: int = Field(
+        5,
+        ge=1,
+        le=3600,
+        description="How long a connection may rest between requests; behind a load balancer longer than its own time: 75.",
+    )
+    head_seconds: float = Field(10, ge=1, le=600, description="Within how long the head of a request must be complete.")
+    body_seconds: float = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Within how long a body must be complete, or have brought 1 KiB for each second of it, and so on.",
+    )
     concurrent_requests: int = Field(
         1000, ge=1, description="Requests that may be under way at once; more are answered 503 at once."
     )

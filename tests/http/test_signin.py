@@ -11,6 +11,7 @@ from tests.http.world import PASSWORD, bearer, stores_of
 from tests.servers import UNLIMITED
 
 from upshot.access import Role, system
+from upshot.access.passwords import Passwords
 from upshot.access.sessions import IDLE, INVITATION_LIFETIME, REFRESH_LIFETIME
 from upshot.clock import FixedClock
 from upshot.http import access, assignments
@@ -33,6 +34,7 @@ async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
     async with made.lifespan():
         stores = stores_of(made)
         object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))
+        object.__setattr__(stores, "passwords", Passwords(memory_kib=8))
         await people.create(stores, system("default", "tests"), Wanted("ann@example.com", "Ann", Role.ADMIN), PASSWORD)
         yield made
 

@@ -82,12 +82,13 @@ class Server(uvicorn.Server):
         self._invitation: str | None = None
         self._app = create_app(settings, tokens)
         BoundedProtocol.CONNECTIONS_PER_ADDRESS = settings.connections_per_address
+        BoundedProtocol.HEAD_SECONDS, BoundedProtocol.BODY_SECONDS = settings.head_seconds, settings.body_seconds
         super().__init__(
             uvicorn.Config(
                 self._app, http=BoundedProtocol, loop="uvloop", lifespan="off", log_config=None, log_level=settings.log_level,
                 proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies,
                 access_log=False, server_header=False, date_header=True, backlog=BACKLOG,
-                timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_keep_alive=settings.keep_alive_seconds, timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )  # fmt: skip
 
