@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from upshot.errors import ConfigurationError
 
 PREFIX = "UPSHOT_"
 FILE = "_FILE"
+
+
+def plain(name: str) -> AliasChoices:
+    """How a setting is called that deployments know by a plain name: by that, and as the others are."""
+    return AliasChoices(f"{PREFIX}{name}", name)
 
 
 def of_files(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ POOR_NAMES = re.compile(r"utils?|helpers?|common|manager|service|base|impl|misc"
 AMBIENT = {"now", "utcnow", "today", "time", "uuid4", "token_urlsafe", "token_hex", "urandom"}
 CORE = [path for path in FILES if path.parent == SOURCE or path.parent.name in {"statistics", "webhooks"}]
 SHELL = {
-    "settings.py",
     "environment.py",
     "outbound.py",
     "backends.py",
