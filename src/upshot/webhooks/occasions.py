@@ -6,10 +6,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from upshot import analysisplan, targeting
+from upshot import analysisplan
 from upshot.allocation import percent_of
 from upshot.analysisplan import PlanChange
-from upshot.experiments import TRAFFIC_WHOLE, Experiment, Status
+from upshot.description import describe
+from upshot.experiments import Experiment, Status
+
+SEEN = ("name", "description", "hypothesis", "status", "primary_metric", "metrics", "guardrails", "targeting",
+        "traffic_percentage")  # fmt: skip
 
 
 class Occasion(StrEnum):
@@ -89,15 +93,6 @@ def allocation_of(experiment: Experiment) -> dict[str, float]:
 
 def _seen(experiment: Experiment) -> dict[str, Any]:
     """What can change of an experiment that has started, as JSON values; its key, control and configurations cannot."""
-    return {
-        "name": experiment.name,
-        "description": experiment.description,
-        "hypothesis": experiment.hypothesis,
-        "status": str(experiment.status),
-        "primary_metric": experiment.primary_metric,
-        "metrics": list(experiment.metrics),
-        "guardrails": list(experiment.guardrails),
-        "targeting": targeting.dump(experiment.rule),
-        "traffic_percentage": percent_of(experiment.traffic, TRAFFIC_WHOLE),
-        "traffic_allocation": allocation_of(experiment),
-    } | analysisplan.options_of(experiment.plan)
+    described = describe(experiment)
+    seen = {name: described[name] for name in SEEN}
+    return {**seen, "traffic_allocation": allocation_of(experiment), **described["plan"]}
