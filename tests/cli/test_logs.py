@@ -1,6 +1,7 @@
 """The log of a real process: on standard error, as text or as JSON, of our code and of the web server's alike."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -13,6 +14,8 @@ import httpx
 import pytest
 from tests.cli.commands import CLEAN, upshot
 from tests.servers import RunningServer, running
+
+from upshot.cli.logs import Lines
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +79,58 @@ def test_a_worker_logs_in_the_same_way(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert "upshot.worker" in {line["logger"] for line in lines}
     assert all(re.fullmatch(MOMENT, line["time"]) and line["message"] for line in lines)
+
+
+BLOCKING = """
+import logging
+from upshot.cli import logs, main
+logs.Lines = lambda _file: logging.StreamHandler()
+main()
+"""
+
+
+def refused(server: RunningServer, times: int) -> None:
+    """Ask for what is refused and logged, more often than a pipe holds lines."""
+    with httpx.Client(base_url=server.url, headers={"Authorization": "Bearer nobody"}, timeout=5) as web:
+        for _ in range(times):
+            assert web.get("/experiments").status_code == 401
+
+
+def test_a_log_that_nobody_reads_stops_no_server(tmp_path: Path) -> None:
+    """Requests are answered as before, and it ends when it is told; one that waits for its reader is caught."""
+    with running(tmp_path / "ours") as server:
+        refused(server, 600)
+        assert server.stop() == 0
+
+    waiting = RunningServer(tmp_path / "blocking", sys.executable, "-c", BLOCKING, "serve")
+    try:
+        with pytest.raises(httpx.ReadTimeout):
+            refused(waiting, 600)
+    finally:
+        waiting.kill()
+
+
+def test_lines_that_are_lost_are_counted() -> None:
+    """What does not find room is told when there is some again."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, True)
+    lines = Lines(writing, waiting=10)
+    log = logging.getLogger("upshot.cli.logs")
+    log.addHandler(lines)
+    try:
+        for _ in range(200):
+            log.warning("x" * 1_000)
+        said = b""
+        while b"lost" not in said:
+            said += os.read(reading, 65_536)
+        lines.flush()
+    finally:
+        log.removeHandler(lines)
+
+    written = said.decode().splitlines()
+    lost = int(re.findall(r"(\d+) lines were lost", said.decode())[0])
+    assert lost > 0
+    assert sum(line == "x" * 1_000 for line in written) + lost == 200
 
 
 @pytest.mark.parametrize(("trusted", "address"), [("127.0.0.1", "192.0.2.7"), ("192.0.2.1", "127.0.0.1")])

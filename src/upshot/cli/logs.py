@@ -3,18 +3,31 @@
 Ours and the web server's come at the level of the settings, those of libraries from warnings on, as at other levels some of them
 tell what was sent; the security log is whole at any level. A record cannot look like two: control characters are escaped, and in
 text the lines of a traceback are indented, which no first line is.
+
+A thread of its own writes. Who reads slowly, or not at all, would otherwise stop the server as soon as the pipe is full, and who
+asks for much that is refused could bring that about.
 """
 
 import json
 import logging
+import os
 import re
+import sys
+import threading
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
+from queue import Full, Queue
 
 from upshot import securitylog
 from upshot.securitylog import quoted
 from upshot.settings import Settings
 
 OURS = ("upshot", "uvicorn")
+WAITING = 10_000  # lines: some megabytes
+PATIENCE = 2.0  # seconds for what waits when the process ends
+
+log = logging.getLogger(__name__)
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -41,9 +54,46 @@ class JsonLines(logging.Formatter):
         return quoted(content)
 
 
+class Lines(logging.Handler):
+    """Writes to a file without making anybody wait: at most so many lines wait there, what is more is counted and told."""
+
+    def __init__(self, file: int, waiting: int = WAITING) -> None:
+        super().__init__()
+        self._file = file
+        self._lost, self._counting = 0, threading.Lock()
+        self._waiting: Queue[bytes] = Queue(waiting)
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record."""
+        try:
+            self._waiting.put_nowait(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+        except Full:
+            with self._counting:
+                self._lost += 1
+
+    def flush(self) -> None:
+        """Wait until all is written, for two seconds at most."""
+        end = time.monotonic() + PATIENCE
+        while self._waiting.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def _write(self) -> None:
+        while True:
+            line = self._waiting.get()
+            with suppress(OSError):  # whoever read it has gone
+                while line:
+                    line = line[os.write(self._file, line) :]
+            self._waiting.task_done()
+            if self._lost and self._waiting.empty():
+                with self._counting:
+                    lost, self._lost = self._lost, 0
+                log.warning("%d lines were lost here: they were read more slowly than written", lost)
+
+
 def configure(settings: Settings) -> None:
     """Write this process's log as the settings say."""
-    handler = logging.StreamHandler()
+    handler = Lines(sys.stderr.fileno())
     handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
