@@ -15,6 +15,7 @@ from tests.callers import somebody, stored_in
 from tests.outbound.authority import Authority
 from tests.outbound.receivers import NAME, Receiver, answers, landing, leading, receiver
 
+from upshot.access.keyring import Keyring
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
 from upshot.experiments import Draft, Experiment
@@ -313,3 +314,31 @@ async def test_users_who_do_not_arrive_as_planned_raise_an_alarm_once(listening:
     ((kind, data),) = listening.told
     assert (kind, data["experiment"]["key"]) == ("sample_ratio.alarm", "odd")
     assert data["sample_ratio"]["observed"] == {"a": 400, "b": 100}
+
+
+async def test_what_was_sealed_with_a_lost_key_holds_up_nobody(listening: Listening) -> None:
+    """It is listed without its URL and can be removed; its messages wait for the key, and others are delivered meanwhile."""
+    stores, kept = listening.stores, listening.stores.keyring
+    lost, _ = await webhooks.create(stores, ONE, URL, EVERY, "standard")
+    object.__setattr__(stores, "keyring", Keyring.ephemeral())
+    await webhooks.create(stores, ONE, URL, EVERY, "standard")
+    await made(stores)
+
+    tried = await webhooks.deliver(stores)
+
+    assert (tried, len(listening.told)) == (2, 1)
+    waiting = (await webhooks.deliveries(stores, "one", lost.id, 50))[0]
+    assert (waiting.last_answer, waiting.attempts, waiting.next_at is None) == ("unreadable", 1, False)
+    assert sorted(webhook.url for webhook in await webhooks.every(stores, "one")) == ["", URL]
+    with pytest.raises(Conflict, match="another JWT_SECRET_KEY"):
+        await webhooks.rotate(stores, ONE, lost.id)
+
+    object.__setattr__(stores, "keyring", kept)
+    assert isinstance(stores.clock, FixedClock)
+    stores.clock.advance(seconds=10)
+    await webhooks.deliver(stores)
+    assert (await webhooks.deliveries(stores, "one", lost.id, 50))[0].last_answer == "204"
+
+    object.__setattr__(stores, "keyring", Keyring.ephemeral())
+    await webhooks.remove(stores, ONE, lost.id)
+    assert [webhook.id == lost.id for webhook in await webhooks.every(stores, "one")] == [False]

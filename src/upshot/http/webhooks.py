@@ -43,10 +43,13 @@ class WebhookPatch(In):
 
 
 class WebhookOut(BaseModel):
-    """A webhook, without its secret. `failing_since` is the first failure since the last success."""
+    """A webhook, without its secret. `failing_since` is the first failure since the last success.
+
+    `url` is null where the key that sealed it is no longer configured; such a webhook can only be removed.
+    """
 
     id: str
-    url: str
+    url: str | None
     occasions: list[str]
     form: str
     created_at: datetime
@@ -58,7 +61,7 @@ class WebhookOut(BaseModel):
     def fields_of(cls, webhook: Webhook) -> dict[str, Any]:
         """The fields of the wire form."""
         own = {name: getattr(webhook, name) for name in cls.model_fields}
-        return own | {"occasions": sorted(webhook.occasions)}
+        return own | {"url": webhook.url or None, "occasions": sorted(webhook.occasions)}
 
 
 class NewWebhookOut(WebhookOut):
@@ -121,7 +124,7 @@ async def read(caller: Admin, stores: StoresOf, webhook_id: str) -> WebhookOut:
     return WebhookOut(**WebhookOut.fields_of(await webhooks.read(stores, caller.client, webhook_id)))
 
 
-@router.patch("/{webhook_id}", responses=problems(403, 404, 413, 415), openapi_extra=json_body(WebhookPatch))
+@router.patch("/{webhook_id}", responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(WebhookPatch))
 async def change(
     caller: Admin, stores: StoresOf, webhook_id: str, wanted: Annotated[WebhookPatch, Depends(reader(WebhookPatch))]
 ) -> WebhookOut:
@@ -130,7 +133,7 @@ async def change(
     return WebhookOut(**WebhookOut.fields_of(await webhooks.change(stores, caller, webhook_id, changes)))
 
 
-@router.post("/{webhook_id}/rotate", status_code=201, responses=problems(403, 404))
+@router.post("/{webhook_id}/rotate", status_code=201, responses=problems(403, 404, 409))
 async def rotate(caller: Admin, stores: StoresOf, webhook_id: str) -> NewWebhookOut:
     """A new secret, shown once; for a day messages are signed with both."""
     webhook, secret = await webhooks.rotate(stores, caller, webhook_id)

@@ -5,6 +5,7 @@ each is raised once.
 """
 
 import logging
+from datetime import datetime
 
 from upshot import webhooks
 from upshot.errors import UpshotError
@@ -43,21 +44,21 @@ async def _listens(stores: Stores, client: str) -> bool:
 async def _look(stores: Stores, client: str, experiment: Experiment) -> int:
     report = await results.report(stores, client, experiment.id, results.Asked())
     now, raised = stores.clock.now(), 0
-    phase = str(experiment.phase.number if experiment.phase else 0)
-    found: list[tuple[Occasion, str, Breach | Mismatch]] = [*_breaches(report), *_mismatches(report, phase)]
-    for kind, subject, fact in found:
-        notice = Notice(kind, now, experiment, fact)
+    for subject, notice in [*_breaches(report, experiment, now), *_mismatches(report, experiment, now)]:
         async with stores.control.transaction(client) as transaction:
-            if await transaction.hooks.raise_alarm(client, experiment.id, kind, subject, now):
+            if await transaction.hooks.raise_alarm(client, experiment.id, notice.occasion, subject, now):
                 await webhook_operations.tell(stores, transaction, client, notice, now)
                 raised += 1
     return raised
 
 
-def _breaches(report: Report) -> list[tuple[Occasion, str, Breach]]:
-    """The guardrails that are shown to be harmed."""
+def _breaches(report: Report, experiment: Experiment, now: datetime) -> list[tuple[str, Notice]]:
+    """The guardrails that are shown to be harmed, each once per variant."""
     return [
-        (Occasion.BREACHED, f"{found.variant_id} {found.metric}", _breach(found, report.confidence_level))
+        (
+            f"{found.variant_id} {found.metric}",
+            webhooks.breached(experiment, _breach(found, report.confidence_level), now),
+        )
         for found in report.comparisons
         if found.guardrail == "harmed"
     ]
@@ -71,9 +72,11 @@ def _breach(found: Comparison, confidence_level: float) -> Breach:
     )
 
 
-def _mismatches(report: Report, phase: str) -> list[tuple[Occasion, str, Mismatch]]:
-    """The sample ratio, where it is off by the test that holds at every look."""
+def _mismatches(report: Report, experiment: Experiment, now: datetime) -> list[tuple[str, Notice]]:
+    """The sample ratio, where it is off by the test that holds at every look, once per phase."""
     ratio = report.health.sample_ratio
     if ratio.ok is not False or ratio.sequential_p_value is None:
         return []
-    return [(Occasion.MISMATCHED, phase, webhooks.Mismatch(ratio.sequential_p_value, ratio.expected, ratio.observed))]
+    mismatch = Mismatch(ratio.sequential_p_value, ratio.expected, ratio.observed)
+    phase = experiment.phase.number if experiment.phase else 0
+    return [(str(phase), webhooks.mismatched(experiment, mismatch, now))]

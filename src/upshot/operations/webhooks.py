@@ -16,7 +16,7 @@ from upshot.control import Transaction
 from upshot.errors import Conflict, NotFound
 from upshot.operations import Stores, audit
 from upshot.securitylog import Event
-from upshot.webhooks import Delivery, DisabledBy, Failure, Notice, Webhook
+from upshot.webhooks import Answer, Delivery, DisabledBy, Failure, Notice, Webhook
 
 MOST = 20
 KEY_BYTES = 32
@@ -66,11 +66,12 @@ async def change(stores: Stores, caller: Caller, webhook_id: str, changes: Mappi
 
     Raises:
         NotFound: the client has no such webhook.
+        Conflict: it was sealed with a key that is no longer configured.
         Invalid: a change breaks its rule.
     """
     now = stores.clock.now()
     async with stores.control.transaction(caller.client) as transaction:
-        webhook = _opened(stores, _found(await transaction.hooks.webhook(caller.client, webhook_id)))
+        webhook = _readable(_opened(stores, _found(await transaction.hooks.webhook(caller.client, webhook_id))))
         wanted = {"url": webhook.url, "occasions": webhook.occasions, "form": webhook.form} | dict(changes)
         made = webhooks.create(webhook.id, wanted["url"], wanted["occasions"], wanted["form"], webhook.secret, now)
         changed = replace(webhook, url=made.url, occasions=made.occasions, form=made.form)
@@ -88,10 +89,11 @@ async def rotate(stores: Stores, caller: Caller, webhook_id: str) -> tuple[Webho
 
     Raises:
         NotFound: the client has no such webhook.
+        Conflict: it was sealed with a key that is no longer configured.
     """
     now, secret = stores.clock.now(), webhooks.secret_of(new_key(KEY_BYTES))
     async with stores.control.transaction(caller.client) as transaction:
-        webhook = _opened(stores, _found(await transaction.hooks.webhook(caller.client, webhook_id)))
+        webhook = _readable(_opened(stores, _found(await transaction.hooks.webhook(caller.client, webhook_id))))
         rotated = webhooks.rotated(webhook, secret, now)
         await transaction.hooks.save_webhook(caller.client, _sealed(stores, rotated))
         await _note(transaction, caller, "webhook.rotated", None, rotated, now)
@@ -173,28 +175,31 @@ async def _attempt(stores: Stores, client: str, delivery: Delivery) -> None:
         stored = await view.hooks.webhook(client, delivery.webhook_id)
     if stored is None:
         return
-    answer: int | Failure = Failure.REFUSED_ADDRESS
-    if stored.disabled_at is None:
-        webhook = _opened(stores, stored)
-        headers, body = webhooks.request_of(webhook, delivery, stores.clock.now())
-        answer = await stores.outbound.post(webhook.url, headers, body)
-        if answer is Failure.REFUSED_ADDRESS:
-            where = webhooks.destination_of(webhook.url)
-            securitylog.note(
-                Event.DESTINATION_REFUSED, client=client, webhook=webhook.id, host=where.host if where else None
-            )
+    answer = None if stored.disabled_at else await _sent(stores, client, _opened(stores, stored), delivery)
     now = stores.clock.now()
     async with stores.control.transaction(client) as transaction:
         # Read again: somebody may have changed or removed either meanwhile.
         webhook_now = await transaction.hooks.webhook(client, delivery.webhook_id)
         if webhook_now is None:
             return
-        if webhook_now.disabled_at is not None:
+        if answer is None or webhook_now.disabled_at is not None:
             given_up = replace(delivery, next_at=None, given_up_at=now)
             await transaction.hooks.save_delivery(client, given_up)
             return
         await transaction.hooks.save_delivery(client, webhooks.attempted(delivery, answer, now, jitter()))
         await transaction.hooks.save_webhook(client, webhooks.standing(webhook_now, answer, now))
+
+
+async def _sent(stores: Stores, client: str, webhook: Webhook, delivery: Delivery) -> Answer:
+    if not webhook.url:
+        return Failure.UNREADABLE
+    headers, body = webhooks.request_of(webhook, delivery, stores.clock.now())
+    answer = await stores.outbound.post(webhook.url, headers, body)
+    if answer is Failure.REFUSED_ADDRESS:
+        where = webhooks.destination_of(webhook.url)
+        host = where.host if where else None
+        securitylog.note(Event.DESTINATION_REFUSED, client=client, webhook=webhook.id, host=host)
+    return answer
 
 
 async def _note(
@@ -228,20 +233,21 @@ def _sealed(stores: Stores, webhook: Webhook) -> Webhook:
 
 
 def _opened(stores: Stores, webhook: Webhook) -> Webhook:
-    """A webhook as it was registered.
-
-    Raises:
-        Conflict: it was sealed with a key that is no longer configured.
-    """
+    """A webhook as it was registered; without URL and secrets where the key that sealed them is no longer configured."""
     unseal = stores.keyring.open
     url, secret = unseal(webhook.url), unseal(webhook.secret)
     if url is None or secret is None:
+        return replace(webhook, url="", secret="", former_secret=None)
+    former = webhook.former_secret and unseal(webhook.former_secret)
+    return replace(webhook, url=url, secret=secret, former_secret=former)
+
+
+def _readable(webhook: Webhook) -> Webhook:
+    if not webhook.url:
         raise Conflict(
-            "The webhooks were sealed with another JWT_SECRET_KEY; configure it as a previous one, or remove them."
+            "The webhook was sealed with another JWT_SECRET_KEY: configure it as a previous one, or remove it."
         )
-    return replace(
-        webhook, url=url, secret=secret, former_secret=webhook.former_secret and unseal(webhook.former_secret)
-    )
+    return webhook
 
 
 def _found(webhook: Webhook | None) -> Webhook:

@@ -27,6 +27,7 @@ GONE = 410
 class Failure(StrEnum):
     """Why an attempt has no answer. The words are shown to the client and say nothing about our side of the network."""
 
+    UNREADABLE = "unreadable"
     REFUSED_ADDRESS = "refused_address"
     UNRESOLVABLE = "unresolvable"
     UNREACHABLE = "unreachable"
