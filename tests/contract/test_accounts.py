@@ -13,7 +13,7 @@ from upshot import control
 from upshot.access import EVERYONE, Role, Scope
 from upshot.access.keys import ApiKey
 from upshot.access.sessions import Invitation, Means, Session
-from upshot.access.trail import Approval, Entry, State
+from upshot.access.trail import Approval, Entry, Sought, State
 from upshot.access.users import User
 from upshot.control import ControlStore, Credential
 from upshot.control.store import SqlStore
@@ -213,10 +213,10 @@ async def test_the_audit_log_is_read_in_pages(store: ControlStore) -> None:
         first = await view.accounts.entries("one", limit=4)
         rest = await view.accounts.entries("one", after=first.following, limit=4)
         mine = [
-            await view.accounts.entries("one", object_id="e1"),
-            await view.accounts.entries("one", actor_id="u2"),
-            await view.accounts.entries("one", action="user.created"),
-            await view.accounts.entries("one", action="nothing"),
+            await view.accounts.entries("one", Sought(object_id="e1")),
+            await view.accounts.entries("one", Sought(actor_id="u2")),
+            await view.accounts.entries("one", Sought(action="user.created")),
+            await view.accounts.entries("one", Sought(action="nothing")),
         ]
     moments = [found.at for page in (first, rest) for found in page.entries]
     assert moments == sorted(moments, reverse=True)

@@ -487,6 +487,21 @@ async def test_the_current_password_is_guessed_no_faster_than_at_the_sign_in(
     assert guesses == expected
 
 
+async def test_a_session_is_prolonged_so_often_and_the_answer_says_how_often(tmp_path: Path) -> None:
+    """Until nothing is left; a token is good once, so what counts them together is where they come from."""
+    app = create_app(Settings(data_dir=tmp_path, **UNLIMITED | {"limit_refresh": "2/min"}), {})
+    async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as web:
+        caller = system("default", "tests")
+        await people.create(stores_of(app), caller, Wanted("ann@example.com", "Ann", Role.ADMIN), PASSWORD)
+        token, found = (await tokens(web))["refresh_token"], []
+        for _ in range(3):
+            answer = await web.post("/auth/refresh", json={"refresh_token": token})
+            token = answer.json().get("refresh_token", token)
+            found.append((answer.status_code, answer.headers["ratelimit"].partition(";t=")[0]))
+
+    assert found == [(200, '"refresh";r=1'), (200, '"refresh";r=0'), (429, '"refresh";r=0')]
+
+
 @pytest.mark.parametrize("broken", [False, True])
 async def test_a_link_of_another_site_assigns_nobody(
     web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, *, broken: bool

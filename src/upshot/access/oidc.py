@@ -237,9 +237,8 @@ class Provider:
         return ClientAuth(quote(client, safe=""), quote(secret, safe=""), "client_secret_basic")  # RFC 6749, 2.3.1
 
     async def _verified(self, tokens: _Tokens, begun: Begun) -> dict[str, Any]:
-        expected = idtoken.Expected(
-            self._settings.issuer, self._settings.client_id, begun.nonce, tokens.access_token
-        )  # fmt: skip
+        settings = self._settings
+        expected = idtoken.Expected(settings.issuer, settings.client_id, begun.nonce, tokens.access_token)
         keys = await self._issuer.keys()
         try:
             return idtoken.verified(tokens.id_token, keys, expected, self._clock.now())

@@ -27,6 +27,18 @@ class Entry:
     number: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Which entries of the audit log: those of one object, one actor, one action; None is any."""
+
+    object_id: str | None = None
+    actor_id: str | None = None
+    action: str | None = None
+
+
+ALL = Sought()
+
+
 class State(StrEnum):
     """Where an approval stands."""
 

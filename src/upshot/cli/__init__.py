@@ -81,9 +81,7 @@ def demo() -> None:
     help="CSV, NDJSON or Parquet.",
 )
 @click.option("--events", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV, NDJSON or Parquet.")
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def import_files(
     experiment: str,
     assignments: Path | None,
@@ -105,9 +103,7 @@ def import_files(
 @click.argument("experiment")
 @click.option("--output", type=click.Path(path_type=Path), default=Path(), help="Folder; by default the present one.")
 @click.option("--metrics", help="Metrics, separated by commas.")
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def write_notebook(
     experiment: str,
     *,

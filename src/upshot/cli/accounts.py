@@ -7,6 +7,7 @@ import click
 import httpx
 
 from upshot.access import DEFAULT_CLIENT, Role, Scope
+from upshot.access.users import email_of
 from upshot.cli import options
 from upshot.cli.connection import asked, request
 
@@ -33,9 +34,7 @@ def user() -> None:
 @click.option("--name", default="", help="What to call them.")
 @click.option("--password-stdin", is_flag=True, help="Read a password from standard input instead of inviting them.")
 @_client
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def create_user(email: str, role: str, name: str, *, password_stdin: bool, client: str, **where: Any) -> None:
     """Make an account for EMAIL; prints the link by which they choose a password."""
     wanted = {"email": email, "role": role, "name": name}
@@ -51,9 +50,7 @@ def create_user(email: str, role: str, name: str, *, password_stdin: bool, clien
 
 @user.command("list")
 @_client
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def list_users(client: str, **where: Any) -> None:
     """List people: address, role, state, name."""
 
@@ -71,9 +68,7 @@ def list_users(client: str, **where: Any) -> None:
 @user.command("invite")
 @click.argument("email")
 @_client
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def invite_user(email: str, client: str, **where: Any) -> None:
     """Print a new link by which EMAIL chooses a password; earlier ones are void."""
 
@@ -90,9 +85,7 @@ def invite_user(email: str, client: str, **where: Any) -> None:
 @click.option("--role", type=click.Choice([str(role) for role in Role]), help="What they may do from now on.")
 @click.option("--disable/--enable", "disabled", default=None, help="Whether they may sign in.")
 @_client
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def change_user(email: str, role: str | None, *, disabled: bool | None, client: str, **where: Any) -> None:
     """Change what EMAIL may do; their sessions end."""
     changes = {name: value for name, value in {"role": role, "disabled": disabled}.items() if value is not None}
@@ -109,9 +102,7 @@ def change_user(email: str, role: str | None, *, disabled: bool | None, client: 
 @user.command("remove")
 @click.argument("email")
 @_client
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def remove_user(email: str, client: str, **where: Any) -> None:
     """Remove the account of EMAIL; what they did stays in the audit log."""
 
@@ -142,9 +133,7 @@ def key() -> None:
 )
 @click.option("--days", type=click.IntRange(1, 3_650), default=365, show_default=True, help="How long it is good.")
 @_client
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def create_key(
     name: str, scopes: tuple[str, ...], origins: tuple[str, ...], days: int, client: str, **where: Any
 ) -> None:
@@ -159,9 +148,7 @@ def create_key(
 
 @key.command("list")
 @_client
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def list_keys(client: str, **where: Any) -> None:
     """List keys: id, name, state, scopes, last use."""
 
@@ -181,9 +168,7 @@ def list_keys(client: str, **where: Any) -> None:
 @click.argument("id")
 @click.option("--hours", type=click.IntRange(0, 720), default=24, show_default=True, help="How long both are good.")
 @_client
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def rotate_key(id: str, hours: int, client: str, **where: Any) -> None:  # noqa: A002 - the argument's name in the help
     """Print a new key in place of ID, this once; the old one stays good for some hours."""
 
@@ -197,9 +182,7 @@ def rotate_key(id: str, hours: int, client: str, **where: Any) -> None:  # noqa:
 @key.command("revoke")
 @click.argument("id")
 @_client
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def revoke_key(id: str, client: str, **where: Any) -> None:  # noqa: A002
     """End the key ID; every process refuses it within 5 seconds."""
 
@@ -212,7 +195,7 @@ def revoke_key(id: str, client: str, **where: Any) -> None:  # noqa: A002
 
 async def _user(api: httpx.AsyncClient, email: str) -> dict[str, Any]:
     users = (await request(api, "GET", USERS)).json()["users"]
-    found = [one for one in users if one["email"] == email.lower()]
+    found = [one for one in users if one["email"] == email_of(email)]
     if not found:
         raise click.BadParameter("there is no such person", param_hint="EMAIL")
     return dict(found[0])

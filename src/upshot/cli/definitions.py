@@ -23,9 +23,7 @@ def metric() -> None:
 
 @metric.command("list")
 @click.option("--search", help="In key, name and description.")
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def listed(search: str | None, data_dir: Path | None, url: str | None, token: str | None) -> None:
     """List them, the last changed first: key, version, kind, name."""
     found = asked(lambda client: _all(client, search), data_dir, url, token)
@@ -40,9 +38,7 @@ def listed(search: str | None, data_dir: Path | None, url: str | None, token: st
 @metric.command()
 @click.argument("key")
 @click.option("--version", type=click.IntRange(1), help="That version, also of a key that is archived.")
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def show(key: str, version: int | None, data_dir: Path | None, url: str | None, token: str | None) -> None:
     """Print the definition of KEY as JSON."""
     parameters = {"version": version} if version else {}
@@ -52,9 +48,7 @@ def show(key: str, version: int | None, data_dir: Path | None, url: str | None, 
 
 @metric.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def define(file: Path, data_dir: Path | None, url: str | None, token: str | None) -> None:
     """Define the metric that FILE holds as JSON; where its key is defined already, FILE is its next version."""
     definition = _read(file)
@@ -64,9 +58,7 @@ def define(file: Path, data_dir: Path | None, url: str | None, token: str | None
 
 @metric.command()
 @click.argument("key")
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def archive(key: str, data_dir: Path | None, url: str | None, token: str | None) -> None:
     """Archive KEY: experiments that have started keep what they started with."""
     asked(lambda client: request(client, "DELETE", f"{PATH}/{key}"), data_dir, url, token)

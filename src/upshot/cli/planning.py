@@ -94,9 +94,7 @@ class Variants(click.ParamType[int | list[int]]):
 )
 @click.option("--looks", type=int, help="How many group-sequential looks; by default one a day.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def plan(
     *,
     as_json: bool,

@@ -27,9 +27,7 @@ from upshot.settings import Settings
 @click.option("--by", "by", multiple=True, help="An attribute of the context, or two: country*device. May be repeated.")
 @click.option("--over", type=click.Choice(["hour", "day", "week"]), help="How the effect stood at the end of each.")
 @click.option("--beside", help="Another experiment: do the two effects depend on each other?")
-@options.data_dir
-@options.url
-@options.token
+@options.server
 def results(
     experiment: str,
     *,

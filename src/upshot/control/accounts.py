@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from upshot.access.keys import ApiKey
 from upshot.access.sessions import Invitation, Session
-from upshot.access.trail import Approval, Entry, State
+from upshot.access.trail import ALL, Approval, Entry, Sought, State
 from upshot.access.users import User
 
 
@@ -72,14 +72,7 @@ class ReadAccounts(Protocol):
         ...
 
     async def entries(
-        self,
-        client: str,
-        *,
-        object_id: str | None = None,
-        actor_id: str | None = None,
-        action: str | None = None,
-        after: int | None = None,
-        limit: int = 50,
+        self, client: str, sought: Sought = ALL, *, after: int | None = None, limit: int = 50
     ) -> EntryPage:
         """A page of the audit log, the newest first, from below number `after`."""
         ...

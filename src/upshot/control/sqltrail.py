@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from upshot.access.trail import Approval, Entry, State
+from upshot.access.trail import ALL, Approval, Entry, Sought, State
 from upshot.control.accesstables import approvals, audit, client_settings
 from upshot.control.accounts import EntryPage
+from upshot.database import insert_new
 
 LISTED = 200
 
@@ -29,20 +30,13 @@ class SqlTrail:
         await self._connection.execute(insert(audit), rows)
 
     async def entries(
-        self,
-        client: str,
-        *,
-        object_id: str | None = None,
-        actor_id: str | None = None,
-        action: str | None = None,
-        after: int | None = None,
-        limit: int = 50,
+        self, client: str, sought: Sought = ALL, *, after: int | None = None, limit: int = 50
     ) -> EntryPage:
         """A page of the audit log, the newest first."""
         query = select(audit).where(audit.c.client_id == client)
-        for column, wanted in ((audit.c.object_id, object_id), (audit.c.actor_id, actor_id), (audit.c.action, action)):
+        for name, wanted in asdict(sought).items():
             if wanted is not None:
-                query = query.where(column == wanted)
+                query = query.where(audit.c[name] == wanted)
         if after is not None:
             query = query.where(audit.c.number < after)
         rows = (await self._connection.execute(query.order_by(audit.c.number.desc()).limit(limit + 1))).all()
@@ -86,10 +80,9 @@ class SqlTrail:
 
     async def save_settings(self, client: str, chosen: dict[str, Any]) -> None:
         """Store what the client's admins chose."""
+        await insert_new(self._connection, client_settings, [{"client_id": client, "chosen": chosen}])
         same = client_settings.c.client_id == client
-        known = await self._connection.execute(update(client_settings).where(same).values(chosen=chosen))
-        if not known.rowcount:
-            await self._connection.execute(insert(client_settings).values(client_id=client, chosen=chosen))
+        await self._connection.execute(update(client_settings).where(same).values(chosen=chosen))
 
 
 def _approval_of(row: Any) -> Approval:

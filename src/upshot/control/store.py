@@ -230,9 +230,8 @@ async def open_store(url: str, *, replica: str | None = None, owner: str | None 
     """The store at a URL, after its schema has been brought to this version; at once where a server is not up yet.
 
     Raises:
-        ConfigurationError: the URL cannot be used, or the database refuses us or is of a newer version; or `owner`, who changes
-        the
-            schema, is another role than the application's, and that one could bypass row-level security all the same.
+        ConfigurationError: the URL cannot be used, or the database refuses us or is of a newer version; or the schema has an
+            owner of its own, and the application's role could bypass row-level security all the same.
     """
     store = SqlStore(url, Database(url, "DATABASE_URL", replica=replica), migrated=False, owner=owner)
     try:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from upshot.access import Role
-from upshot.access.oidc import Begun, Identity, OidcSettings, Provider, roles_of, seal, unseal
+from upshot.access.oidc import SEALED_SECONDS, Begun, Identity, OidcSettings, Provider, roles_of, seal, unseal
 from upshot.access.sessions import Means
 from upshot.clock import Clock
 from upshot.errors import ConfigurationError, Forbidden, NotFound, Unauthenticated
@@ -23,7 +23,6 @@ from upshot.settings import Settings
 router = APIRouter(prefix="/auth/oidc", tags=["sign-in"])
 
 COOKIE = "__Host-upshot-oidc"
-SECONDS = 600
 PURPOSE = b"sign-in by a provider"
 CALLBACK = "/auth/oidc/callback"
 
@@ -75,7 +74,7 @@ async def begin(
     begun = await sign_in.provider.begin(sign_in.callback, next)
     response = RedirectResponse(begun.url, 303)
     sealed = seal(begun, stores.keyring.key_for(PURPOSE), stores.clock.now())
-    response.set_cookie(COOKIE, sealed, max_age=SECONDS, path="/", secure=True, httponly=True, samesite="lax")
+    response.set_cookie(COOKIE, sealed, max_age=SEALED_SECONDS, path="/", secure=True, httponly=True, samesite="lax")
     return response
 
 

@@ -21,8 +21,10 @@ from upshot.http.access import (
     check_own_page,
     cookie_of,
     identify,
+    tell,
 )
 from upshot.http.accounts import InvitationIn, RefreshIn, SessionOut, SignInIn, TokenOut, UserOut
+from upshot.http.limits import Limits
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.securityevents import about, account_of, signed_in
 from upshot.http.stores import StoresOf
@@ -133,7 +135,8 @@ async def carry(stores: Stores, request: Request, response: Response, signed: Si
 
 async def _again(stores: Stores, request: Request, refresh_token: str) -> Signed:
     # Nobody knows yet whose it is: what counts is where it comes from.
-    await request.app.state.limits.charge("refresh", f"@{address_of(request)}", digest_of(refresh_token))
+    limits: Limits = request.app.state.limits
+    tell(request, await limits.charge("refresh", f"@{address_of(request)}", digest_of(refresh_token)))
     about(request, Event.REFRESH_REFUSED)
     try:
         return await signin.refresh(stores, refresh_token)

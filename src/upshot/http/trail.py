@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import StreamingResponse
 
 from upshot.access import Caller
-from upshot.access.trail import State
+from upshot.access.trail import Sought, State
 from upshot.export import to_csv
 from upshot.http.access import Admin, Editor, Reader
 from upshot.http.accounts import ApprovalOut, ApprovalsOut, AuditOut, ClientOut, ClientPatch, EntryOut
@@ -38,15 +38,8 @@ async def entries(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> AuditOut:
     """Who did what, the newest first: of one object, one actor, one action, or all."""
-    page = await audit.read(
-        stores,
-        caller.client,
-        object_id=object_id,
-        actor_id=actor_id,
-        action=action,
-        after=number_of(cursor),
-        limit=limit,
-    )
+    sought = Sought(object_id, actor_id, action)
+    page = await audit.read(stores, caller.client, sought, after=number_of(cursor), limit=limit)
     return AuditOut(entries=[EntryOut.of(entry) for entry in page.entries], next_cursor=cursor_of(page.following))
 
 
@@ -97,7 +90,7 @@ async def reject(caller: Editor, stores: StoresOf, approval_id: str) -> Approval
 @router.get("/client", tags=["client"], responses=problems(403))
 async def settings(caller: Reader, stores: StoresOf) -> ClientOut:
     """What holds for the whole client."""
-    return ClientOut(client=caller.client, **await audit.settings(stores, caller.client))
+    return ClientOut(client=caller.client, **await approvals.settings(stores, caller.client))
 
 
 @router.patch("/client", tags=["client"], responses=problems(403, 413, 415), openapi_extra=json_body(ClientPatch))
@@ -106,7 +99,7 @@ async def choose(
 ) -> ClientOut:
     """Change what holds for the whole client."""
     choices = wanted.model_dump(exclude_none=True)
-    return ClientOut(client=caller.client, **await audit.choose(stores, caller, choices))
+    return ClientOut(client=caller.client, **await approvals.choose(stores, caller, choices))
 
 
 async def _pages(stores: Stores, caller: Caller) -> AsyncIterator[list[EntryOut]]:

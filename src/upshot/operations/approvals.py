@@ -1,20 +1,47 @@
-"""What needs a second person: somebody asks, somebody else agrees or not. Both are people who signed in; keys and tokens are
-none."""
+"""What needs a second person, as the client's admins chose: somebody asks, somebody else agrees or not. Both are people who
+signed in; keys and tokens are none."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from upshot.access import Caller, Kind
-from upshot.access.trail import Approval, State
+from upshot.access.trail import GUARDED, Approval, State
 from upshot.control import Transaction
-from upshot.errors import Conflict, Forbidden, NotFound
+from upshot.errors import Conflict, Fault, Forbidden, Invalid, NotFound
 from upshot.experiments import Experiment
 from upshot.operations import Stores, audit
 
 
 async def guarded(transaction: Transaction, client: str) -> frozenset[str]:
     """What needs a second person at this client."""
-    return frozenset((await transaction.accounts.settings(client)).get("approvals", ()))
+    return frozenset(_whole(await transaction.accounts.settings(client))["approvals"])
+
+
+async def settings(stores: Stores, client: str) -> dict[str, Any]:
+    """What the client's admins chose, or what holds where they chose nothing."""
+    async with stores.control.reading(client) as view:
+        return _whole(await view.accounts.settings(client))
+
+
+async def choose(stores: Stores, caller: Caller, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Change what holds for the whole client.
+
+    Raises:
+        Invalid: `approvals` names what no approval can be required for.
+    """
+    unknown = [index for index, action in enumerate(choices.get("approvals", ())) if action not in GUARDED]
+    if unknown:
+        allowed = " and ".join(GUARDED)
+        raise Invalid.of(*(Fault(f"/approvals/{at}", "unknown_action", f"must be {allowed}") for at in unknown))
+    async with stores.control.transaction(caller.client) as transaction:
+        before = _whole(await transaction.accounts.settings(caller.client))
+        after = before | dict(choices)
+        await transaction.accounts.save_settings(caller.client, after)
+        thing = ("client", caller.client)
+        await audit.note(transaction, caller, "client.changed", thing, stores.clock.now(), before=before, after=after)
+    return after
 
 
 async def ask(
@@ -78,3 +105,7 @@ async def every(stores: Stores, client: str, state: State | None, experiment_id:
 def _check_person(caller: Caller) -> None:
     if caller.kind is not Kind.USER:
         raise Forbidden("This needs two people: sign in as one; keys and tokens cannot ask or agree.")
+
+
+def _whole(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {"approvals": []} | dict(chosen)

@@ -1,7 +1,8 @@
 """People: accounts and their roles, invitations, passwords.
 
-Nobody but the person ever knows a password: an account is made with an invitation, a link that is good once and for a day, by
-which its owner chooses one. The first admin of a new installation comes in the same way, or by `upshot user create`.
+An account is made with an invitation, a link that is good once and for a day, by which its owner chooses a password that nobody
+else knows; a program that makes accounts may give one instead. The first admin of a new installation comes in the same way, or by
+`upshot user create`.
 """
 
 from collections.abc import Mapping
