@@ -1,13 +1,14 @@
 """How API keys are written, told from other texts, and what may be asked of one."""
 
 import string
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from upshot.access import Scope
-from upshot.access.keys import ID_LENGTH, SECRET_LENGTH, digest_of, faults_of, id_of, written
+from upshot.access.keys import ID_LENGTH, SECRET_LENGTH, ApiKey, digest_of, faults_of, id_of, written
 from upshot.clock import new_letters
 
 LETTERS = string.digits + string.ascii_letters
@@ -46,6 +47,19 @@ def test_other_texts_are_no_keys(text: str) -> None:
 
     assert id_of(text) is None
     assert [id_of(around) for around in (key + "\n", " " + key, key + key, key.upper(), key[:-1])] == [None] * 5
+
+
+@given(letters, secrets, secrets)
+def test_only_the_very_secret_matches(key_id: str, secret: str, other: str) -> None:
+    """A text with the same id and a right checksum is another key."""
+    key, another = (written(key_id, drawn) for drawn in (secret, other))
+    kept = ApiKey(
+        key_id, "shop", ASSIGN, (), digest_of(key), key[-4:], "somebody", datetime(2026, 1, 1, tzinfo=UTC), None
+    )
+
+    assert kept.matches(key)
+    assert kept.matches(another) is (secret == other)
+    assert not kept.matches(kept.digest)
 
 
 def test_two_keys_have_two_digests() -> None:

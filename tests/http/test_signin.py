@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.http.world import PASSWORD, bearer, stores_of
+from tests.http.world import PASSWORD, WITHIN, bearer, stores_of
 from tests.servers import UNLIMITED
 
 from upshot.access import Role, system
@@ -18,7 +18,6 @@ from upshot.http import access, assignments
 from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
 from upshot.operations import people
-from upshot.operations.credentials import FRESH
 from upshot.operations.people import Wanted
 from upshot.settings import Settings
 
@@ -134,7 +133,7 @@ async def test_a_refresh_token_is_good_once_and_a_second_use_ends_the_session(
     assert await works(web, third.json()["access_token"])
 
     replayed = await web.post("/auth/refresh", json={"refresh_token": first["refresh_token"]})
-    advance(app, seconds=FRESH.total_seconds())
+    advance(app, seconds=WITHIN)
 
     assert replayed.status_code == 401
     assert [await works(web, held["access_token"]) for held in (first, second, third.json())] == [False] * 3
@@ -181,7 +180,7 @@ async def test_signing_out_ends_this_session_only(web: httpx.AsyncClient, app: E
     assert await works(web, one["access_token"])
 
     out = await web.post("/auth/logout", headers=bearer(one["access_token"]))
-    advance(app, seconds=FRESH.total_seconds())
+    advance(app, seconds=WITHIN)
 
     assert out.status_code == 204
     assert not await works(web, one["access_token"])
@@ -202,7 +201,7 @@ async def test_a_new_password_ends_the_other_sessions(web: httpx.AsyncClient, ap
         "/me/password", json=change | {"new_password": "password1"}, headers=bearer(here["access_token"])
     )
     changed = await web.post("/me/password", json=change, headers=bearer(here["access_token"]))
-    advance(app, seconds=FRESH.total_seconds())
+    advance(app, seconds=WITHIN)
 
     assert [wrong.status_code, weak.status_code, changed.status_code] == [403, 422, 204]
     assert await works(web, here["access_token"])
@@ -226,7 +225,7 @@ async def test_who_may_do_less_must_sign_in_again(
         done = await web.delete(f"/users/{bob.id}", headers=admin)
     else:
         done = await web.patch(f"/users/{bob.id}", json=changes, headers=admin)
-    advance(app, seconds=FRESH.total_seconds())
+    advance(app, seconds=WITHIN)
 
     assert done.is_success, done.text
     assert not await works(web, held["access_token"])
@@ -389,7 +388,7 @@ async def test_one_sees_and_ends_ones_own_sign_ins(web: httpx.AsyncClient, app: 
     by_admin = (await web.get(f"/users/{me}/sessions", headers=headers)).json()["sessions"]
     ended = await web.delete(f"/me/sessions/{listed[1]['id']}", headers=headers)
     again = await web.delete(f"/users/{me}/sessions/nobody", headers=headers)
-    advance(app, seconds=FRESH.total_seconds())
+    advance(app, seconds=WITHIN)
 
     assert listed == by_admin
     assert [session["means"] for session in listed] == ["tokens", "tokens"]
@@ -429,7 +428,7 @@ async def test_ended_sessions_are_forgotten(web: httpx.AsyncClient, app: Envelop
 async def test_a_browser_that_signs_in_anew_leaves_its_session(web: httpx.AsyncClient, app: Envelope) -> None:
     """What it carried before is good for nothing from then on; one that carries nothing ends nothing."""
     first, second = [await web.post("/auth/session", json=SIGN_IN, headers=OWN_PAGE) for _ in range(2)]
-    advance(app, seconds=FRESH.total_seconds())
+    advance(app, seconds=WITHIN)
     web.cookies.clear()
     third = await web.post("/auth/session", json=SIGN_IN, headers=OWN_PAGE)
 

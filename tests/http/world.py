@@ -13,6 +13,9 @@ from upshot.operations import Stores, keys, people, signin, webhooks
 from upshot.operations.people import Wanted
 from upshot.webhooks import Delivery, Occasion
 
+WITHIN = 5.0
+"""Seconds in which every process refuses what was revoked: what is promised, whatever is remembered for how long."""
+
 PASSWORD = "four unrelated wordy things"  # noqa: S105 - of accounts that live for one test
 ALL = frozenset({Scope.ADMIN})
 

@@ -273,18 +273,23 @@ async def test_a_harmed_guardrail_raises_an_alarm_once(listening: Listening, mon
     )
     assert await alarms.watch(stores) == 0
     report = await results.report(stores, "one", experiment.id, results.Asked())
-    worse = [
-        replace(found, guardrail="harmed", relative_lift=0.4)
-        for found in report.comparisons
-        if found.role == "guardrail"
-    ]
 
-    async def harmed(*_: object) -> Any:
-        return replace(report, comparisons=worse)
+    def found(verdict: str) -> None:
+        guarded = [each for each in report.comparisons if each.role == "guardrail"]
+        judged = [replace(each, guardrail=verdict, relative_lift=0.4) for each in guarded]
 
-    monkeypatch.setattr(results, "report", harmed)
+        async def judging(*_: object) -> Any:
+            return replace(report, comparisons=judged)
+
+        monkeypatch.setattr(results, "report", judging)
+
+    found("harmed")
     unheard = await alarms.watch(stores)
     await webhooks.create(stores, ONE, URL, ["guardrail.breached"], "standard")
+    for verdict in ("safe", "inconclusive"):
+        found(verdict)
+        assert await alarms.watch(stores) == 0
+    found("harmed")
     raised = [await alarms.watch(stores) for _ in range(3)]
     await webhooks.deliver(stores)
 
