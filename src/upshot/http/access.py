@@ -160,6 +160,10 @@ async def _person(
 Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments", changes=True))]
 ManyAssigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind=None))]  # charged by the number of users
 Recorder = Annotated[Caller, Depends(requires(Scope.EVENTS, kind=None))]  # charged by the number of events
+Shower = Annotated[
+    Caller, Depends(requires(Scope.EVENTS, Scope.ASSIGN, kind=None))
+]  # charged by the number of exposures
+ConfigurationReader = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments"))]
 Reader = Annotated[Caller, Depends(requires(Scope.RESULTS, Scope.EXPERIMENTS))]
 Browser = Annotated[Caller, Depends(requires(Scope.RESULTS))]
 ResultsReader = Annotated[Caller, Depends(requires(Scope.RESULTS, kind="results"))]

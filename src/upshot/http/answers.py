@@ -8,8 +8,10 @@ from pydantic import BaseModel, Field
 from upshot import analysisplan, targeting
 from upshot.allocation import percent_of
 from upshot.analysisplan import AnalysisPlan
-from upshot.experiments import TRAFFIC_WHOLE, Experiment
+from upshot.assignment import WHOLE
+from upshot.experiments import Experiment
 from upshot.http.wire import MetricReference
+from upshot.layers import share_of
 from upshot.operations.assignments import Assigned
 
 
@@ -81,8 +83,24 @@ class PlanOut(BaseModel):
         return cls.model_validate({**analysisplan.dump(plan), "in_force": str(plan.in_force)})
 
 
+class LayerShareOut(BaseModel):
+    """What an experiment has of a layer: a share in percent, and half-open ranges of the layer's million slices."""
+
+    layer: str
+    percentage: float
+    ranges: list[tuple[int, int]]
+
+
+class OverrideOut(BaseModel):
+    """Who gets a variant, by name, whatever else holds."""
+
+    variant: str
+    users: list[str]
+    targeting: dict[str, Any] | None
+
+
 class ExperimentOut(BaseModel):
-    """An experiment."""
+    """An experiment. `holdouts` are the keys of those that it leaves out; `winner` the name of the variant that was shipped."""
 
     id: str
     key: str
@@ -96,6 +114,11 @@ class ExperimentOut(BaseModel):
     variants: list[VariantOut]
     targeting: dict[str, Any]
     traffic_percentage: float
+    tags: list[str]
+    layers: list[LayerShareOut]
+    holdouts: list[str]
+    overrides: list[OverrideOut]
+    winner: str | None
     phases: list[PhaseOut]
     plan: PlanOut
     started_at: datetime | None
@@ -117,7 +140,23 @@ class ExperimentOut(BaseModel):
                 "guardrails": list(experiment.guardrails),
                 "targeting": targeting.dump(experiment.rule),
                 "plan": PlanOut.of(experiment.plan),
-                "traffic_percentage": percent_of(experiment.traffic, TRAFFIC_WHOLE),
+                "tags": list(experiment.tags),
+                "layers": [
+                    LayerShareOut(layer=slot.layer, percentage=percent_of(share_of(slot), WHOLE), ranges=list(slot.ranges))
+                    for slot in experiment.layers
+                ],
+                "holdouts": [held.key for held in experiment.holdouts],
+                "overrides": [
+                    OverrideOut(
+                        variant=names[each.variant],
+                        users=list(each.users),
+                        targeting=each.rule and targeting.dump(each.rule),
+                    )
+                    for each in experiment.overrides
+                    if each.variant in names
+                ],
+                "winner": experiment.winning,
+                "traffic_percentage": percent_of(experiment.traffic, WHOLE),
                 "variants": [
                     VariantOut(id=v.id, name=v.name, is_control=v.is_control, config=v.config,
                                traffic_allocation=percent_of(v.weight, total))
@@ -156,7 +195,8 @@ class AssignedVariant(BaseModel):
 
 
 class AssignmentOut(BaseModel):
-    """What a user got. Without a variant, `reason` says why: not_running, not_targeted, not_in_traffic."""
+    """What a user got. Without a variant, `reason` says why: not_running, not_targeted, not_in_traffic,
+    held_out. `overridden` is the reason of a variant that an override gives: it is not stored."""
 
     experiment_id: str
     experiment_key: str
@@ -191,6 +231,23 @@ class IngestedOut(BaseModel):
     duplicates: int
     conflicts: int
     rejected: list[RejectedOut]
+
+
+class ExposedOut(BaseModel):
+    """What became of exposures: new ones, those of users who had the variant already, those of users who had another one."""
+
+    accepted: int
+    duplicates: int
+    conflicts: int
+    rejected: list[RejectedOut]
+
+
+class ConfigurationOut(BaseModel):
+    """What an SDK decides by; the SDK page describes it."""
+
+    format: Literal[1]
+    experiments: list[dict[str, Any]]
+    flags: list[dict[str, Any]]
 
 
 class ImportedOut(BaseModel):

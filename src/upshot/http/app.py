@@ -13,6 +13,7 @@ from upshot.http import (
     assignments,
     events,
     experiments,
+    flags,
     health,
     imports,
     metricdefinitions,
@@ -24,7 +25,9 @@ from upshot.http import (
     planner,
     problems,
     results,
+    sdk,
     signin,
+    traffic,
     trail,
     webhooks,
 )
@@ -62,8 +65,8 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
         redirect_slashes=False, dependencies=[Depends(check_target)],
     )  # fmt: skip
     app.state.stopping = False
-    for part in (experiments, metricdefinitions, assignments, events, imports, results, planner, signin, oidc, people, apikeys,
-                 trail, webhooks, health):  # fmt: skip
+    for part in (experiments, flags, traffic, metricdefinitions, assignments, sdk, events, imports, results, planner, signin,
+                 oidc, people, apikeys, trail, webhooks, health):  # fmt: skip
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)

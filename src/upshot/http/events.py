@@ -14,10 +14,10 @@ from upshot.events import SECOND, RawEvent, Rejection
 from upshot.http import body
 from upshot.http.access import Browser, Recorder, charge
 from upshot.http.answers import EventTypeOut, EventTypesOut, IngestedOut
+from upshot.http.intake import EventIn, EventsIn
 from upshot.http.openapi import json_body, problems
 from upshot.http.problems import problem
 from upshot.http.stores import StoresOf
-from upshot.http.wire import EventIn, EventsIn
 from upshot.operations import Stores, events
 from upshot.operations.events import Ingested
 from upshot.telemetry import EVENTS
@@ -162,20 +162,7 @@ def decode(raw: bytes) -> tuple[Sequence[RawEvent | Rejection], datetime | None]
 
 def decode_item(raw: bytes) -> DecodedEvent | Rejection:
     """One event on its own; a rejection where its shape is wrong or it says a key twice."""
-    try:
-        item = _one.decode(raw)
-        body.refuse_duplicate_keys(raw, _keys([item]))
-    except Invalid as error:
-        fault = error.faults[0]
-        return Rejection(fault.pointer, fault.code, fault.message)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$")
-        return Rejection(body.pointer_of(place.rstrip("`")), "bad_shape", message)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Rejection("", "malformed", "is not valid JSON")
-    except RecursionError:
-        return Rejection("", "too_deep", "nests too deep")
-    return item
+    return body.item(raw, _one, lambda item: _keys([item]))
 
 
 def answer(found: Ingested) -> Response:

@@ -10,13 +10,15 @@ PATHS = (
     "/events",
     "/events/batch",
     "/assignments",
+    "/exposures",
+    "/sdk/config",
     "/experiments/{experiment_id}/assignments",
     "/experiments/{experiment_id}/assignment/{user_id:path}",
 )
 _HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "authorization, content-type, idempotency-key",
+    "Access-Control-Allow-Headers": "authorization, content-type, idempotency-key, if-none-match",
     "Access-Control-Max-Age": "600",
 }
 
