@@ -250,6 +250,40 @@ class ConfigurationOut(BaseModel):
     flags: list[dict[str, Any]]
 
 
+class EvaluationOut(BaseModel):
+    """A flag's value for a context, as OpenFeature has it."""
+
+    key: str
+    value: Any
+    reason: Literal["STATIC", "DEFAULT", "TARGETING_MATCH", "SPLIT", "DISABLED"]
+    variant: str | None
+    metadata: dict[str, str | int | float | bool]
+
+
+class EvaluationsOut(BaseModel):
+    """The values of all flags for a context, and where changes are told and events taken."""
+
+    flags: list[EvaluationOut]
+    metadata: dict[str, str]
+    eventStreams: list["EventStreamOut"]  # noqa: N815 - OpenFeature's name
+
+
+class EventStreamOut(BaseModel):
+    """An address that tells of changes by server-sent events."""
+
+    type: Literal["sse"]
+    url: str
+
+
+class EvaluationFailureOut(BaseModel):
+    """Why there is no value, as OpenFeature has it."""
+
+    key: str
+    errorCode: Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "FLAG_NOT_FOUND", "GENERAL"]  # noqa: N815
+    errorDetails: str  # noqa: N815
+    metadata: dict[str, str]
+
+
 class ImportedOut(BaseModel):
     """What became of an import; at most the first 100 refused rows of each kind are listed, all are counted."""
 

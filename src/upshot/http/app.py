@@ -17,6 +17,7 @@ from upshot.http import (
     health,
     imports,
     metricdefinitions,
+    ofrep,
     oidc,
     openapi,
     origins,
@@ -27,6 +28,7 @@ from upshot.http import (
     results,
     sdk,
     signin,
+    streams,
     traffic,
     trail,
     webhooks,
@@ -65,8 +67,9 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
         redirect_slashes=False, dependencies=[Depends(check_target)],
     )  # fmt: skip
     app.state.stopping = False
-    for part in (experiments, flags, traffic, metricdefinitions, assignments, sdk, events, imports, results, planner, signin,
-                 oidc, people, apikeys, trail, webhooks, health):  # fmt: skip
+    app.state.settings = settings
+    for part in (experiments, flags, traffic, metricdefinitions, assignments, sdk, streams, ofrep, events, imports, results,
+                 planner, signin, oidc, people, apikeys, trail, webhooks, health):  # fmt: skip
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)

@@ -5,11 +5,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from upshot import targeting
 from upshot.allocation import percent_of
 from upshot.assignment import WHOLE
+from upshot.errors import Fault, Invalid
+from upshot.events import moment_of
 from upshot.flags import Flag, Kind, Rollout, RolloutDraft, StepDraft
 from upshot.holdouts import Holdout
 from upshot.http.wire import TEXT_LENGTH, In, Key, Name, decimal_of
@@ -120,7 +122,24 @@ class StepIn(In):
     """From a moment on, the share of users in percent; the first step may do without a moment."""
 
     percentage: Percentage
-    at: AwareDatetime | None = None
+    at: str | None = Field(None, description="ISO 8601 with an offset.", examples=["2026-12-01T09:00:00Z"])
+
+    def draft(self, place: int) -> StepDraft:
+        """The core's form.
+
+        Raises:
+            Invalid: the moment is none.
+        """
+        moment = None if self.at is None else moment_of(self.at)
+        if self.at is not None and moment is None:
+            raise Invalid.of(
+                Fault(
+                    f"/rollout/steps/{place}/at",
+                    "bad_timestamp",
+                    "must be ISO 8601 with an offset, from the year 2000 on",
+                )
+            )
+        return StepDraft(decimal_of(self.percentage) or Decimal(0), moment)
 
 
 class RolloutIn(In):
@@ -136,7 +155,7 @@ class RolloutIn(In):
         if self.steps is None:
             steps = [StepDraft(Decimal(100) if self.percentage is None else decimal_of(self.percentage) or Decimal(0))]
         else:
-            steps = [StepDraft(decimal_of(step.percentage) or Decimal(0), step.at) for step in self.steps]
+            steps = [step.draft(place) for place, step in enumerate(self.steps)]
         return RolloutDraft(self.value, steps, self.targeting)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, AwareDatetime, ConfigDict, Field
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
 
 from upshot.events import SEQUENCES
 from upshot.http.wire import OBJECT, TEXT, Context, In, UserId, either
@@ -93,3 +93,9 @@ class ExposuresIn(In):
 
     exposures: list[ExposureIn] = Field(min_length=1, max_length=1_000)
     sent_at: str | None = Field(None, description="ISO 8601 with an offset.")
+
+
+class EvaluationIn(BaseModel):
+    """For whom flags are evaluated: `targetingKey` is the user's id, everything else is what is known of the user."""
+
+    context: dict[str, Any]

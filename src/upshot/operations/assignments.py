@@ -63,7 +63,7 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
         cached: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
         if cached is not None and cached.exposed_at is not None:
             return _assigned(experiment, cached, is_new=False)
-    _check([(user_id, context)])
+    check([(user_id, context)])
     return (await _answer(stores, client, [Question(experiment, user_id, context)], exposed=True))[0]
 
 
@@ -74,14 +74,14 @@ async def assign_many(
     if len(users) > MANY:
         raise Invalid.of(Fault("/users", "too_many", f"at most {MANY} users at once"))
     experiment = await experiment_operations.known(stores, client, reference)
-    _check(users, "/users/{index}")
+    check(users, "/users/{index}")
     questions = [Question(experiment, user_id, context) for user_id, context in users]
     return await _answer(stores, client, questions, exposed=False)
 
 
 async def assign_everywhere(stores: Stores, client: str, user_id: str, context: Context) -> list[Assigned]:
     """The variants of one user in all running experiments, ahead of time: no exposure."""
-    _check([(user_id, context)])
+    check([(user_id, context)])
     experiments = [
         experiment for experiment in (await snapshots.known(stores, client)).experiments if experiment.is_running
     ]
@@ -105,6 +105,8 @@ async def _answer(stores: Stores, client: str, questions: Sequence[Question], *,
     Nothing is stored for whom an override gives a variant.
     """
     now = stores.clock.now()
+    if not exposed and (remembered := await _remembered(stores, client, questions)) is not None:
+        return remembered
     decided = [experiment.decide(user_id, context) for experiment, user_id, context in questions]
     proposals = {
         question.key: stores.pending.earlier(client, _proposal(question, decision.variant, now, exposed=exposed))
@@ -138,6 +140,22 @@ async def _answer(stores: Stores, client: str, questions: Sequence[Question], *,
         answers.append(_assigned(question.experiment, kept, is_new=is_new))
     if exposed:
         stores.relay.wake()
+    return answers
+
+
+async def _remembered(stores: Stores, client: str, questions: Sequence[Question]) -> list[Assigned] | None:
+    """The answers that this process knows without asking the store; None where one of them it does not know."""
+    answers = []
+    for question in questions:
+        experiment, user_id, context = question
+        forced = experiment.decide.overridden(user_id, context)
+        if forced is not None:
+            answers.append(_without_row(question, forced))
+            continue
+        kept: Assignment | None = await stores.cache.get(client, KIND, question.key)
+        if kept is None:
+            return None
+        answers.append(_assigned(experiment, kept, is_new=False))
     return answers
 
 
@@ -193,8 +211,8 @@ def _assigned(experiment: Experiment, kept: Assignment, *, is_new: bool) -> Assi
     return Assigned(experiment, kept.user_id, variant, kept.assigned_at, ASSIGNED, is_new=is_new, persisted=True)
 
 
-def _check(users: Sequence[tuple[str, Context]], place: str = "") -> None:
-    """Refuse users that break a rule. `place` is where one of several is told, as an id or an object that holds it."""
+def check(users: Sequence[tuple[str, Context]], place: str = "") -> None:
+    """Refuse users or contexts that break a rule. `place` says where one of several stands."""
     faults = []
     for index, (user_id, context) in enumerate(users):
         at = place.format(index=index)

@@ -5,14 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from upshot import experiments, lifecycle, metrics
+from upshot import experiments, holdouts, lifecycle, metrics
 from upshot.access import Caller
 from upshot.access.trail import Approval, State
 from upshot.control import Page, Transaction
 from upshot.description import describe
 from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
-from upshot.operations import Stores, approvals, audit, holdouts, layers, snapshots, webhooks
+from upshot.operations import Stores, approvals, audit, layers, snapshots, webhooks
 from upshot.operations import metrics as metric_operations
 from upshot.webhooks import of_change
 
@@ -48,7 +48,7 @@ async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
             experiment = await _with_free_key(transaction, client, experiment)
         experiment = replace(experiment, layers=await layers.placed(transaction, client, experiment, draft.layers))
         if experiment.status is Status.RUNNING:
-            experiment = await holdouts.attached(transaction, client, experiment)
+            experiment = await _attached(transaction, client, experiment)
         stored = await transaction.add(client, experiment)
         await _note(stores, transaction, caller, "experiment.created", now, None, stored)
     snapshots.forget(stores, client)
@@ -66,7 +66,7 @@ async def read(stores: Stores, client: str, reference: str) -> Experiment:
         return held.experiment
     async with stores.control.reading(client) as transaction:
         experiment = _found(await transaction.experiment(client, reference))
-    return await _remember(stores, client, experiment, reference)
+    return await remember(stores, client, experiment, reference)
 
 
 async def known(stores: Stores, client: str, reference: str) -> Experiment:
@@ -120,7 +120,7 @@ async def change(
     if changed.key != experiment.key:
         await stores.cache.forget(client, KIND, experiment.key)
     snapshots.forget(stores, client)
-    return await _remember(stores, client, changed)
+    return await remember(stores, client, changed)
 
 
 async def move(
@@ -138,7 +138,7 @@ async def move(
             return await approvals.ask(transaction, caller, experiment, wanted, stores.clock.new_id(), now)
         moved = await _moved(stores, transaction, caller, experiment, (action, winner), now)
     snapshots.forget(stores, caller.client)
-    return await _remember(stores, caller.client, moved)
+    return await remember(stores, caller.client, moved)
 
 
 async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experiment:
@@ -157,7 +157,7 @@ async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experimen
             raise Conflict("The experiment was changed since this was asked for; ask again.")
         moved = await _moved(stores, transaction, caller, experiment, (approval.action, approval.winner), now)
     snapshots.forget(stores, caller.client)
-    return await _remember(stores, caller.client, moved)
+    return await remember(stores, caller.client, moved)
 
 
 async def _moved(
@@ -172,7 +172,7 @@ async def _moved(
     moved = lifecycle.move(experiment, action, now, winner)
     if action == "start":
         moved = await metric_operations.checked(transaction, caller.client, moved, experiment)
-        moved = await holdouts.attached(transaction, caller.client, moved)
+        moved = await _attached(transaction, caller.client, moved)
     await transaction.save(caller.client, moved)
     await _note(stores, transaction, caller, f"experiment.{_DONE[action]}", now, experiment, moved)
     return moved
@@ -204,7 +204,7 @@ async def backdate(stores: Stores, caller: Caller, reference: str, earliest: dat
         changed = lifecycle.backdate(experiment, earliest)
         await transaction.save(client, changed)
         await _note(stores, transaction, caller, "experiment.backdated", stores.clock.now(), experiment, changed)
-    await _remember(stores, client, changed)
+    await remember(stores, client, changed)
 
 
 async def _note(
@@ -223,6 +223,12 @@ async def _note(
     await audit.note(transaction, caller, action, thing, now, before=earlier, after=later)
 
 
+async def _attached(transaction: Transaction, client: str, experiment: Experiment) -> Experiment:
+    """An experiment that starts, with the holdouts in force that concern it."""
+    found = await transaction.features.holdouts(client)
+    return replace(experiment, holdouts=holdouts.attached(found, experiment.tags))
+
+
 async def _with_free_key(transaction: Transaction, client: str, experiment: Experiment) -> Experiment:
     """A key made from a name gets the beginning of the id behind it when it is taken: the user did not choose it."""
     if await transaction.experiment(client, experiment.key) is None:
@@ -230,7 +236,7 @@ async def _with_free_key(transaction: Transaction, client: str, experiment: Expe
     return replace(experiment, key=f"{experiment.key}-{experiment.id[:8]}")
 
 
-async def _remember(stores: Stores, client: str, experiment: Experiment, *references: str) -> Experiment:
+async def remember(stores: Stores, client: str, experiment: Experiment, *references: str) -> Experiment:
     """Keep the newest version in the cache, whoever read it last; returns that one."""
     for reference in references or (experiment.id, experiment.key):
         held: Held | None = await stores.cache.get(client, KIND, reference)

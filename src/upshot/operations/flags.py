@@ -121,6 +121,7 @@ async def evaluate(
         NotFound: there is no such flag.
         Invalid: the user id or the context breaks its rules.
     """
+    assignments.check([(user_id, context)])
     published = await snapshots.known(stores, client)
     flag = _found(published.flags.get(key))
     experiment = published.by_id.get(flag.experiment or "")
@@ -133,7 +134,12 @@ async def evaluate(
 
 
 async def evaluate_all(stores: Stores, client: str, user_id: str, context: Mapping[str, Any]) -> list[Evaluated]:
-    """The values of all flags for a user, by key: no exposure."""
+    """The values of all flags for a user, by key: no exposure.
+
+    Raises:
+        Invalid: the user id or the context breaks its rules.
+    """
+    assignments.check([(user_id, context)])
     published = await snapshots.known(stores, client)
     driving = {flag.experiment for flag in published.flags.values() if flag.experiment and flag.enabled}
     asked = [published.by_id[identity] for identity in sorted(driving) if identity in published.by_id]

@@ -1,4 +1,4 @@
-"""Make, list and end holdouts, and attach experiments to them."""
+"""Make, list and end holdouts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from upshot.errors import Invalid, NotFound
 from upshot.experiments import Experiment, tags_of
 from upshot.holdouts import Holdout
 from upshot.layers import millionths
-from upshot.operations import Stores, audit, snapshots
+from upshot.operations import Stores, audit, experiments, snapshots
 
 LEAST = Decimal("0.0001")
 PAGE = 500
@@ -55,6 +55,7 @@ async def end(stores: Stores, caller: Caller, key: str) -> Holdout:
         Conflict: it has ended already.
     """
     client, now = caller.client, stores.clock.now()
+    taken_off = []
     async with stores.control.transaction(client) as transaction:
         holdout = await transaction.features.holdout(client, key)
         if holdout is None:
@@ -65,15 +66,12 @@ async def end(stores: Stores, caller: Caller, key: str) -> Holdout:
             kept = tuple(held for held in experiment.holdouts if held.salt != holdout.id)
             changed = replace(experiment, holdouts=kept, updated_at=now, version=experiment.version + 1)
             await transaction.save(client, changed)
+            taken_off.append(changed)
         await _note(transaction, caller, "holdout.ended", holdout, now)
+    for experiment in taken_off:
+        await experiments.remember(stores, client, experiment)
     snapshots.forget(stores, client)
     return holdout
-
-
-async def attached(transaction: Transaction, client: str, experiment: Experiment) -> Experiment:
-    """An experiment that starts, with the holdouts in force that concern it."""
-    found = await transaction.features.holdouts(client)
-    return replace(experiment, holdouts=holdouts.attached(found, experiment.tags))
 
 
 async def _attached_to(transaction: Transaction, client: str, holdout: Holdout) -> list[Experiment]:

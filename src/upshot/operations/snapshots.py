@@ -4,7 +4,9 @@ A process reads it again when it is a second old and its revision in the control
 the last one goes on to be used.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -23,6 +25,7 @@ KIND = "snapshot"
 FRESH = timedelta(seconds=1)
 PATIENCE = 1.0
 PAGE = 500
+HEARTBEAT = 15
 LIVE = frozenset({Status.DRAFT, Status.RUNNING, Status.PAUSED})
 
 
@@ -36,6 +39,7 @@ class Published:
     by_id: Mapping[str, Experiment]
     document: bytes = field(repr=False)
     etag: str
+    composed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,28 @@ async def _read(stores: Stores, client: str, held: Held | None) -> Published:
         if held is not None and held.published.revision == revision:
             published = held.published
         else:
-            published = await _compose(transaction, client, revision)
+            published = await _compose(transaction, client, revision, asked_at)
     stores.published[client] = Held(published, asked_at)
     return published
+
+
+async def changes(stores: Stores, client: str) -> AsyncIterator[Published | None]:
+    """What decides, now and whenever it has changed; None once in a while when it has not. Ends never.
+
+    While the database is away, nothing changes.
+    """
+    told, quiet = "", 0
+    while True:
+        with suppress(Unavailable):
+            published = await known(stores, client)
+            if published.etag != told:
+                told, quiet = published.etag, 0
+                yield published
+        await asyncio.sleep(FRESH.total_seconds())
+        quiet += 1
+        if quiet >= HEARTBEAT:
+            quiet = 0
+            yield None
 
 
 def forget(stores: Stores, client: str) -> None:
@@ -83,7 +106,7 @@ def forget(stores: Stores, client: str) -> None:
         stores.published[client] = replace(held, asked_at=held.asked_at - FRESH)
 
 
-async def _compose(transaction: ReadTransaction, client: str, revision: int) -> Published:
+async def _compose(transaction: ReadTransaction, client: str, revision: int, now: datetime) -> Published:
     flags = {flag.key: flag for flag in await transaction.features.flags(client)}
     found: list[Experiment] = []
     after = None
@@ -99,7 +122,7 @@ async def _compose(transaction: ReadTransaction, client: str, revision: int) -> 
             found.append(over)
     document = msgspec.json.encode(document_of(found, list(flags.values())))
     etag = sha256(document).hexdigest()[:32]
-    return Published(revision, tuple(found), flags, {each.id: each for each in found}, document, f'"{etag}"')
+    return Published(revision, tuple(found), flags, {each.id: each for each in found}, document, f'"{etag}"', now)
 
 
 def document_of(experiments: list[Experiment], flags: list[Flag]) -> dict[str, Any]:
