@@ -49,9 +49,16 @@ _RULES = {
     "/webhooks": "https URLs of the public internet",
     "/webhooks/{webhook_id}": "as above",
     "/audit": "a cursor is opaque",
+    "/flags": "an experiment that exists and its variants, values of the type, steps in order, the grammar of targeting",
+    "/flags/{flag_key}": "as above",
+    "/layers": "names of printable characters",
+    "/holdouts": "percentages of 4 decimals, names of printable characters",
+    "/exposures": "experiments and variants that exist, identifiers, moments",
+    "/ofrep/v1/evaluate/flags": "a targetingKey that is a user id, at most 50 attributes",
+    "/ofrep/v1/evaluate/flags/{flag_key}": "as above",
 }
 # Items are judged one by one: a bad one among good ones is answered by its index, with the success of the others.
-_BATCHES = ("/events", "/events/batch", "/experiments/{experiment_id}/import")
+_BATCHES = ("/events", "/events/batch", "/exposures", "/experiments/{experiment_id}/import")
 # Every query parameter arrives as text: what Schemathesis means as a wrong type is a context like any other.
 _TEXTS = ("/experiments/{experiment_id}/assignment/{user_id}",)
 # 400: a path must not hold control characters, whatever it names. 413: a body has its bytes counted, not its items.

@@ -15,9 +15,9 @@ from upshot import access
 from upshot.access.keys import PREFIX
 from upshot.errors import UpshotError
 from upshot.http.access import Assigner, ManyAssigner, bearer_of, charge
-from upshot.http.answers import AssignmentOut, AssignmentsOut, assignment_content
 from upshot.http.intake import AssignManyIn, UserIn
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.outcomes import AssignmentOut, AssignmentsOut, assignment_content
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, assignments
 from upshot.operations.assignments import Assigned

@@ -37,21 +37,21 @@ async def search(
     return FlagsOut(flags=[FlagOut.of(flag) for flag in found[:limit]], next_cursor=more)
 
 
-@router.get("/{key}", responses=problems(403, 404))
-async def read(caller: Reader, stores: StoresOf, key: str) -> FlagOut:
+@router.get("/{flag_key}", responses=problems(403, 404))
+async def read(caller: Reader, stores: StoresOf, flag_key: str) -> FlagOut:
     """One flag."""
-    return FlagOut.of(await flags.read(stores, caller.client, key))
+    return FlagOut.of(await flags.read(stores, caller.client, flag_key))
 
 
-@router.patch("/{key}", responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(FlagPatch))
+@router.patch("/{flag_key}", responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(FlagPatch))
 async def change(
-    caller: Editor, stores: StoresOf, key: str, wanted: Annotated[FlagPatch, Depends(reader(FlagPatch))]
+    caller: Editor, stores: StoresOf, flag_key: str, wanted: Annotated[FlagPatch, Depends(reader(FlagPatch))]
 ) -> FlagOut:
     """Change a flag; `{"enabled": false}` is the kill switch: everybody gets the default within two seconds."""
-    return FlagOut.of(await flags.change(stores, caller, key, wanted.changes(), wanted.version))
+    return FlagOut.of(await flags.change(stores, caller, flag_key, wanted.changes(), wanted.version))
 
 
-@router.delete("/{key}", status_code=204, responses=problems(403, 404))
-async def delete(caller: Editor, stores: StoresOf, key: str) -> None:
+@router.delete("/{flag_key}", status_code=204, responses=problems(403, 404))
+async def delete(caller: Editor, stores: StoresOf, flag_key: str) -> None:
     """Delete a flag: whoever asks for it from now on gets the default of their own code."""
-    await flags.delete(stores, caller, key)
+    await flags.delete(stores, caller, flag_key)

@@ -19,10 +19,10 @@ from upshot.errors import TooLarge
 from upshot.events import RawEvent, Rejection
 from upshot.http import body
 from upshot.http.access import Editor
-from upshot.http.answers import ImportedOut
 from upshot.http.events import decode_item, rejection
 from upshot.http.intake import ImportIn
 from upshot.http.openapi import json_body, problems
+from upshot.http.outcomes import ImportedOut
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, elsewhere, events
 from upshot.operations.elsewhere import Elsewhere

@@ -1,6 +1,6 @@
 """OpenFeature Remote Evaluation Protocol (OFREP 0.3): flags for every OpenFeature SDK.
 
-    POST /ofrep/v1/evaluate/flags/{key}    one flag, for a server's provider; an exposure, where the settings say so
+    POST /ofrep/v1/evaluate/flags/{flag_key}    one flag, for a server's provider; an exposure, where the settings say so
     POST /ofrep/v1/evaluate/flags          all flags, for a browser's provider; never an exposure; ETag, address of a stream
 
 What published providers demand beyond the specification holds here: `variant`, `reason` and `metadata` are always there, numbers
@@ -23,9 +23,9 @@ from upshot.contexts import ATTRIBUTES, LENGTH
 from upshot.errors import Invalid, Malformed, NotFound, TooLarge, UnsupportedMediaType, UpshotError
 from upshot.http import body, problems, securityevents
 from upshot.http.access import Evaluator
-from upshot.http.answers import EvaluationFailureOut, EvaluationOut, EvaluationsOut
 from upshot.http.intake import EvaluationIn
 from upshot.http.openapi import json_body
+from upshot.http.outcomes import EvaluationFailureOut, EvaluationOut, EvaluationsOut
 from upshot.http.stores import StoresOf
 from upshot.http.streams import ticket_of
 from upshot.operations import flags
@@ -89,14 +89,14 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
 
 
 @router.post(
-    PATH + "/{key:path}", response_model=EvaluationOut, responses=_FAILURES, openapi_extra=json_body(EvaluationIn)
+    PATH + "/{flag_key:path}", response_model=EvaluationOut, responses=_FAILURES, openapi_extra=json_body(EvaluationIn)
 )
-async def evaluate(caller: Evaluator, stores: StoresOf, request: Request, key: str) -> Response:
+async def evaluate(caller: Evaluator, stores: StoresOf, request: Request, flag_key: str) -> Response:
     """The value of one flag for the context. For a flag that a running experiment drives this is an exposure, unless the settings
     say otherwise."""
     user_id, context = await _context(request)
     exposed: bool = request.app.state.settings.ofrep_exposes
-    found = await flags.evaluate(stores, caller.client, key, user_id, context, exposed=exposed)
+    found = await flags.evaluate(stores, caller.client, flag_key, user_id, context, exposed=exposed)
     return Response(_encode(_content(found, user_id)), media_type="application/json")
 
 
@@ -171,7 +171,7 @@ def _failure(request: Request, error: UpshotError) -> Response:
     """An error as every provider can read it."""
     status, code = _coded(error)
     content: Mapping[str, Any] = {
-        "key": request.path_params.get("key", ""),
+        "key": request.path_params.get("flag_key", ""),
         "errorCode": code,
         "errorDetails": error.detail,
         "metadata": {},

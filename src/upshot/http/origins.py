@@ -14,7 +14,7 @@ PATHS = (
     "/sdk/config",
     "/sdk/stream",
     "/ofrep/v1/evaluate/flags",
-    "/ofrep/v1/evaluate/flags/{key:path}",
+    "/ofrep/v1/evaluate/flags/{flag_key:path}",
     "/experiments/{experiment_id}/assignments",
     "/experiments/{experiment_id}/assignment/{user_id:path}",
 )

@@ -12,10 +12,10 @@ from upshot.errors import Fault, Invalid, TooLarge
 from upshot.events import Rejection
 from upshot.http import body
 from upshot.http.access import ConfigurationReader, Shower, charge
-from upshot.http.answers import ConfigurationOut, ExposedOut
-from upshot.http.events import rejection
+from upshot.http.events import all_refused, rejection
 from upshot.http.intake import ExposuresIn
 from upshot.http.openapi import json_body, problems
+from upshot.http.outcomes import ConfigurationOut, ExposedOut
 from upshot.http.stores import StoresOf
 from upshot.operations import elsewhere, snapshots
 from upshot.operations.assignments import MANY
@@ -75,6 +75,8 @@ async def expose(caller: Shower, stores: StoresOf, request: Request) -> Response
     and a code. A user who was given another variant before is a conflict, and counts in that experiment no longer."""
     raw = await body.read(request, body.EVENT_BYTES)
     envelope = body.decoded(raw, _envelope)
+    written = sum(body.keys_written(bytes(part)) for part in envelope.exposures)
+    body.refuse_duplicate_keys(raw, 1 + (envelope.sent_at is not None) + written)
     if not envelope.exposures:
         raise Invalid.of(Fault("/exposures", "empty", "must hold at least one exposure"))
     if len(envelope.exposures) > MANY:
@@ -105,6 +107,8 @@ def _keys(row: DecodedExposure) -> int:
 
 
 def _answer(found: elsewhere.Exposed, rejected: Sequence[tuple[int, Rejection]]) -> Response:
+    if rejected and not found.accepted + found.duplicates + found.conflicts:
+        return all_refused(rejected, "No exposure could be taken.")
     content = {
         "accepted": found.accepted,
         "duplicates": found.duplicates,

@@ -29,10 +29,10 @@ async def every_layer(caller: Reader, stores: StoresOf) -> LayersOut:
     return LayersOut(layers=[LayerOut.of(found) for found in await layers.browse(stores, caller.client)])
 
 
-@router.delete("/layers/{key}", status_code=204, responses=problems(403, 404, 409))
-async def delete_layer(caller: Editor, stores: StoresOf, key: str) -> None:
+@router.delete("/layers/{layer_key}", status_code=204, responses=problems(403, 404, 409))
+async def delete_layer(caller: Editor, stores: StoresOf, layer_key: str) -> None:
     """Remove a layer that no experiment is in."""
-    await layers.delete(stores, caller, key)
+    await layers.delete(stores, caller, layer_key)
 
 
 @router.post("/holdouts", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(HoldoutIn))
@@ -52,7 +52,7 @@ async def every_holdout(caller: Reader, stores: StoresOf) -> HoldoutsOut:
     return HoldoutsOut(holdouts=[HoldoutOut.of(holdout) for holdout in await holdouts.browse(stores, caller.client)])
 
 
-@router.post("/holdouts/{key}/end", responses=problems(403, 404, 409))
-async def end_holdout(caller: Editor, stores: StoresOf, key: str) -> HoldoutOut:
+@router.post("/holdouts/{holdout_key}/end", responses=problems(403, 404, 409))
+async def end_holdout(caller: Editor, stores: StoresOf, holdout_key: str) -> HoldoutOut:
     """End a holdout: its users may enter the experiments that left them out."""
-    return HoldoutOut.of(await holdouts.end(stores, caller, key))
+    return HoldoutOut.of(await holdouts.end(stores, caller, holdout_key))
