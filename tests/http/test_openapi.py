@@ -27,6 +27,7 @@ PARAMETERS = 50
 _RULES = {
     "/experiments": "shares sum to 100, names differ, one control, the grammar of targeting and metrics; a cursor is opaque",
     "/experiments/{experiment_id}": "as above",
+    "/experiments/{experiment_id}/complete": "a variant of the experiment",
     "/metric-definitions": "which fields a kind has and needs, the grammar of rules on properties; a cursor is opaque",
     "/metric-definitions/{key}": "as above",
     "/experiments/{experiment_id}/assignment/{user_id}": "a user id and the names of attributes hold no control characters",
@@ -197,8 +198,9 @@ def test_the_server_keeps_to_its_openapi_document(server: RunningServer) -> None
 
 
 ASSIGNING = {"POST /assignments", "POST /experiments/{experiment_id}/assignments",
-             "GET /experiments/{experiment_id}/assignment/{user_id}"}  # fmt: skip
-RECORDING = {"POST /events", "POST /events/batch"}
+             "GET /experiments/{experiment_id}/assignment/{user_id}", "GET /sdk/config", "POST /exposures",
+             "POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/{flag_key}"}  # fmt: skip
+RECORDING = {"POST /events", "POST /events/batch", "POST /exposures"}
 OPEN = {"GET /livez", "GET /readyz", "GET /health"}
 OPENED: dict[str, Callable[[str], bool]] = {
     "nothing": lambda operation: operation in OPEN,
