@@ -58,13 +58,22 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
         NotFound: there is no such experiment.
         Invalid: the user id or the context breaks its rules.
     """
-    experiment = await experiment_operations.known(stores, client, reference)
-    if experiment.decide.overridden(user_id, context) is None:
-        cached: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
-        if cached is not None and cached.exposed_at is not None:
-            return _assigned(experiment, cached, is_new=False)
+    experiment, kept = await recall(stores, client, reference, user_id, context)
+    if kept is not None:
+        return _assigned(experiment, kept, is_new=False)
     check([(user_id, context)])
     return (await _answer(stores, client, [Question(experiment, user_id, context)], exposed=True))[0]
+
+
+async def recall(
+    stores: Stores, client: str, reference: str, user_id: str, context: Context
+) -> tuple[Experiment, Assignment | None]:
+    """An experiment, and what is remembered of a user who was exposed in it: the same object as long as nothing changes."""
+    experiment = await experiment_operations.known(stores, client, reference)
+    if experiment.overrides and experiment.decide.overridden(user_id, context) is not None:
+        return experiment, None
+    kept: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
+    return experiment, kept if kept is not None and kept.exposed_at is not None else None
 
 
 async def assign_many(
