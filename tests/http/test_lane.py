@@ -72,7 +72,7 @@ async def test_what_has_changed_is_not_told_again(api: httpx.AsyncClient, told: 
     again = (await api.get(PATH + "u1")).json()
     await api.delete(f"/api-keys/{key['id']}")
     deadline = time.monotonic() + WITHIN
-    while (revoked := await api.get(PATH + "u1", headers=by_key)).status_code == 200 and time.monotonic() < deadline:
+    while (revoked := await api.get(PATH + "u1", headers=by_key)).status_code == 200 and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
 
     assert (overridden["variant"]["name"], overridden["reason"]) == (other, "overridden")
