@@ -19,6 +19,7 @@ from upshot.assignment import Assignment
 from upshot.errors import UpshotError
 from upshot.http.access import Assigner, ManyAssigner, bearer_of, charge
 from upshot.http.intake import AssignManyIn, UserIn
+from upshot.http.limits import Headers, Limits
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.outcomes import AssignmentOut, AssignmentsOut, assignment_content
 from upshot.http.stores import StoresOf
@@ -155,7 +156,7 @@ class AssignmentLane:
         told = self._told.get(key)
         try:
             if told is not None and await self._holds(told):
-                await self._charge(scope, told.caller)
+                scope["state"]["headers"] = await self._charge(told.caller)
                 self._told.move_to_end(key)
                 return told.content
             return await self._ask(scope, key)
@@ -190,7 +191,7 @@ class AssignmentLane:
         if context is None:
             return None
         reference, user_id = (unquote(part.decode(), errors="strict") for part in (parts[2], parts[4]))
-        await self._charge(scope, caller)
+        headers = await self._charge(caller)
         found = await assignments.assign(stores, caller.client, reference, user_id, context)
         content = content_of(found)
         _, kept = await assignments.recall(stores, caller.client, reference, user_id, context)
@@ -199,11 +200,12 @@ class AssignmentLane:
             self._told[key] = _Told(secret, caller, reference, user_id, context, version, kept, content)
             if len(self._told) > REMEMBERED:
                 self._told.popitem(last=False)
+        scope["state"]["headers"] = headers
         return content
 
-    async def _charge(self, scope: Scope, caller: Caller) -> None:
-        headers = await self._state.limits.charge("assignments", caller.client, caller.credential)
-        scope["state"]["headers"] = headers
+    async def _charge(self, caller: Caller) -> Headers:
+        limits: Limits = self._state.limits
+        return await limits.charge("assignments", caller.client, caller.credential)
 
 
 def _context(query: bytes) -> dict[str, str] | None:
