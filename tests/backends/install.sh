@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs with apt the servers that the tests need and that no wheel on PyPI gives. What cannot be had is said loudly, and its
+# Installs with apt the servers (and Node) that the tests need and that no wheel on PyPI gives. What cannot be had is said loudly, and its
 # tests are skipped; under CI that is a failure. The tests start servers of their own, whatever Debian does with these.
 set -u
 PATH="$PATH:/usr/sbin:/usr/lib/rabbitmq/bin"
@@ -8,6 +8,7 @@ missing() {
   command -v pgbouncer >/dev/null || printf 'pgbouncer '
   command -v mariadbd >/dev/null || printf 'mariadb-server '
   command -v rabbitmq-server >/dev/null || printf 'rabbitmq-server '
+  command -v npm >/dev/null || printf 'npm '
 }
 
 privileged() {

@@ -77,7 +77,7 @@ async def identify(request: Request, *, changes: bool | None = None) -> Caller:
     if cookie and (request.method not in SAFE if changes is None else changes):
         check_own_page(request, cookie)
     if caller.origins:
-        _check_origin(request, caller)
+        check_origin(request, caller)
     return replace(caller, request=getattr(request.state, "request_id", None))
 
 
@@ -193,7 +193,12 @@ def _shown(secret: bytes) -> str:
     return f"key:{key_id}" if key_id else "token"
 
 
-def _check_origin(request: Request, caller: Caller) -> None:
+def check_origin(request: Request, caller: Caller) -> None:
+    """Refuse the key of a browser from a page of another origin.
+
+    Raises:
+        Forbidden: it is from there.
+    """
     origin = request.headers.get("origin")
     if origin not in caller.origins:
         about(request, Event.ORIGIN_REFUSED)

@@ -11,6 +11,7 @@ from upshot.clock import SystemClock
 from upshot.http import (
     apikeys,
     assignments,
+    beacon,
     events,
     experiments,
     flags,
@@ -68,8 +69,8 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     )  # fmt: skip
     app.state.stopping = False
     app.state.settings = settings
-    for part in (experiments, flags, traffic, metricdefinitions, assignments, sdk, streams, ofrep, events, imports, results,
-                 planner, signin, oidc, people, apikeys, trail, webhooks, health):  # fmt: skip
+    for part in (experiments, flags, traffic, metricdefinitions, assignments, sdk, streams, ofrep, beacon, events, imports,
+                 results, planner, signin, oidc, people, apikeys, trail, webhooks, health):  # fmt: skip
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)

@@ -153,11 +153,11 @@ def decode(raw: bytes) -> tuple[Sequence[RawEvent | Rejection], datetime | None]
     try:
         envelope = _envelope.decode(raw)
         items = _whole(raw, envelope.events, 1 + (envelope.sent_at is not None))
-        return items, _sent_at(envelope.sent_at)
+        return items, sent_at_of(envelope.sent_at)
     except _SHAPE:
         unread = body.decoded(raw, _unread_envelope)
         body.refuse_duplicate_keys(raw, len(parts) + sum(map(body.keys_written, map(bytes, unread.events))))
-        return _each(unread.events), _sent_at(unread.sent_at)
+        return _each(unread.events), sent_at_of(unread.sent_at)
 
 
 def decode_item(raw: bytes) -> DecodedEvent | Rejection:
@@ -204,7 +204,12 @@ def _each(parts: list[msgspec.Raw]) -> Sequence[RawEvent | Rejection]:
     return [decode_item(bytes(part)) for part in parts]
 
 
-def _sent_at(text: str | None) -> datetime | None:
+def sent_at_of(text: str | None) -> datetime | None:
+    """The moment that an envelope says it was sent at.
+
+    Raises:
+        Invalid: it is none.
+    """
     if text is None:
         return None
     moment = rules.moment_of(text)

@@ -8,18 +8,19 @@ import msgspec
 from fastapi import APIRouter, Header, Request, Response
 
 from upshot import events as rules
+from upshot.access import Caller
 from upshot.errors import Fault, Invalid, TooLarge
 from upshot.events import Rejection
 from upshot.http import body
 from upshot.http.access import ConfigurationReader, Shower, charge
-from upshot.http.events import all_refused, rejection
+from upshot.http.events import all_refused, rejection, sent_at_of
 from upshot.http.intake import ExposuresIn
 from upshot.http.openapi import json_body, problems
 from upshot.http.outcomes import ConfigurationOut, ExposedOut
 from upshot.http.stores import StoresOf
-from upshot.operations import elsewhere, snapshots
+from upshot.operations import Stores, elsewhere, snapshots
 from upshot.operations.assignments import MANY
-from upshot.operations.elsewhere import Elsewhere
+from upshot.operations.elsewhere import Elsewhere, Exposed
 
 router = APIRouter(tags=["sdk"])
 
@@ -79,17 +80,31 @@ async def expose(caller: Shower, stores: StoresOf, request: Request) -> Response
     body.refuse_duplicate_keys(raw, 1 + (envelope.sent_at is not None) + written)
     if not envelope.exposures:
         raise Invalid.of(Fault("/exposures", "empty", "must hold at least one exposure"))
-    if len(envelope.exposures) > MANY:
+    found = await take(request, stores, caller, envelope.exposures, sent_at_of(envelope.sent_at))
+    if found.rejected and not found.accepted + found.duplicates + found.conflicts:
+        return all_refused(found.rejected, "No exposure could be taken.")
+    return Response(
+        msgspec.json.encode(content_of(found)), 201 if found.accepted else 200, media_type="application/json"
+    )
+
+
+async def take(
+    request: Request, stores: Stores, caller: Caller, exposures: Sequence[msgspec.Raw], sent_at: datetime | None
+) -> Exposed:
+    """What became of undecoded exposures, after they were charged for.
+
+    Raises:
+        TooLarge: there are more than 1,000.
+        QuotaExceeded: nothing is left.
+    """
+    if len(exposures) > MANY:
         raise TooLarge(f"A request may hold {MANY} exposures.")
-    sent_at = None if envelope.sent_at is None else rules.moment_of(envelope.sent_at)
-    if envelope.sent_at is not None and sent_at is None:
-        raise Invalid.of(Fault("/sent_at", "bad_timestamp", "must be ISO 8601 with an offset"))
-    await charge(request, "assignments", caller, len(envelope.exposures))
-    read = [_exposure(bytes(part), stores.clock.now()) for part in envelope.exposures]
+    await charge(request, "assignments", caller, len(exposures))
+    read = [_exposure(bytes(part), stores.clock.now()) for part in exposures]
     good = [(index, *row) for index, row in enumerate(read) if not isinstance(row, Rejection)]
-    found = await elsewhere.expose(stores, caller.client, good, sent_at)
     refused = [(index, row) for index, row in enumerate(read) if isinstance(row, Rejection)]
-    return _answer(found, sorted([*found.rejected, *refused], key=lambda part: part[0]))
+    found = await elsewhere.expose(stores, caller.client, good, sent_at)
+    return found._replace(rejected=sorted([*found.rejected, *refused], key=lambda part: part[0]))
 
 
 def _exposure(raw: bytes, now: datetime) -> tuple[str, Elsewhere] | Rejection:
@@ -106,13 +121,11 @@ def _keys(row: DecodedExposure) -> int:
     return 3 + (row.exposed_at is not None) + (row.context is not None) + len(row.context or ())
 
 
-def _answer(found: elsewhere.Exposed, rejected: Sequence[tuple[int, Rejection]]) -> Response:
-    if rejected and not found.accepted + found.duplicates + found.conflicts:
-        return all_refused(rejected, "No exposure could be taken.")
-    content = {
+def content_of(found: Exposed) -> dict[str, Any]:
+    """The wire form of what became of exposures."""
+    return {
         "accepted": found.accepted,
         "duplicates": found.duplicates,
         "conflicts": found.conflicts,
-        "rejected": [rejection(index, refused) for index, refused in rejected],
+        "rejected": [rejection(index, refused) for index, refused in found.rejected],
     }
-    return Response(msgspec.json.encode(content), 201 if found.accepted else 200, media_type="application/json")
