@@ -52,6 +52,7 @@ _RULES = {
     "/audit": "a cursor is opaque",
     "/flags": "an experiment that exists and its variants, values of the type, steps in order, the grammar of targeting",
     "/flags/{flag_key}": "as above",
+    "/import/growthbook": "keys that are free",
     "/layers": "names of printable characters",
     "/holdouts": "percentages of 4 decimals, names of printable characters",
     "/exposures": "experiments and variants that exist, identifiers, moments",

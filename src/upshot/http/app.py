@@ -15,6 +15,7 @@ from upshot.http import (
     events,
     experiments,
     flags,
+    growthbook,
     health,
     imports,
     metricdefinitions,
@@ -29,6 +30,7 @@ from upshot.http import (
     results,
     sdk,
     signin,
+    sixpack,
     streams,
     traffic,
     trail,
@@ -69,8 +71,8 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     )  # fmt: skip
     app.state.stopping = False
     app.state.settings = settings
-    for part in (experiments, flags, traffic, metricdefinitions, assignments, sdk, streams, ofrep, beacon, events, imports,
-                 results, planner, signin, oidc, people, apikeys, trail, webhooks, health):  # fmt: skip
+    for part in (experiments, flags, traffic, metricdefinitions, assignments, sdk, streams, ofrep, beacon, growthbook, sixpack,
+                 events, imports, results, planner, signin, oidc, people, apikeys, trail, webhooks, health):  # fmt: skip
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)

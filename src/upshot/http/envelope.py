@@ -48,7 +48,7 @@ def _headers(readers: bytes, *others: tuple[bytes, bytes]) -> tuple[_Headers, _H
     return headers, [*headers, (b"strict-transport-security", b"max-age=63072000; includeSubDomains")]
 
 
-_FOR_PAGES = ("/events", "/exposures", "/beacon", "/sdk/", "/ofrep/")
+_FOR_PAGES = ("/events", "/exposures", "/beacon", "/sdk/", "/ofrep/", "/api/features/", "/sub/")
 _DATA = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),

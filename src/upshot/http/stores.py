@@ -20,6 +20,9 @@ def _stores(request: Request) -> Stores:
 
 StoresOf = Annotated[Stores, Depends(_stores)]
 
+REPEATING = frozenset({"/participate"})
+"""Paths of other tools whose clients say a parameter several times."""
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
@@ -46,5 +49,5 @@ def check_target(request: Request) -> None:
         key_id = id_of(exposed)
         about(request, Event.CREDENTIAL_EXPOSED, credential=key_id and f"key:{key_id}")
         raise Unauthenticated("A key belongs into the Authorization header: addresses are logged. Revoke this one.")
-    if len(pairs) != len({name for name, _ in pairs}):
+    if len(pairs) != len({name for name, _ in pairs}) and path not in REPEATING:
         raise Invalid.of(Fault("/query", "repeated_parameter", "a query parameter must not be given twice"))

@@ -10,7 +10,7 @@ An event of OpenFeature's form (OFREP, ADR 0008):
 The first one comes at once, so that nothing is missed between an answer and the stream. A stream is a notice and carries no data.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
@@ -50,7 +50,7 @@ async def changes(
 
 
 async def stream(
-    request: Request, stores: Stores, client: str, event: Callable[[Published], bytes]
+    request: Request, stores: Stores, client: str, event: Callable[[Published], Awaitable[bytes]]
 ) -> StreamingResponse:
     """A response that goes on, an event for every change.
 
@@ -68,7 +68,7 @@ async def stream(
             async for published in snapshots.changes(stores, client):
                 if request.app.state.stopping:
                     return
-                yield b": still here\n\n" if published is None else event(published)
+                yield b": still here\n\n" if published is None else await event(published)
 
     return StreamingResponse(events(), media_type=MEDIA_TYPE, headers=HEADERS)
 
@@ -85,7 +85,7 @@ def _client_of(stores: Stores, ticket: str) -> str:
     return client
 
 
-def _notice(published: Published) -> bytes:
+async def _notice(published: Published) -> bytes:
     data: dict[str, Any] = {
         "type": "refetchEvaluation",
         "etag": published.etag,

@@ -76,6 +76,15 @@ async def recall(
     return experiment, kept if kept is not None and kept.exposed_at is not None else None
 
 
+async def assigned(stores: Stores, client: str, experiment: Experiment, user_id: str) -> Variant | None:
+    """The variant that is stored for a user; None where none is. Asks only."""
+    kept: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
+    if kept is None:
+        async with stores.control.reading(client) as transaction:
+            kept = (await transaction.assignments(client, [(experiment.number, user_id)]))[0]
+    return None if kept is None else _assigned(experiment, kept, is_new=False).variant
+
+
 async def assign_many(
     stores: Stores, client: str, reference: str, users: Sequence[tuple[str, Context]]
 ) -> list[Assigned]:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from upshot.access import EVERYTHING, SCOPES, Caller, Kind
-from upshot.access.keys import PREFIX, digest_of, id_of
+from upshot.access.keys import PREFIX, ApiKey, digest_of, id_of
 from upshot.access.sessions import COOKIE_PREFIX, Means
 from upshot.control import Credential
 from upshot.errors import Unavailable
@@ -40,6 +40,7 @@ class Credentials:
             for digest, client in ((sha256(token.encode()).digest(), client) for token, client in tokens.items())
         }
         self._found: OrderedDict[bytes, _Found] = OrderedDict()
+        self._public: dict[str, _Found] = {}  # as many as there are keys of browsers
         self._used: defaultdict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
 
     def known(self, secret: bytes) -> Caller | None:
@@ -81,6 +82,27 @@ class Credentials:
             self._found.popitem(last=False)
         return found.caller
 
+    async def public(self, key_id: str) -> Caller | None:
+        """Who is behind the id of a browser's key, which is public as the key itself; None of any other id.
+
+        Raises:
+            Unavailable: the database is away, and the id was not asked for in the last two seconds.
+        """
+        now = self._stores.clock.now()
+        found = self._public.get(key_id)
+        if found is not None and now - found.at < FRESH:
+            return found.caller
+        client = await self._stores.control.owner(Credential.KEY, key_id)
+        if client is None:
+            return None
+        async with self._stores.control.reading(client) as view:
+            key = await view.accounts.key(client, key_id)
+        if key is None or not key.origins or not key.active(now):
+            return None
+        self._used[client][0].add(key.id)
+        self._public[key_id] = found = _found_of(client, key, now)
+        return found.caller
+
     async def note_use(self) -> int:
         """Store when keys and sessions were used last; returns how many were."""
         used, self._used = self._used, defaultdict(lambda: (set(), set()))
@@ -106,8 +128,7 @@ class Credentials:
         if key is None or not key.matches(secret) or not key.active(now):
             return None
         self._used[client][0].add(key.id)
-        caller = Caller(client, Kind.KEY, key.id, key.name, key.scopes, origins=key.origins)
-        return _Found(caller, now, key.expires_at)
+        return _found_of(client, key, now)
 
     async def _of_cookie(self, secret: str, now: datetime) -> _Found | None:
         digest = digest_of(secret)
@@ -142,6 +163,11 @@ class Credentials:
         self._used[client][1].add(session.id)
         caller = Caller(client, Kind.USER, user.id, user.email, SCOPES[user.role], session=session.id)
         return _Found(caller, now, session.expires_at)
+
+
+def _found_of(client: str, key: ApiKey, now: datetime) -> _Found:
+    caller = Caller(client, Kind.KEY, key.id, key.name, key.scopes, origins=key.origins)
+    return _Found(caller, now, key.expires_at)
 
 
 def _lasts(found: _Found, now: datetime) -> bool:

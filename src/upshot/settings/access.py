@@ -26,6 +26,12 @@ class AccessSettings(BaseSettings):
         validation_alias=plain("TOKEN_CLIENT_ID_MAP"),
         description="Which client a token belongs to: a JSON object, or token:client pairs separated by commas.",
     )  # fmt: skip
+    sixpack_client: str | None = Field(
+        None,
+        max_length=CLIENT_LENGTH,
+        description="The client whose experiments `/participate` and `/convert` of Sixpack's clients are about. They know no "
+        "credential: open this door only where strangers cannot come. By default it is closed.",
+    )
     jwt_secret_key: SecretStr | None = Field(
         None,
         validation_alias=plain("JWT_SECRET_KEY"),
