@@ -1,5 +1,6 @@
 """Fixtures that many tests share: stores in a folder of their own, the application in this process, a real server."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from tests.servers import OTHER_TOKEN, TOKEN, UNLIMITED, RunningServer, running
 from upshot import cache, control, eventstore
 from upshot.clock import FixedClock
+from upshot.control import migrate
 from upshot.http.app import create_app
 from upshot.operations import Stores
 from upshot.settings import Settings
@@ -30,9 +32,18 @@ def clock() -> FixedClock:
     return FixedClock()
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A control store of this version in a SQLite file: its migrations have tests of their own, and take 0.1 s."""
+    path = tmp_path_factory.mktemp("migrated") / "control.db"
+    asyncio.run(migrate.upgrade(f"sqlite:///{path}"))
+    return path.read_bytes()
+
+
 @pytest.fixture
-async def stores(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stores]:
+async def stores(tmp_path: Path, clock: FixedClock, migrated: bytes) -> AsyncIterator[Stores]:
     """Fresh embedded stores."""
+    (tmp_path / "control.db").write_bytes(migrated)
     opened = Stores(
         await control.connect(f"sqlite:///{tmp_path / 'control.db'}"),
         await eventstore.connect(f"duckdb:///{tmp_path / 'events.db'}"),
@@ -44,8 +55,9 @@ async def stores(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stores]:
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def api(tmp_path: Path, migrated: bytes) -> AsyncIterator[httpx.AsyncClient]:
     """The whole application in this process, asked as the client "first"."""
+    (tmp_path / "control.db").write_bytes(migrated)
     app = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {TOKEN: "first", OTHER_TOKEN: "second"})
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with (

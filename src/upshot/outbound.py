@@ -17,6 +17,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import unquote, urlsplit
 
@@ -79,8 +80,13 @@ class Outbound:
     ) -> None:
         self._dial = dial or direct
         self._resolve = resolve or addresses_of
-        self._context = context or ssl.create_default_context()
+        self._given = context
         self._connect, self._total = connect, total
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        """Read when it is needed first: the authorities of a machine are many."""
+        return self._given or ssl.create_default_context()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """The status of the answer to a POST, or why there is none. Nothing is raised for what the other side does."""
