@@ -10,6 +10,7 @@
     webhooks      register, tell, deliver
     alarms        watch what runs for those who want to know
     metrics       define, read, search, change, archive; what a text stands for in an experiment
+    copies        what the cache keeps of experiments and assignments
     assignments   assign one user, many users, one user everywhere; import assignments made elsewhere
     events        ingest, list the types seen, import past events
     deliveries    store what a queue delivers
@@ -68,6 +69,7 @@ class Stores:
             await self.pending.store(self.control)
             await self.relay.run()
         self.passwords.close()
+        await self.cache.close()
         await self.control.close()
         await self.events.close()
         if self.queue is not None:

@@ -19,9 +19,9 @@ from upshot.events import Rejection
 from upshot.experiments import Experiment, Status
 from upshot.operations import Stores
 from upshot.operations import experiments as experiment_operations
+from upshot.operations.copies import ASSIGNMENT
 from upshot.variants import Variant
 
-KIND = "assignment"
 MANY = 1_000
 PAGE = 200
 PATIENCE = 1.0  # seconds that an assignment waits for the database before it is answered without
@@ -71,10 +71,14 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
         Invalid: the user id or the context breaks its rules.
     """
     experiment = await experiment_operations.known(stores, client, reference)
-    cached: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
-    if cached is not None and cached.exposed_at is not None:
-        return _assigned(experiment, cached, is_new=False)
-    _check([(user_id, context)])
+    key = user_id, experiment.id
+    kept = stores.cache.remembered(client, ASSIGNMENT, key)
+    if kept is None or kept.exposed_at is None:
+        _check([(user_id, context)])
+        kept = await stores.cache.get(client, ASSIGNMENT, key)
+    if kept is not None and kept.exposed_at is not None:
+        experiment = await experiment_operations.with_variants(stores, client, experiment, [kept.variant])
+        return _assigned(experiment, kept, is_new=False)
     return (await _assign(stores, client, experiment, [(user_id, context)], exposed=True))[0]
 
 
@@ -169,6 +173,8 @@ async def _assign(
         others = [user_id for (user_id, _), decision in zip(users, decided, strict=True) if not decision.variant]
         if others and experiment.phases:
             stored |= await _stored(stores, client, experiment, others, now if exposed else None)
+        positions = {kept.variant for kept, _ in stored.values()}
+        experiment = await experiment_operations.with_variants(stores, client, experiment, positions)
     except Unavailable:
         return [await _unstored(stores, client, experiment, *answer) for answer in _decided(users, decided, proposals)]
     answers = []
@@ -177,7 +183,7 @@ async def _assign(
             answers.append(Assigned(experiment, user_id, None, None, decision.reason, is_new=False, persisted=False))
             continue
         kept, is_new = stored[user_id]
-        await stores.cache.put(client, KIND, (experiment.number, user_id), kept)
+        stores.cache.put(client, ASSIGNMENT, (user_id, experiment.id), kept)
         answers.append(_assigned(experiment, kept, is_new=is_new))
     if exposed:
         stores.relay.wake()
@@ -200,8 +206,8 @@ async def _unstored(
     decision: Decision,
     proposal: Assignment | None,
 ) -> Assigned:
-    """While the database is away: what this process remembers of the user, else what the hash says, to be stored later."""
-    kept: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
+    """While the database is away: what the cache remembers of the user, else what the hash says, to be stored later."""
+    kept = await stores.cache.get(client, ASSIGNMENT, (user_id, experiment.id))
     if kept is not None:
         if kept.exposed_at is None and proposal is not None and proposal.exposed_at is not None:
             stores.pending.add(client, replace(kept, exposed_at=proposal.exposed_at))
@@ -227,7 +233,9 @@ async def _stored(
 
 
 def _assigned(experiment: Experiment, kept: Assignment, *, is_new: bool) -> Assigned:
-    variant = next(variant for variant in experiment.variants if variant.position == kept.variant)
+    variant = next((variant for variant in experiment.variants if variant.position == kept.variant), None)
+    if variant is None:  # another process added it, and the database cannot be asked for it now
+        raise Unavailable("The experiment cannot be read as it is now.", retry_after=1)
     return Assigned(experiment, kept.user_id, variant, kept.assigned_at, ASSIGNED, is_new=is_new, persisted=True)
 
 

@@ -1,9 +1,9 @@
 """Create, read, change and move experiments."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any
 
 from upshot import experiments, metrics
 from upshot.access import Caller
@@ -14,19 +14,11 @@ from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
 from upshot.operations import Stores, approvals, audit, webhooks
 from upshot.operations import metrics as metric_operations
+from upshot.operations.copies import EXPERIMENT
 from upshot.webhooks import of_change
 
-KIND = "experiment"
-FRESH = timedelta(seconds=1)
 PATIENCE = 1.0
 _DONE = {"start": "started", "pause": "paused", "resume": "resumed", "complete": "completed", "archive": "archived"}
-
-
-class Held(NamedTuple):
-    """An experiment in the cache, and when it was read."""
-
-    experiment: Experiment
-    read_at: datetime
 
 
 async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
@@ -52,33 +44,30 @@ async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
 
 
 async def read(stores: Stores, client: str, reference: str) -> Experiment:
-    """The experiment with that id or key; at most a second old, so that every process sees a change soon.
+    """The experiment with that id or key; at most two seconds old, so that every process sees a change soon.
 
     Raises:
         NotFound: there is none, or it is another client's.
     """
-    held: Held | None = await stores.cache.get(client, KIND, reference)
-    if held is not None and stores.clock.now() - held.read_at < FRESH:
-        return held.experiment
-    async with stores.control.reading(client) as transaction:
-        experiment = _found(await transaction.experiment(client, reference))
-    return await _remember(stores, client, experiment, reference)
+    return await _read(stores, client, reference, None)
 
 
 async def known(stores: Stores, client: str, reference: str) -> Experiment:
     """As `read`; but while the database does not answer, the experiment as it was last seen here, however old."""
-    held: Held | None = await stores.cache.get(client, KIND, reference)
-    if held is None:
-        return await read(stores, client, reference)
-    if stores.clock.now() - held.read_at < FRESH:
-        return held.experiment
+    seen = stores.cache.remembered(client, EXPERIMENT, (reference,))
     try:
-        found: Experiment = await stores.reading.share(
-            (client, reference), lambda: read(stores, client, reference), PATIENCE
-        )
+        return await _read(stores, client, reference, None if seen is None else PATIENCE)
     except Unavailable:
-        return held.experiment
-    return found
+        if seen is None:
+            raise
+        return seen
+
+
+async def with_variants(stores: Stores, client: str, experiment: Experiment, positions: Collection[int]) -> Experiment:
+    """The experiment, read again when it is older than a variant that somebody has: another process may have added it."""
+    if {variant.position for variant in experiment.variants}.issuperset(positions):
+        return experiment
+    return await _stored(stores, client, experiment.id)
 
 
 async def browse(stores: Stores, client: str, reference: str) -> Experiment:
@@ -111,8 +100,8 @@ async def change(
         await transaction.save(client, changed)
         await _note(stores, transaction, caller, "experiment.changed", now, experiment, changed)
     if changed.key != experiment.key:
-        await stores.cache.forget(client, KIND, experiment.key)
-    return await _remember(stores, client, changed)
+        stores.cache.forget(client, EXPERIMENT, (experiment.key,))
+    return _remember(stores, client, changed)
 
 
 async def move(stores: Stores, caller: Caller, reference: str, action: str) -> Experiment | Approval:
@@ -124,7 +113,7 @@ async def move(stores: Stores, caller: Caller, reference: str, action: str) -> E
             experiments.move(experiment, action, now)  # what the state forbids need not wait for anybody
             return await approvals.ask(transaction, caller, experiment, action, stores.clock.new_id(), now)
         moved = await _moved(stores, transaction, caller, experiment, action, now)
-    return await _remember(stores, caller.client, moved)
+    return _remember(stores, caller.client, moved)
 
 
 async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experiment:
@@ -142,7 +131,7 @@ async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experimen
         if experiment.version != approval.version:
             raise Conflict("The experiment was changed since this was asked for; ask again.")
         moved = await _moved(stores, transaction, caller, experiment, approval.action, now)
-    return await _remember(stores, caller.client, moved)
+    return _remember(stores, caller.client, moved)
 
 
 async def _moved(
@@ -170,7 +159,7 @@ async def delete(stores: Stores, caller: Caller, reference: str) -> None:
         await transaction.delete(client, experiment)
         await _note(stores, transaction, caller, "experiment.deleted", stores.clock.now(), experiment, None)
     for known in (experiment.id, experiment.key):
-        await stores.cache.forget(client, KIND, known)
+        stores.cache.forget(client, EXPERIMENT, (known,))
 
 
 async def backdate(stores: Stores, caller: Caller, reference: str, earliest: datetime) -> None:
@@ -181,7 +170,7 @@ async def backdate(stores: Stores, caller: Caller, reference: str, earliest: dat
         changed = experiments.backdate(experiment, earliest)
         await transaction.save(client, changed)
         await _note(stores, transaction, caller, "experiment.backdated", stores.clock.now(), experiment, changed)
-    await _remember(stores, client, changed)
+    _remember(stores, client, changed)
 
 
 async def _note(
@@ -207,13 +196,30 @@ async def _with_free_key(transaction: Transaction, client: str, experiment: Expe
     return replace(experiment, key=f"{experiment.key}-{experiment.id[:8]}")
 
 
-async def _remember(stores: Stores, client: str, experiment: Experiment, *references: str) -> Experiment:
-    """Keep the newest version in the cache, whoever read it last; returns that one."""
+async def _read(stores: Stores, client: str, reference: str, patience: float | None) -> Experiment:
+    """A fresh copy; else what is stored, read once for all who miss it at the same moment."""
+    held = await stores.cache.get(client, EXPERIMENT, (reference,))
+    if held is not None:
+        return held
+    flight = "experiment", client, reference
+    try:
+        found: Experiment = await stores.reading.share(flight, lambda: _stored(stores, client, reference), patience)
+    except NotFound:
+        return await _stored(stores, client, reference)  # others may have begun to read before somebody made it
+    return found
+
+
+async def _stored(stores: Stores, client: str, reference: str) -> Experiment:
+    begun = stores.clock.now()
+    async with stores.control.reading(client) as transaction:
+        experiment = _found(await transaction.experiment(client, reference))
+    return _remember(stores, client, experiment, reference, age=(stores.clock.now() - begun).total_seconds())
+
+
+def _remember(stores: Stores, client: str, experiment: Experiment, *references: str, age: float = 0.0) -> Experiment:
+    """Keep the newest version in the cache, whoever read it last; returns that one. `age` is in seconds."""
     for reference in references or (experiment.id, experiment.key):
-        held: Held | None = await stores.cache.get(client, KIND, reference)
-        if held is not None and held.experiment.id == experiment.id and held.experiment.version > experiment.version:
-            experiment = held.experiment
-        await stores.cache.put(client, KIND, reference, Held(experiment, stores.clock.now()))
+        experiment = stores.cache.put(client, EXPERIMENT, (reference,), experiment, max(0.0, age))
     return experiment
 
 

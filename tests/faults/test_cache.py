@@ -1,0 +1,254 @@
+"""Servers that share a cache which is refused, paused, emptied, failed over and resharded under load: nobody notices.
+
+Two servers on one PostgreSQL. What one of them has answered is asked of the other, so that answers come through the Redis between
+them; every answer is compared with the first one of its user, and in the end with what is stored.
+"""
+
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+from tests.backends import redis, wait_until
+from tests.backends.postgresql import PostgreSQL
+from tests.faults.reporting import of, percentile, say
+from tests.faults.traffic import HALVES, Answer
+from tests.faults.watching import states
+from tests.faults.wire import NoAnswer, Wire
+from tests.servers import TOKEN, RunningServer, running
+
+CALLERS = 4
+PACE = 0.04  # seconds between two requests of a caller: a hundred in a second, of all
+ADDED_SECONDS = 0.06  # what an outage may add to the 99th percentile in its first second
+NOISE_SECONDS = 0.05  # what a busy machine adds to it
+BACK_SECONDS = 5.0
+SLOTS = 200
+STOCK = (sys.executable, str(Path(__file__).with_name("broken_server.py")), "serve")
+
+pytestmark = pytest.mark.slow
+
+
+class Load:
+    """Callers at work on two servers, and what they were told."""
+
+    def __init__(self, servers: Sequence[RunningServer], experiment: str, seed: int) -> None:
+        self.servers, self.experiment = servers, experiment
+        self.answers: list[Answer] = []
+        self.told: dict[str, str] = {}
+        self.flips = 0
+        self.phases: list[tuple[str, float, float]] = []
+        self._seed = seed
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Ask for the time of the block."""
+        stopping = threading.Event()
+        threads = [threading.Thread(target=self._run, args=(number, stopping)) for number in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            for thread in threads:
+                thread.join(60)
+
+    @contextmanager
+    def phase(self, name: str, seconds: float) -> Iterator[None]:
+        """A time in which the block's outage lasts."""
+        begun = time.monotonic()
+        yield
+        time.sleep(max(0.0, begun + seconds - time.monotonic()))
+        self.phases.append((name, begun, time.monotonic()))
+
+    def took(self, begun: float, over: float) -> list[float]:
+        """How long the assignments took that were asked for in a time."""
+        return [each.seconds for each in self.answers if each.what != "events" and begun <= each.at < over]
+
+    def _run(self, number: int, stopping: threading.Event) -> None:
+        chance, own = random.Random(f"{self._seed}/{number}"), list[str]()
+        wires = [Wire(server.url, TOKEN) for server in self.servers]
+        while not stopping.wait(PACE):
+            wire, choice = chance.choice(wires), chance.random()
+            if choice < 0.15:
+                event = {"user_id": f"u{number}", "event_type": "buy", "event_id": f"{number}-{len(self.answers)}"}
+                self._ask("events", partial(wire.post, "/events", [event]))
+            elif choice < 0.5 or not own:
+                own.append(f"caller{number}-{len(own)}")
+                self._assign("new", wire, own[-1])
+            else:
+                self._assign("known", wire, chance.choice(own))
+        for wire in wires:
+            wire.close()
+
+    def _assign(self, what: str, wire: Wire, user: str) -> None:
+        found = self._ask(what, partial(wire.get, f"/experiments/{self.experiment}/assignment/{user}"))
+        if found is not None:
+            self.flips += self.told.setdefault(user, found["variant_id"]) != found["variant_id"]
+
+    def _ask(self, what: str, ask: Callable[[], tuple[int, Any]]) -> Any:
+        begun = time.monotonic()
+        try:
+            status, content = ask()
+        except NoAnswer:
+            status, content = 0, None
+        self.answers.append(Answer(what, begun, time.monotonic() - begun, status))
+        return content if status in {200, 201} else None
+
+
+@contextmanager
+def loaded(
+    database: str, cache: str, folder: Path, seed: int, *command: str, **more: str
+) -> Iterator[Load]:
+    """Two servers with a database and a cache, and callers that ask them."""
+    environment = {"DATABASE_URL": database, "UPSHOT_EVENTS_URL": database, "CACHE_URL": cache} | more
+    with ExitStack() as exits:
+        servers = [exits.enter_context(running(folder / name, *command, environment=environment)) for name in ("one", "other")]
+        with servers[0].client() as client:
+            made = client.post("/experiments", json={"name": "shared", "variants": HALVES}).raise_for_status().json()
+        load = Load(servers, made["id"], seed)
+        with load.running():
+            time.sleep(1)
+            yield load
+
+
+def check(load: Load) -> None:
+    """No error, no flip, nothing lost, and nobody waited longer than an outage of the cache may make one wait."""
+    normal = next((begun, over) for name, begun, over in load.phases if name == "normal")
+    usual = percentile(load.took(*normal), 0.99)
+    late = []
+    for name, begun, over in load.phases:
+        parts = (("", begun, over),) if name == "normal" else (("first second", begun, begun + 1), ("then", begun + 1, over))
+        for part, since, until in parts:
+            took = load.took(since, until)
+            p50, p99 = percentile(took, 0.5), percentile(took, 0.99)
+            say(f"{name} {part}: {len(took)} assignments, p50 {p50:.4f} s, p99 {p99:.4f} s, max {max(took):.3f} s")
+            if p99 > usual + ADDED_SECONDS + NOISE_SECONDS:
+                late.append(f"{name} {part}")
+    statuses = Counter(answer.status for answer in load.answers)
+    failed = sum(count for status, count in statuses.items() if status not in {200, 201})
+    say(of(failed, len(load.answers), "requests failed") + "; " + of(load.flips, len(load.told), "users flipped"))
+    assert not failed, statuses
+    assert not load.flips
+    assert not late
+    check_stored(load)
+
+
+def check_stored(load: Load) -> None:
+    """What callers were told is stored, as both servers say."""
+    users = list(load.told)
+    for server in load.servers:
+        with server.client() as client:
+            for start in range(0, len(users), 1_000):
+                asked = {"users": users[start : start + 1_000]}
+                found = client.post(f"/experiments/{load.experiment}/assignments", json=asked).raise_for_status().json()
+                for stored in found["assignments"]:
+                    assert not stored["is_new"]
+                    assert stored["variant_id"] == load.told[stored["user_id"]]
+
+
+def back(load: Load) -> float:
+    """How many seconds it takes until both servers say that their cache is well."""
+    begun = time.monotonic()
+    wait_until(lambda: [states(server)["cache"] for server in load.servers] == ["ok"] * 2, BACK_SECONDS, "the cache")
+    return time.monotonic() - begun
+
+
+def test_an_outage_of_the_cache_is_felt_by_nobody(postgresql_server: PostgreSQL, tmp_path: Path, seed: int) -> None:
+    """Refused, paused, and back empty: no error, no flip, and 60 ms at most in the 99th percentile."""
+    (tmp_path / "redis").mkdir()
+    with (
+        redis.running(tmp_path / "redis") as store,
+        loaded(postgresql_server.database("outage"), store.url, tmp_path, seed) as load,
+    ):
+        with load.phase("normal", 6):
+            hits = b"keyspace_hits:0\r" not in store.ask("INFO", "stats")
+        with load.phase("refused", 6):
+            store.kill()
+            time.sleep(3)
+            away = [states(server)["cache"] for server in load.servers]
+        store.restart()
+        say(f"back after {back(load):.2f} s")
+        with load.phase("paused", 6):
+            store.pause()
+        store.resume()
+        say(f"back after {back(load):.2f} s")
+        store.lose()
+        store.restart()
+        say(f"back after {back(load):.2f} s")
+        with load.phase("empty", 5):
+            pass
+        refilled = store.ask("DBSIZE")
+
+        check(load)
+    assert hits
+    assert away == ["away"] * 2
+    assert refilled > 0
+
+
+def test_a_client_as_it_comes_is_caught(postgresql_server: PostgreSQL, tmp_path: Path, seed: int) -> None:
+    """The negative control: redis-py with its own limits hangs while the server is paused."""
+    (tmp_path / "redis").mkdir()
+    with (
+        redis.running(tmp_path / "redis") as store,
+        loaded(postgresql_server.database("stock"), store.url, tmp_path, seed, *STOCK, BREAK="stock") as load,
+    ):
+        with load.phase("normal", 3):
+            pass
+        with load.phase("paused", 4):
+            store.pause()
+        store.resume()
+
+        with pytest.raises(AssertionError):
+            check(load)
+
+
+def test_a_failover_of_the_cache_is_felt_by_nobody(postgresql_server: PostgreSQL, tmp_path: Path, seed: int) -> None:
+    """The primary is killed; two seconds later the Sentinels name another, which is used within five."""
+    with (
+        redis.sentinels(tmp_path) as group,
+        loaded(postgresql_server.database("failover"), group.url, tmp_path, seed) as load,
+    ):
+        with load.phase("normal", 4):
+            pass
+        with load.phase("failover", 5):
+            dead = group.fail_over()
+        say(f"used again {back(load):.2f} s later")
+        with load.phase("the other", 3):
+            dead.restart()
+        kept = group.primary.ask("DBSIZE")
+
+        check(load)
+    assert kept > 0
+
+
+def test_a_resharding_of_the_cache_is_felt_by_nobody(postgresql_server: PostgreSQL, tmp_path: Path, seed: int) -> None:
+    """Slots with their keys move from one node to another and back, one after the other."""
+    with (
+        redis.cluster(tmp_path) as group,
+        loaded(postgresql_server.database("resharding"), group.url, tmp_path, seed) as load,
+    ):
+        with load.phase("normal", 4):
+            pass
+        first, second, _ = group.nodes
+        slots = sorted({key_slot(key) for key in first.ask("KEYS", "*")})[:SLOTS]
+        with load.phase("resharding", 3):
+            begun = time.monotonic()
+            group.move(slots, first, second)
+            moved = second.ask("DBSIZE")
+            group.move(slots, second, first)
+            say(f"{len(slots)} slots there and back in {time.monotonic() - begun:.1f} s")
+        well = [states(server)["cache"] for server in load.servers]
+
+        check(load)
+    assert len(slots) >= 20
+    assert moved > len(slots)
+    assert well == ["ok"] * 2
