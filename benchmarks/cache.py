@@ -1,9 +1,9 @@
 """What does each tier of the cache save, for a user who has an assignment already?
 
 The operation in this process, from 64 callers and from one: answered by what the process remembers, by a process that remembers
-nothing and asks the Redis, and by one that has no Redis and asks PostgreSQL. The yardstick is PostgreSQL, in the same run; the goals
-are those of 64 callers, Redis ≥ 2 times its rate, the process ≥ 20 times. Both servers are private to the run, on this machine:
-over a network the distances grow.
+nothing and asks the Redis, and by one that has no Redis and asks PostgreSQL. The yardstick is PostgreSQL, in the same run; goals
+for 64 callers: Redis ≥ 2 times its rate, the process ≥ 20 times. Both servers are private to the run, on this machine; over a
+network the distances grow.
 """
 
 import asyncio
@@ -47,13 +47,11 @@ def run(*, quick: bool) -> Table:
         database = servers.enter_context(postgresql.postgresql(house)).database("cached")
         url = servers.enter_context(redis.running(servers.enter_context(daemon.server_folder()))).url
         stores = runner.run(
-            open_stores(
-                settings.load(data_dir=Path(name), database_url=database, events_url=database, cache_url=url)
-            )
+            open_stores(settings.load(data_dir=Path(name), database_url=database, events_url=database, cache_url=url))
         )
         draft = Draft("Benchmark", [VariantDraft(arm) for arm in ARMS])
         experiment = runner.run(experiments.create(stores, somebody(CLIENT), draft))
-        tiers = {"process": stores.cache, "Redis": url, YARDSTICK: "memory://"}
+        tiers: dict[str, Cache | str] = {"process": stores.cache, "Redis": url, YARDSTICK: "memory://"}
         rows: list[Row] = []
         for callers in CALLERS:
             names = [f"user-{number}" for number in range(users if callers > 1 else users // 8)]

@@ -5,6 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,13 +20,11 @@ from upshot import redisserver
 from upshot.cache import connect, tiers
 from upshot.cache.tiers import TwoTierCache
 from upshot.operations.copies import ASSIGNMENT, EXPERIMENT
-from upshot.redisserver import RedisServer
 
-FIRST_SECONDS = 0.06  # more than any answer may last in the first second of an outage: 50 ms, and what a machine adds
-LATER_SECONDS = 0.005  # and after it, but for those who try whether the server is back
+FIRST_SECONDS = 0.06  # more than any answer may last in the first second of an outage, but for timers that are late
+LATER_SECONDS = 0.005  # and after it
 SLOW_SECONDS = 0.04  # an answer that waited for the server
-PROBES = 3  # in four seconds, of which each two have one
-TOGETHER = 4  # who asks in the very moment of a probe waits with it
+MOST_SLOW = 5  # nobody waits for a probe; a busy machine may do the same to a few
 BACK_SECONDS = 5.0
 CALLERS = 20
 
@@ -67,11 +66,11 @@ async def asked(cache: TwoTierCache, seconds: float, at_once: int = CALLERS) -> 
         while time.monotonic() < over:
             user, began = uuid.uuid4().hex, time.monotonic()
             try:
-                found = await asyncio.wait_for(cache.get("client", ASSIGNMENT, (user, "e")), over + 1 - began)
+                async with asyncio.timeout(over + 1 - began):
+                    assert await cache.get("client", ASSIGNMENT, (user, "e")) is None
             except TimeoutError:
                 took.append(time.monotonic() - began)
                 return
-            assert found is None
             cache.put("client", ASSIGNMENT, (user, "e"), things.assignment(user))
             took.append(time.monotonic() - began)
             await asyncio.sleep(0.02)
@@ -80,16 +79,37 @@ async def asked(cache: TwoTierCache, seconds: float, at_once: int = CALLERS) -> 
     return took
 
 
+@asynccontextmanager
+async def lateness() -> AsyncIterator[list[float]]:
+    """How late a timer was at most, in seconds: what a busy machine adds to everything."""
+    most = [0.0]
+
+    async def tick() -> None:
+        while True:
+            due = time.monotonic() + 0.005
+            await asyncio.sleep(0.005)
+            most[0] = max(most[0], time.monotonic() - due)
+
+    task = asyncio.create_task(tick())
+    try:
+        yield most
+    finally:
+        task.cancel()
+
+
 async def check_latency(cache: TwoTierCache) -> None:
-    """A second of an outage, and the four after it, in which the breaker lets a caller through now and then."""
-    first = await asked(cache, 1)
+    """A second of an outage, and the four after it, in which the server is probed now and then."""
+    async with lateness() as late:
+        first = await asked(cache, 1)
     later = await asked(cache, 4)
-    say(f"first second p99 {percentile(first, 0.99):.4f} s, max {max(first):.4f} s of {len(first)}")
+    say(
+        f"first second p99 {percentile(first, 0.99):.4f} s, max {max(first):.4f} s of {len(first)}; timers up to {late[0]:.4f} s late"
+    )
     say(f"later p99 {percentile(later, 0.99):.4f} s, max {max(later):.4f} s of {len(later)}")
 
-    assert percentile(first, 0.99) <= FIRST_SECONDS
+    assert percentile(first, 0.99) <= FIRST_SECONDS + late[0]
     assert percentile(later, 0.99) <= LATER_SECONDS
-    assert sum(each > SLOW_SECONDS for each in later) <= PROBES * TOGETHER
+    assert sum(each > SLOW_SECONDS for each in later) <= MOST_SLOW
 
 
 async def settled(cache: TwoTierCache) -> float:
@@ -109,7 +129,7 @@ async def settled(cache: TwoTierCache) -> float:
 async def test_an_outage_delays_nobody_and_ends_by_itself(
     server: redis.Redis, opened: Opening, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Paused, killed, or back empty: 50 ms at first, nothing once it is noticed, and as before within 5 s; the log says it twice."""
+    """Paused, killed, or back empty: 50 ms at first, then nothing, and as before within 5 s; the log says it twice."""
     cache, user = await opened(), uuid.uuid4().hex
     cache.put("client", ASSIGNMENT, (user, "e"), things.assignment(user))
     await settled(cache)
@@ -148,24 +168,37 @@ async def test_who_listens_and_says_nothing_delays_nobody() -> None:
         await cache.close()
 
 
-@pytest.mark.parametrize("answer", [b"-LOADING Redis is loading the dataset in memory\r\n", b"-READONLY no\r\n", b"+OK\r\n+OK\r\n", b"$5\r\nab",
-                                    b"-CLUSTERDOWN The cluster is down\r\n", b"-MOVED 1 127.0.0.1:1\r\n", b"HTTP/1.1 400\r\n\r\n", b""])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-CLUSTERDOWN The cluster is down\r\n",
+        b"-MOVED 1 127.0.0.1:1\r\n",
+        b"+OK\r\n+OK\r\n",
+        b"$5\r\nab",
+        b"HTTP/1.1 400\r\n\r\n",
+        b"",
+    ],
+)
 async def test_nonsense_is_a_copy_that_is_missing(answer: bytes) -> None:
     """Whatever a server says: no error, and nobody waits."""
 
     async def rave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(65_536) and answer:
-            writer.write(answer * 3)
+        with suppress(ConnectionError):
+            while await reader.read(65_536) and answer:
+                writer.write(answer * 3)
         writer.close()
 
     async with await asyncio.start_server(rave, "127.0.0.1", 0) as listening:
         cache = connect(f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0")
         assert isinstance(cache, TwoTierCache)
 
-        took = await asked(cache, 0.5)
+        async with lateness() as late:
+            took = await asked(cache, 0.5)
 
         await cache.close()
-    assert percentile(took, 0.99) <= FIRST_SECONDS
+    assert percentile(took, 0.99) <= FIRST_SECONDS + late[0]
 
 
 async def test_what_waits_to_be_written_is_bounded_and_delays_nobody(server: redis.Redis, opened: Opening) -> None:
@@ -204,7 +237,9 @@ async def test_a_stop_waits_for_what_is_written_and_not_for_a_server_that_is_awa
     assert took < 1
 
 
-async def test_what_a_paused_server_writes_on_waking_is_gone_a_second_later(server: redis.Redis, opened: Opening) -> None:
+async def test_what_a_paused_server_writes_on_waking_is_gone_a_second_later(
+    server: redis.Redis, opened: Opening
+) -> None:
     """It is as old as the pause was long; so a change is seen within two seconds of the waking, and not only of the change."""
     cache, other = await opened(), await opened()
     server.pause()
@@ -212,23 +247,17 @@ async def test_what_a_paused_server_writes_on_waking_is_gone_a_second_later(serv
     await asyncio.sleep(1.5)
     server.resume()
     woken = time.monotonic()
-    while other._server.resting or await other.ping() != "ok":
-        await asyncio.sleep(0.01)
+    assert await other.ping() == "ok"
     await asyncio.sleep(max(0.0, woken + 1.0 - time.monotonic()))
 
     assert await other.get("client", EXPERIMENT, ("e",)) is None
 
 
-class AllAtOnce(RedisServer):
-    """The negative control of the one probe: everybody tries whether the server is back."""
+class Trying(TwoTierCache):
+    """The negative control of the probe beside: who asks after a rest finds out whether the server is back, with who comes along."""
 
-    @property
-    def _probing(self) -> bool:
-        return False
-
-    @_probing.setter
-    def _probing(self, value: bool) -> None:
-        """Nobody remembers."""
+    def _usable(self) -> bool:
+        return not self._server.resting
 
 
 @pytest.mark.parametrize(
@@ -236,9 +265,9 @@ class AllAtOnce(RedisServer):
     [
         lambda monkeypatch: monkeypatch.setattr(redisserver, "SECONDS", 0.5),
         lambda monkeypatch: monkeypatch.setattr(redisserver, "FAILURES", 10**9),
-        lambda monkeypatch: monkeypatch.setattr(redisserver, "RedisServer", AllAtOnce),
+        lambda monkeypatch: monkeypatch.setattr(tiers, "TwoTierCache", Trying),
     ],
-    ids=["waits", "never gives up", "all try at once"],
+    ids=["waits", "never gives up", "tries itself"],
 )
 async def test_a_cache_that_waits_is_caught(
     server: redis.Redis,
@@ -246,7 +275,7 @@ async def test_a_cache_that_waits_is_caught(
     monkeypatch: pytest.MonkeyPatch,
     breaking: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
-    """The negative controls: without the 50 ms, the breaker, or the one probe, the same check fails."""
+    """The negative controls: without the 50 ms, the breaker, or the probe beside, the same check fails."""
     breaking(monkeypatch)
     cache = await opened()
     server.pause()

@@ -17,7 +17,7 @@ from upshot.experiments import Draft, Experiment, create
 from upshot.targeting import Rule
 from upshot.variants import VariantDraft
 
-RULES = (
+RULES: tuple[dict[str, Any], ...] = (
     {},
     {"countries": ["US", "de"], "min_version": "2.0.0-rc.1"},
     {"any": [{"attribute": "ä{}|:", "operator": "regex", "value": "^a+b?$"}, {"not": {"countries": ["FR"]}}][:1]},
@@ -33,7 +33,7 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
     max_leaves=6,
 )
-_moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - a bound
+_moments = st.integers(0, 10**15).map(lambda micros: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros))
 _LEAVES: dict[Any, st.SearchStrategy[Any]] = {
     Any: _json,
     str: _texts,

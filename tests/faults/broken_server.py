@@ -48,14 +48,14 @@ def _not_waiting(path: Path, **_: Any) -> Any:
 class Unbounded(RedisServer):
     """Waits as long as the client does, and passes on what that raises."""
 
-    resting = False
+    well, resting = True, False
 
     async def answer(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         """What the client answers in the end."""
         return await ask()
 
 
-def stock(url: str, _setting: str, purpose: str, meanwhile: str) -> RedisServer:
+def stock(url: str, setting: str, purpose: str, meanwhile: str) -> RedisServer:
     """A server asked by a client with its own settings."""
     return Unbounded(Redis.from_url(url), purpose, meanwhile)
 

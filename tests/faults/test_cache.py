@@ -105,13 +105,13 @@ class Load:
 
 
 @contextmanager
-def loaded(
-    database: str, cache: str, folder: Path, seed: int, *command: str, **more: str
-) -> Iterator[Load]:
+def loaded(database: str, cache: str, folder: Path, seed: int, *command: str, **more: str) -> Iterator[Load]:
     """Two servers with a database and a cache, and callers that ask them."""
     environment = {"DATABASE_URL": database, "UPSHOT_EVENTS_URL": database, "CACHE_URL": cache} | more
     with ExitStack() as exits:
-        servers = [exits.enter_context(running(folder / name, *command, environment=environment)) for name in ("one", "other")]
+        servers = [
+            exits.enter_context(running(folder / name, *command, environment=environment)) for name in ("one", "other")
+        ]
         with servers[0].client() as client:
             made = client.post("/experiments", json={"name": "shared", "variants": HALVES}).raise_for_status().json()
         load = Load(servers, made["id"], seed)
@@ -126,7 +126,11 @@ def check(load: Load) -> None:
     usual = percentile(load.took(*normal), 0.99)
     late = []
     for name, begun, over in load.phases:
-        parts = (("", begun, over),) if name == "normal" else (("first second", begun, begun + 1), ("then", begun + 1, over))
+        parts = (
+            (("", begun, over),)
+            if name == "normal"
+            else (("first second", begun, begun + 1), ("then", begun + 1, over))
+        )
         for part, since, until in parts:
             took = load.took(since, until)
             p50, p99 = percentile(took, 0.5), percentile(took, 0.99)

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -59,6 +60,11 @@ async def process(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 async def created(stores: Stores, client: str = "first", **draft: Any) -> Experiment:
     """A running experiment of two equal variants."""
     return await experiments.create(stores, somebody(client), Draft("Shared", HALVES, **draft))
+
+
+def told(answer: assignments.Assigned) -> tuple[str | None, datetime | None]:
+    """What a user is told for good."""
+    return answer.variant and answer.variant.id, answer.assigned_at
 
 
 async def settled(stores: Stores) -> None:
@@ -131,7 +137,7 @@ async def test_a_user_of_one_process_is_the_same_in_another(process: Opening) ->
 
     again = [await assignments.assign(other, "first", experiment.id, f"user-{n}", {}) for n in range(50)]
 
-    assert [(a.variant, a.assigned_at) for a in again] == [(a.variant, a.assigned_at) for a in first]
+    assert [told(answer) for answer in again] == [told(answer) for answer in first]
     assert {answer.is_new for answer in first} == {True}
     assert {answer.is_new for answer in again} == {False}
 
@@ -141,15 +147,19 @@ async def test_who_has_a_variant_that_this_process_does_not_know_yet_is_answered
     one, other = await process(), await process()
     experiment = await created(one)
     await experiments.known(other, "first", experiment.id)  # from now on an old copy, for a second
-    wider = [VariantDraft("a", weight=Decimal(0)), VariantDraft("b", weight=Decimal(0)), VariantDraft("c", weight=Decimal(1))]
+    wider = [
+        VariantDraft("a", weight=Decimal(0)),
+        VariantDraft("b", weight=Decimal(0)),
+        VariantDraft("c", weight=Decimal(1)),
+    ]
     await experiments.change(one, somebody("first"), experiment.id, {"variants": wider}, None)
-    told = await assignments.assign(one, "first", experiment.id, "user", {})
+    first = await assignments.assign(one, "first", experiment.id, "user", {})
     await settled(one)
 
     single = await assignments.assign(other, "first", experiment.id, "user", {})
     many = await assignments.assign_many(other, "first", experiment.id, [("user", {})])
 
-    assert [answer.variant and answer.variant.name for answer in (told, single, *many)] == ["c"] * 3
+    assert [answer.variant and answer.variant.name for answer in (first, single, *many)] == ["c"] * 3
 
 
 async def test_a_variant_that_cannot_be_named_is_not_replaced_by_another(process: Opening) -> None:
@@ -159,7 +169,11 @@ async def test_a_variant_that_cannot_be_named_is_not_replaced_by_another(process
     outage: Any = Outage(other.control)
     away = replace(other, control=outage)
     old = await experiments.known(other, "first", experiment.id)
-    wider = [VariantDraft("a", weight=Decimal(0)), VariantDraft("b", weight=Decimal(0)), VariantDraft("c", weight=Decimal(1))]
+    wider = [
+        VariantDraft("a", weight=Decimal(0)),
+        VariantDraft("b", weight=Decimal(0)),
+        VariantDraft("c", weight=Decimal(1)),
+    ]
     changed = await experiments.change(one, somebody("first"), experiment.id, {"variants": wider}, None)
     await assignments.assign(one, "first", changed.id, "user", {})
     kept = one.cache.remembered("first", ASSIGNMENT, ("user", changed.id))
@@ -173,7 +187,9 @@ async def test_a_variant_that_cannot_be_named_is_not_replaced_by_another(process
             await assignments.assign(away, "first", old.id, user, {})
 
 
-async def test_who_misses_an_experiment_at_one_moment_shares_one_read(process: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_misses_an_experiment_at_one_moment_shares_one_read(
+    process: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many ask; what is not there each looks for."""
     stores = await process()
     experiment = await created(stores)
@@ -190,7 +206,9 @@ async def test_who_misses_an_experiment_at_one_moment_shares_one_read(process: O
         *(experiments.read(stores, "first", experiment.key) for _ in range(100)),
         *(experiments.known(stores, "first", experiment.key) for _ in range(100)),
     )
-    missing = await asyncio.gather(*(experiments.read(stores, "second", experiment.key) for _ in range(3)), return_exceptions=True)
+    missing = await asyncio.gather(
+        *(experiments.read(stores, "second", experiment.key) for _ in range(3)), return_exceptions=True
+    )
 
     assert {each.id for each in found} == {experiment.id}
     assert reads == 1 + 4
@@ -262,7 +280,7 @@ async def test_without_its_database_a_process_knows_whom_another_one_has_assigne
         for number in range(2)
     ]
     experiment = await created(one)
-    told = [await assignments.assign(one, "first", experiment.id, f"user-{n}", {}) for n in range(20)]
+    first = [await assignments.assign(one, "first", experiment.id, f"user-{n}", {}) for n in range(20)]
     closed = [VariantDraft("a", weight=Decimal(1)), VariantDraft("b", weight=Decimal(0))]
     await experiments.change(one, somebody("first"), experiment.id, {"variants": closed}, None)
     await settled(one)
@@ -275,6 +293,6 @@ async def test_without_its_database_a_process_knows_whom_another_one_has_assigne
 
     await one.close()
     await other.close()
-    assert [answer.variant for answer in found] == [answer.variant for answer in told]
+    assert [told(answer) for answer in found] == [told(answer) for answer in first]
     assert {answer.persisted for answer in found} == {True}
-    assert {answer.variant and answer.variant.name for answer in told} == {"a", "b"}
+    assert {answer.variant and answer.variant.name for answer in first} == {"a", "b"}

@@ -1,7 +1,7 @@
 """How copies cross: frozen dataclasses as JSON, whatever fields they have.
 
-Parts are dataclasses, too, or what JSON and msgspec know (times, enumerations, decimals, mappings). A targeting rule crosses as it
-was written and is compiled again, since what it was compiled to cannot cross.
+Parts are dataclasses, too, or what JSON and msgspec know (times, enumerations, decimals, mappings). A targeting rule crosses as
+it was written and is compiled again, since what it was compiled to cannot cross.
 """
 
 import dataclasses

@@ -60,16 +60,17 @@ class TwoTierCache:
         now: a monotonic clock in seconds.
     """
 
-    def __init__(
-        self, own: InProcessCache, server: RedisServer, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, own: InProcessCache, server: RedisServer, now: Callable[[], float] = time.monotonic) -> None:
         self._own = own
         self._server = server
         self._now = now
         self._flights = SingleFlight()
-        self._reads: GroupCommit[str, bytes | None] = GroupCommit(self._read, group_weight=GROUP, waiting_weight=WAITING)
+        self._reads: GroupCommit[str, bytes | None] = GroupCommit(
+            self._read, group_weight=GROUP, waiting_weight=WAITING
+        )
         self._waiting: dict[str, Written | None] = {}  # None is to be forgotten
         self._writer: asyncio.Task[None] | None = None
+        self._pinging: asyncio.Task[None] | None = None
 
     def remembered(self, client: str, kind: Kind[Value], key: Key) -> Value | None:
         """What this process remembers, however old."""
@@ -78,7 +79,7 @@ class TwoTierCache:
     async def get(self, client: str, kind: Kind[Value], key: Key) -> Value | None:
         """A fresh copy of this process, else of the server; who asks for the same at the same moment shares the answer."""
         held = self._own.fresh(client, kind, key)
-        if held is not None or self._server.resting:
+        if held is not None or not self._usable():
             return held
         fetch = partial(self._fetch, client, kind, key)
         try:
@@ -90,7 +91,7 @@ class TwoTierCache:
     def put(self, client: str, kind: Kind[Value], key: Key, value: Value, age: float = 0.0) -> Value:
         """Remember a value here, and there unless a newer one is here."""
         kept = self._own.put(client, kind, key, value, age)
-        if kept is value and not self._server.resting:
+        if kept is value:
             life = kind.seconds * (1 + JITTER * (2 * jitter() - 1))
             self._send(place_of(client, kind, key), Written(kind, value, self._now() + life - age))
         return kept
@@ -110,8 +111,8 @@ class TwoTierCache:
 
     async def close(self) -> None:
         """Send what waits, then close the connections."""
-        while self._writer is not None:
-            await asyncio.wait([self._writer])
+        while under_way := [task for task in (self._writer, self._pinging) if task is not None]:
+            await asyncio.wait(under_way)
         await self._reads.drain()
         await self._server.close()
 
@@ -130,8 +131,22 @@ class TwoTierCache:
         found: Sequence[bytes | None] = await self._server.answer(commands.execute)
         return found
 
+    def _usable(self) -> bool:
+        """Whether the server is to be asked. After a rest a ping finds out, beside: nobody waits to see whether it is back."""
+        if self._server.well:
+            return True
+        if self._pinging is None and not self._server.resting:
+            self._pinging = asyncio.create_task(self._ping())
+        return False
+
+    async def _ping(self) -> None:
+        try:
+            await self.ping()
+        finally:
+            self._pinging = None
+
     def _send(self, place: str, written: Written | None) -> None:
-        if place in self._waiting or len(self._waiting) < WAITING:
+        if self._usable() and (place in self._waiting or len(self._waiting) < WAITING):
             self._waiting[place] = written
             if self._writer is None:
                 self._writer = asyncio.create_task(self._write())

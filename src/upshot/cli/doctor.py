@@ -61,8 +61,8 @@ async def _opened(settings: Settings) -> str:
     stores = await open_stores(settings, spooling=False)
     try:
         queue = f", queue: {await stores.queue.ping()}" if stores.queue else ""
-        found = {"control": stores.control, "events": stores.events, "cache": stores.cache}
-        return ", ".join([f"{name}: {await part.ping()}" for name, part in found.items()]) + queue
+        found = f"control: {await stores.control.ping()}, events: {await stores.events.ping()}{queue}"
+        return f"{found}, cache: {await stores.cache.ping()}"
     finally:
         await stores.close()
 

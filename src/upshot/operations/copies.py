@@ -5,7 +5,7 @@ from upshot.cache import Codec, Kind
 from upshot.experiments import Experiment
 
 FRESH = 1.0
-"""Seconds after which a process looks again. A copy on a server is at most as old, so that every process sees a change within two."""
+"""Seconds after which a process looks again; a copy on a server is at most as old. So every process sees a change within two."""
 
 
 def _later(held: Experiment, found: Experiment) -> Experiment:

@@ -4,9 +4,9 @@ A take is one run of a Lua script (throttled-py's generic cell rate algorithm), 
 writing it. A bucket is a key that expires when it is full. The script reads the server's own clock, which is a wall clock: should
 it be set back, buckets that were not full wait as much longer; set forward they are full.
 
-Nothing waits for the server longer than 50 ms (`redisserver`). While it is away each process counts for itself, and with the whole
-quota: it does not know how many others there are, so that n of them together allow n times as much. A `closed` quota is refused
-instead.
+Nothing waits for the server longer than 50 ms (`redisserver`). While it is away each process counts for itself, and with the
+whole quota: it does not know how many others there are, so that n of them together allow n times as much. A `closed` quota is
+refused instead.
 """
 
 from throttled.rate_limiter.gcra import RedisLimitAtomicActionSpec
@@ -39,7 +39,9 @@ class RedisLimiter:
             return await self._server.answer(lambda: self._ask(key, quota, weight))
         except Unavailable as away:
             if quota.closed:
-                raise Unavailable("It cannot be counted now how often this was tried.", retry_after=away.retry_after) from away
+                raise Unavailable(
+                    "It cannot be counted now how often this was tried.", retry_after=away.retry_after
+                ) from away
             return await self._own.take(key, quota, weight)
 
     async def close(self) -> None:

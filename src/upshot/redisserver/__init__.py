@@ -60,6 +60,11 @@ class RedisServer:
         self._asked: set[asyncio.Task[Any]] = set()
 
     @property
+    def well(self) -> bool:
+        """Whether it answers, as far as is known."""
+        return bool(self._breaker.state == STATE_CLOSED)
+
+    @property
     def resting(self) -> bool:
         """Whether nobody is to ask it now: it has failed, and the next try is not due, or is under way."""
         state = self._breaker.state
@@ -77,7 +82,9 @@ class RedisServer:
         try:
             with self._breaker:
                 found = await self._in_time(ask)
-        except Exception as error:  # a client raises more than its own errors when connections or nodes go away under it
+        except (
+            Exception
+        ) as error:  # a client raises more than its own errors when connections or nodes go away under it
             self._notice(error)
             raise Unavailable("The Redis server does not answer.", retry_after=OPEN_SECONDS) from error
         finally:
@@ -112,7 +119,9 @@ class RedisServer:
             return await ask()
         except Exception:
             if isinstance(self.client, RedisCluster):
-                await self.client.aclose()  # so it asks again who has which slots: after a pipeline it does not by itself
+                await (
+                    self.client.aclose()
+                )  # so it asks again who has which slots: after a pipeline it does not by itself
             raise
 
     def _over(self, task: "asyncio.Task[Any]") -> None:

@@ -19,7 +19,9 @@ from redis.backoff import NoBackoff
 
 from upshot.errors import ConfigurationError
 
-CONNECTIONS = 8  # to a server: an answer takes less than 0.1 ms of it; more would only be opened all at once at the start
+CONNECTIONS = (
+    8  # to a server: an answer takes less than 0.1 ms of it; more would only be opened all at once at the start
+)
 PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
 
 Client: TypeAlias = Redis | RedisCluster
@@ -117,17 +119,21 @@ def _clients(address: Address, seconds: float) -> tuple[Any, ...]:
         "protocol": 2,  # with RESP 3 redis-py (8.1) does not notice that the server has closed an idle connection
     }
     own = bounds | {"username": address.user, "password": address.password, "max_connections": CONNECTIONS}
-    tls = {"ssl": True} if address.tls else {}
+    tls: dict[str, Any] = {"ssl": True} if address.tls else {}
     if address.kind == "cluster":
         startup = [ClusterNode(*node) for node in address.nodes]
         # What covers some slots is good for those; a slot that moved is noted by itself, and a name is asked for anew.
-        lenient: dict[str, Any] = {"require_full_coverage": False, "reinitialize_steps": 0, "dynamic_startup_nodes": False}
+        lenient: dict[str, Any] = {
+            "require_full_coverage": False,
+            "reinitialize_steps": 0,
+            "dynamic_startup_nodes": False,
+        }
         client = RedisCluster(startup_nodes=startup, **lenient, **own, **tls)
         client.commands_parser = FirstArgument()  # type: ignore[assignment]  # as much of a parser as is used
         return (client,)
     if address.kind == "sentinel":
-        sentinels = Sentinel(address.nodes, sentinel_kwargs=bounds | tls)
+        sentinels = Sentinel(address.nodes, sentinel_kwargs=bounds | tls)  # type: ignore[no-untyped-call]
         return sentinels.master_for(address.service, db=address.database, **own, **tls), sentinels
     (host, port), kind = address.nodes[0], SSLConnection if address.tls else Connection
-    place = {"connection_class": kind, "host": host, "port": port, "db": address.database}
-    return (Redis.from_pool(BlockingConnectionPool(timeout=seconds, **place, **own)),)
+    own |= {"connection_class": kind, "host": host, "port": port, "db": address.database}
+    return (Redis.from_pool(BlockingConnectionPool(timeout=seconds, **own)),)

@@ -60,6 +60,7 @@ class StoreSettings(BaseSettings):
     cache_url: str = Field(
         "memory://",
         validation_alias=plain("CACHE_URL"),
-        description="Cache of experiments and assignments: memory:// is this process's own; behind it a Redis that all processes "
-        "share, redis://, redis+sentinel://host1:26379,host2:26379/service or redis+cluster://host1:6379,host2:6379 (rediss for TLS).",
+        description="Cache of experiments and assignments: memory:// is the process's own; redis://host:6379/0, "
+        "redis+sentinel://host1:26379,host2:26379/service or redis+cluster://host1:6379,host2:6379 is one behind it that all "
+        "processes share; `rediss` for TLS.",
     )
