@@ -133,6 +133,9 @@ def check(load: Load) -> None:
         )
         for part, since, until in parts:
             took = load.took(since, until)
+            if not took:
+                late.append(f"{name} {part}: nobody was answered")
+                continue
             p50, p99 = percentile(took, 0.5), percentile(took, 0.99)
             say(f"{name} {part}: {len(took)} assignments, p50 {p50:.4f} s, p99 {p99:.4f} s, max {max(took):.3f} s")
             if p99 > usual + ADDED_SECONDS + NOISE_SECONDS:
