@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from redis.crc import key_slot
 from tests.backends import redis, wait_until
@@ -182,6 +183,7 @@ def test_an_outage_of_the_cache_is_felt_by_nobody(postgresql_server: PostgreSQL,
             store.kill()
             time.sleep(3)
             away = [states(server)["cache"] for server in load.servers]
+            ready = [httpx.get(f"{server.url}/readyz", timeout=5).status_code for server in load.servers]
         store.restart()
         say(f"back after {back(load):.2f} s")
         with load.phase("paused", 6):
@@ -197,7 +199,7 @@ def test_an_outage_of_the_cache_is_felt_by_nobody(postgresql_server: PostgreSQL,
 
         check(load)
     assert hits
-    assert away == ["away"] * 2
+    assert (away, ready) == (["away"] * 2, [200] * 2)
     assert refilled > 0
 
 

@@ -1,13 +1,16 @@
 """Where a Redis is: what a URL says, and what it must not say again."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redis.asyncio import RedisCluster
+from redis.asyncio.connection import SSLConnection
 
 from upshot.cache import connect
 from upshot.environment import without_password
 from upshot.errors import ConfigurationError
-from upshot.redisserver.addresses import Address, address_of
+from upshot.redisserver.addresses import Address, address_of, clients_at
 from upshot.settings import load
 
 SECRET = "s3cret"  # noqa: S105 - of a test
@@ -64,6 +67,34 @@ PLAIN = Address(kind="", tls=False, user=None, password=None, nodes=[("host", 63
 def test_a_url_says_where(url: str, said: dict[str, Any]) -> None:
     """Kind, encryption, account, hosts with their ports, service and database."""
     assert address_of(url) == PLAIN._replace(**said)
+
+
+def pools(url: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The class and the settings of every connection that may be made to a URL."""
+    client, *others = clients_at(url, "CACHE_URL", 0.05)
+    if isinstance(client, RedisCluster):
+        yield from ((node.connection_class, node.connection_kwargs) for node in client.startup_nodes)
+        return
+    clients = [client, *(each for sentinels in others for each in sentinels.sentinels)]
+    yield from ((each.connection_pool.connection_class, each.connection_pool.connection_kwargs) for each in clients)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+@pytest.mark.parametrize(("place", "number"), [("://one", 1), ("+sentinel://one,two/s", 3), ("+cluster://one,two", 2)])
+def test_every_connection_ends_in_time_is_tried_once_and_is_encrypted_where_that_is_said(
+    scheme: str, place: str, number: int
+) -> None:
+    """To servers, Sentinels and nodes alike; a Cluster has a rule of its own for trying again, which is off, too."""
+    found = list(pools(scheme + place))
+
+    assert len(found) == number
+    assert {(said["socket_timeout"], said["socket_connect_timeout"], said["protocol"]) for _, said in found} == {
+        (0.05, 0.05, 2)
+    }
+    assert [issubclass(kind, SSLConnection) for kind, _ in found] == [scheme == "rediss"] * number
+    client, *_ = clients_at(scheme + place, "CACHE_URL", 0.05)
+    retries = [client.retry] if isinstance(client, RedisCluster) else [said["retry"] for _, said in found]
+    assert {retry.get_retries() for retry in retries} == {0}
 
 
 @pytest.mark.parametrize("url", UNUSABLE)

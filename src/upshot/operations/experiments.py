@@ -49,14 +49,18 @@ async def read(stores: Stores, client: str, reference: str) -> Experiment:
     Raises:
         NotFound: there is none, or it is another client's.
     """
-    return await _read(stores, client, reference, None)
+    held = await stores.cache.get(client, EXPERIMENT, (reference,))
+    return held or await _shared(stores, client, reference, None)
 
 
 async def known(stores: Stores, client: str, reference: str) -> Experiment:
     """As `read`; but while the database does not answer, the experiment as it was last seen here, however old."""
+    held = await stores.cache.get(client, EXPERIMENT, (reference,))
+    if held is not None:
+        return held
     seen = stores.cache.remembered(client, EXPERIMENT, (reference,))
     try:
-        return await _read(stores, client, reference, None if seen is None else PATIENCE)
+        return await _shared(stores, client, reference, None if seen is None else PATIENCE)
     except Unavailable:
         if seen is None:
             raise
@@ -64,7 +68,7 @@ async def known(stores: Stores, client: str, reference: str) -> Experiment:
 
 
 async def with_variants(stores: Stores, client: str, experiment: Experiment, positions: Collection[int]) -> Experiment:
-    """The experiment, read again when it is older than a variant that somebody has: another process may have added it."""
+    """The experiment, read again when it does not have a variant that somebody has: another process may have added it."""
     if {variant.position for variant in experiment.variants}.issuperset(positions):
         return experiment
     return await _stored(stores, client, experiment.id)
@@ -196,11 +200,8 @@ async def _with_free_key(transaction: Transaction, client: str, experiment: Expe
     return replace(experiment, key=f"{experiment.key}-{experiment.id[:8]}")
 
 
-async def _read(stores: Stores, client: str, reference: str, patience: float | None) -> Experiment:
-    """A fresh copy; else what is stored, read once for all who miss it at the same moment."""
-    held = await stores.cache.get(client, EXPERIMENT, (reference,))
-    if held is not None:
-        return held
+async def _shared(stores: Stores, client: str, reference: str, patience: float | None) -> Experiment:
+    """What is stored, read once for all who miss it at the same moment."""
     flight = "experiment", client, reference
     try:
         found: Experiment = await stores.reading.share(flight, lambda: _stored(stores, client, reference), patience)
