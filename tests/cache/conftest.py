@@ -10,7 +10,8 @@ from redis.crc import key_slot
 from tests.backends import redis
 
 from upshot import redisserver
-from upshot.cache import Cache, connect
+from upshot.cache import Cache, Key, connect
+from upshot.operations.copies import ASSIGNMENT
 
 STARTING: dict[str, Any] = {"single": redis.running, "sentinel": redis.sentinels, "cluster": redis.cluster}
 SHARED = [pytest.param(kind, marks=pytest.mark.slow) for kind in STARTING]
@@ -100,3 +101,9 @@ async def shared(
     made = Bench(server.url, server)
     yield made
     await made.close()
+
+
+async def user_in(cache: Cache, client: str, key: Key) -> str | None:
+    """Whose assignment a cache has there."""
+    found = await cache.get(client, ASSIGNMENT, key)
+    return None if found is None else found.user_id

@@ -5,7 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ import pytest
 from redis.exceptions import RedisError
 from tests.backends import redis
 from tests.cache import things
+from tests.cache.asking import FIRST_SECONDS, asked, check_latency, lateness, settled
 from tests.faults.broken_server import stock
 from tests.faults.reporting import percentile, say
 
@@ -20,13 +21,6 @@ from upshot import redisserver
 from upshot.cache import connect, tiers
 from upshot.cache.tiers import TwoTierCache
 from upshot.operations.copies import ASSIGNMENT, EXPERIMENT
-
-FIRST_SECONDS = 0.06  # more than any answer may last in the first second of an outage, but for timers that are late
-LATER_SECONDS = 0.005  # and after it
-SLOW_SECONDS = 0.04  # an answer that waited for the server
-MOST_SLOW = 5  # nobody waits for a probe; a busy machine may do the same to a few
-BACK_SECONDS = 5.0
-CALLERS = 20
 
 pytestmark = pytest.mark.slow
 
@@ -55,73 +49,6 @@ async def opened(server: redis.Redis) -> AsyncIterator[Opening]:
     yield opened
     for cache in made:
         await cache.close()
-
-
-async def asked(cache: TwoTierCache, seconds: float, at_once: int = CALLERS) -> list[float]:
-    """How long each answer took, of callers that ask for new users and put them, all the time; who gets none waits to the end."""
-    took: list[float] = []
-    over = time.monotonic() + seconds
-
-    async def ask() -> None:
-        while time.monotonic() < over:
-            user, began = uuid.uuid4().hex, time.monotonic()
-            try:
-                async with asyncio.timeout(over + 1 - began):
-                    assert await cache.get("client", ASSIGNMENT, (user, "e")) is None
-            except TimeoutError:
-                took.append(time.monotonic() - began)
-                return
-            cache.put("client", ASSIGNMENT, (user, "e"), things.assignment(user))
-            took.append(time.monotonic() - began)
-            await asyncio.sleep(0.02)
-
-    await asyncio.gather(*(ask() for _ in range(at_once)))
-    return took
-
-
-@asynccontextmanager
-async def lateness() -> AsyncIterator[list[float]]:
-    """How late a timer was at most, in seconds: what a busy machine adds to everything."""
-    most = [0.0]
-
-    async def tick() -> None:
-        while True:
-            due = time.monotonic() + 0.005
-            await asyncio.sleep(0.005)
-            most[0] = max(most[0], time.monotonic() - due)
-
-    task = asyncio.create_task(tick())
-    try:
-        yield most
-    finally:
-        task.cancel()
-
-
-async def check_latency(cache: TwoTierCache) -> None:
-    """A second of an outage, and the four after it, in which the server is probed now and then."""
-    async with lateness() as late:
-        first = await asked(cache, 1)
-    later = await asked(cache, 4)
-    say(f"first second p99 {percentile(first, 0.99):.4f} s, max {max(first):.4f} s of {len(first)}")
-    say(f"timers were up to {late[0]:.4f} s late")
-    say(f"later p99 {percentile(later, 0.99):.4f} s, max {max(later):.4f} s of {len(later)}")
-
-    assert percentile(first, 0.99) <= FIRST_SECONDS + late[0]
-    assert percentile(later, 0.99) <= LATER_SECONDS
-    assert sum(each > SLOW_SECONDS for each in later) <= MOST_SLOW
-
-
-async def settled(cache: TwoTierCache) -> float:
-    """Wait until what is put there is found there; how long that took."""
-    began = time.monotonic()
-    while time.monotonic() < began + BACK_SECONDS:
-        user = uuid.uuid4().hex
-        cache.put("client", ASSIGNMENT, (user, "e"), things.assignment(user))
-        await asyncio.sleep(0.02)
-        cache._own.forget("client", ASSIGNMENT, (user, "e"))
-        if await cache.get("client", ASSIGNMENT, (user, "e")) is not None:
-            return time.monotonic() - began
-    raise AssertionError(f"the server was not asked again within {BACK_SECONDS} s")
 
 
 @pytest.mark.parametrize("how", ["pause", "kill", "lose"])
@@ -198,53 +125,6 @@ async def test_nonsense_is_a_copy_that_is_missing(answer: bytes) -> None:
 
         await cache.close()
     assert percentile(took, 0.99) <= FIRST_SECONDS + late[0]
-
-
-async def test_a_paused_primary_is_replaced(tmp_path: Path) -> None:
-    """The Sentinels name another, and the cache asks that one; it stays there when the old one wakes up as a replica."""
-    with redis.sentinels(tmp_path) as group:
-        cache = connect(group.url)
-        assert isinstance(cache, TwoTierCache)
-        await settled(cache)
-        paused = group.primary
-        paused.pause()
-        async with lateness() as late:
-            took = await asked(cache, 4)
-        first = await settled(cache)
-        paused.resume()
-        again = await asked(cache, 3)
-        second = await settled(cache)
-        say(
-            f"p99 {percentile(took, 0.99):.4f} s, max {max(took):.4f} s; used again after {first:.2f} s, {second:.2f} s"
-        )
-
-        await cache.close()
-
-        assert group.primary is not paused
-        assert max(took + again) <= FIRST_SECONDS + late[0]
-
-
-@pytest.mark.parametrize("how", ["pause", "kill"])
-async def test_a_cluster_that_misses_a_node_delays_nobody(tmp_path: Path, how: str) -> None:
-    """And is used again when it is whole."""
-    with redis.cluster(tmp_path) as group:
-        cache = connect(group.url)
-        assert isinstance(cache, TwoTierCache)
-        await settled(cache)
-        async with lateness() as late:
-            getattr(group.nodes[1], how)()
-            took = await asked(cache, 4)
-            state = [await cache.ping(), await cache.ping()]
-        if how == "pause":
-            group.nodes[1].resume()
-        else:
-            group.nodes[1].restart()
-        back = await settled(cache)
-        say(f"p99 {percentile(took, 0.99):.4f} s, max {max(took):.4f} s, then {state}; used again after {back:.2f} s")
-
-        await cache.close()
-
-        assert max(took) <= FIRST_SECONDS + late[0]
 
 
 async def test_what_waits_to_be_written_is_bounded_and_delays_nobody(server: redis.Redis, opened: Opening) -> None:

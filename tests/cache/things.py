@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -85,3 +86,8 @@ def assignment(user: str = "user", variant: int = 0, *, exposed: bool = True) ->
     """An assignment to the experiment of number 1."""
     moment = datetime(2026, 1, 1, 12, 0, 0, 7, tzinfo=UTC)
     return Assignment(1, user, variant, 1, moment, moment + timedelta(hours=1) if exposed else None, '{"country":"US"}')
+
+
+def new() -> str:
+    """A name that nobody has."""
+    return uuid.uuid4().hex

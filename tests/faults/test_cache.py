@@ -4,16 +4,11 @@ Two servers on one PostgreSQL. What one of them has answered is asked of the oth
 them; every answer is compared with the first one of its user, and in the end with what is stored.
 """
 
-import random
+import itertools
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -21,104 +16,18 @@ from redis.crc import key_slot
 from tests.backends import redis, wait_until
 from tests.backends.postgresql import PostgreSQL
 from tests.faults.reporting import of, percentile, say
-from tests.faults.traffic import HALVES, Answer
+from tests.faults.sharing import Load, loaded, sharing
+from tests.faults.traffic import HALVES
 from tests.faults.watching import states
-from tests.faults.wire import NoAnswer, Wire
-from tests.servers import TOKEN, RunningServer, running
 
-CALLERS = 4
-PACE = 0.04  # seconds between two requests of a caller: a hundred in a second, of all
 ADDED_SECONDS = 0.06  # what an outage may add to the 99th percentile in its first second
-NOISE_SECONDS = 0.05  # what a busy machine adds to it
+NOISE_SECONDS = 0.1  # what a busy machine adds to it
 BACK_SECONDS = 5.0
-SLOTS = 200
+SEEN_SECONDS = 2.0
+SLOTS = 30
 STOCK = (sys.executable, str(Path(__file__).with_name("broken_server.py")), "serve")
 
 pytestmark = pytest.mark.slow
-
-
-class Load:
-    """Callers at work on two servers, and what they were told."""
-
-    def __init__(self, servers: Sequence[RunningServer], experiment: str, seed: int) -> None:
-        self.servers, self.experiment = servers, experiment
-        self.answers: list[Answer] = []
-        self.told: dict[str, str] = {}
-        self.flips = 0
-        self.phases: list[tuple[str, float, float]] = []
-        self._seed = seed
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Ask for the time of the block."""
-        stopping = threading.Event()
-        threads = [threading.Thread(target=self._run, args=(number, stopping)) for number in range(CALLERS)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            for thread in threads:
-                thread.join(60)
-
-    @contextmanager
-    def phase(self, name: str, seconds: float) -> Iterator[None]:
-        """A time in which the block's outage lasts."""
-        begun = time.monotonic()
-        yield
-        time.sleep(max(0.0, begun + seconds - time.monotonic()))
-        self.phases.append((name, begun, time.monotonic()))
-
-    def took(self, begun: float, over: float) -> list[float]:
-        """How long the assignments took that were asked for in a time."""
-        return [each.seconds for each in self.answers if each.what != "events" and begun <= each.at < over]
-
-    def _run(self, number: int, stopping: threading.Event) -> None:
-        chance, own = random.Random(f"{self._seed}/{number}"), list[str]()
-        wires = [Wire(server.url, TOKEN) for server in self.servers]
-        while not stopping.wait(PACE):
-            wire, choice = chance.choice(wires), chance.random()
-            if choice < 0.15:
-                event = {"user_id": f"u{number}", "event_type": "buy", "event_id": f"{number}-{len(self.answers)}"}
-                self._ask("events", partial(wire.post, "/events", [event]))
-            elif choice < 0.5 or not own:
-                own.append(f"caller{number}-{len(own)}")
-                self._assign("new", wire, own[-1])
-            else:
-                self._assign("known", wire, chance.choice(own))
-        for wire in wires:
-            wire.close()
-
-    def _assign(self, what: str, wire: Wire, user: str) -> None:
-        found = self._ask(what, partial(wire.get, f"/experiments/{self.experiment}/assignment/{user}"))
-        if found is not None:
-            self.flips += self.told.setdefault(user, found["variant_id"]) != found["variant_id"]
-
-    def _ask(self, what: str, ask: Callable[[], tuple[int, Any]]) -> Any:
-        begun = time.monotonic()
-        try:
-            status, content = ask()
-        except NoAnswer:
-            status, content = 0, None
-        self.answers.append(Answer(what, begun, time.monotonic() - begun, status))
-        return content if status in {200, 201} else None
-
-
-@contextmanager
-def loaded(database: str, cache: str, folder: Path, seed: int, *command: str, **more: str) -> Iterator[Load]:
-    """Two servers with a database and a cache, and callers that ask them."""
-    environment = {"DATABASE_URL": database, "UPSHOT_EVENTS_URL": database, "CACHE_URL": cache} | more
-    with ExitStack() as exits:
-        servers = [
-            exits.enter_context(running(folder / name, *command, environment=environment)) for name in ("one", "other")
-        ]
-        with servers[0].client() as client:
-            made = client.post("/experiments", json={"name": "shared", "variants": HALVES}).raise_for_status().json()
-        load = Load(servers, made["id"], seed)
-        with load.running():
-            time.sleep(1)
-            yield load
 
 
 def check(load: Load) -> None:
@@ -177,16 +86,16 @@ def test_an_outage_of_the_cache_is_felt_by_nobody(postgresql_server: PostgreSQL,
         redis.running(tmp_path / "redis") as store,
         loaded(postgresql_server.database("outage"), store.url, tmp_path, seed) as load,
     ):
-        with load.phase("normal", 6):
+        with load.phase("normal", 5):
             hits = b"keyspace_hits:0\r" not in store.ask("INFO", "stats")
-        with load.phase("refused", 6):
+        with load.phase("refused", 5):
             store.kill()
             time.sleep(3)
             away = [states(server)["cache"] for server in load.servers]
             ready = [httpx.get(f"{server.url}/readyz", timeout=5).status_code for server in load.servers]
         store.restart()
         say(f"back after {back(load):.2f} s")
-        with load.phase("paused", 6):
+        with load.phase("paused", 5):
             store.pause()
         store.resume()
         say(f"back after {back(load):.2f} s")
@@ -201,6 +110,39 @@ def test_an_outage_of_the_cache_is_felt_by_nobody(postgresql_server: PostgreSQL,
     assert hits
     assert (away, ready) == (["away"] * 2, [200] * 2)
     assert refilled > 0
+
+
+def test_a_change_is_seen_by_the_other_server_within_two_seconds(postgresql_server: PostgreSQL, tmp_path: Path) -> None:
+    """However warm its copies are; and it is not unseen again."""
+    (tmp_path / "redis").mkdir()
+    users, took = itertools.count(), []
+    with (
+        redis.running(tmp_path / "redis") as store,
+        sharing(postgresql_server.database("seen"), store.url, tmp_path) as (one, other),
+        one.client() as changing,
+        other.client() as asking,
+    ):
+        made = (
+            changing.post("/experiments", json={"name": "shared", "variants": HALVES}).raise_for_status().json()["id"]
+        )
+
+        def told() -> str:
+            found = asking.get(f"/experiments/{made}/assignment/user-{next(users)}").raise_for_status()
+            return str(found.json()["reason"])
+
+        for traffic, expected in ((0, "not_in_traffic"), (100, "assigned")) * 2:
+            over = time.monotonic() + 0.7
+            while time.monotonic() < over:
+                told()
+            changing.patch(f"/experiments/{made}", json={"traffic_percentage": traffic}).raise_for_status()
+            begun = time.monotonic()
+            while told() != expected:
+                assert time.monotonic() < begun + SEEN_SECONDS
+            took.append(time.monotonic() - begun)
+            assert [told() for _ in range(50)] == [expected] * 50
+        hits = b"keyspace_hits:0\r" not in store.ask("INFO", "stats")
+    say(f"seen after {', '.join(f'{each:.2f}' for each in took)} s")
+    assert hits
 
 
 def test_a_client_as_it_comes_is_caught(postgresql_server: PostgreSQL, tmp_path: Path, seed: int) -> None:
@@ -226,7 +168,7 @@ def test_a_failover_of_the_cache_is_felt_by_nobody(postgresql_server: PostgreSQL
         redis.sentinels(tmp_path) as group,
         loaded(postgresql_server.database("failover"), group.url, tmp_path, seed) as load,
     ):
-        with load.phase("normal", 4):
+        with load.phase("normal", 3):
             pass
         with load.phase("failover", 5):
             dead = group.fail_over()
@@ -245,7 +187,7 @@ def test_a_resharding_of_the_cache_is_felt_by_nobody(postgresql_server: PostgreS
         redis.cluster(tmp_path) as group,
         loaded(postgresql_server.database("resharding"), group.url, tmp_path, seed) as load,
     ):
-        with load.phase("normal", 4):
+        with load.phase("normal", 3):
             pass
         first, second, _ = group.nodes
         slots = sorted({key_slot(key) for key in first.ask("KEYS", "*")})[:SLOTS]

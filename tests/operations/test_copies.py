@@ -64,7 +64,7 @@ async def created(stores: Stores, client: str = "first", **draft: Any) -> Experi
 
 def told(answer: assignments.Assigned) -> tuple[str | None, datetime | None]:
     """What a user is told for good."""
-    return answer.variant and answer.variant.id, answer.assigned_at
+    return answer.variant.id if answer.variant else None, answer.assigned_at
 
 
 async def settled(stores: Stores) -> None:
