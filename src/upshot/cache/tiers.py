@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -39,6 +39,7 @@ WAITING = 1_000  # keys that wait for one; who comes then does without
 JITTER = 0.1
 
 Value = TypeVar("Value")
+Command: TypeAlias = tuple[str | bytes | int, ...]
 
 _envelope = msgspec.json.Decoder(tuple[str, msgspec.Raw])
 
@@ -125,10 +126,16 @@ class TwoTierCache:
         return self._own.fresh(client, kind, key)  # not what is older than a copy that was here already
 
     async def _read(self, places: Sequence[str]) -> Sequence[bytes | None]:
-        commands = self._server.client.pipeline(transaction=False)
-        for place in places:
-            commands.execute_command("GET", place)
-        found: Sequence[bytes | None] = await self._server.answer(commands.execute)
+        return await self._sent([("GET", place) for place in places])
+
+    async def _sent(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """The answers to commands that are sent together."""
+        if not commands:
+            return ()
+        together = self._server.client.pipeline(transaction=False)
+        for command in commands:
+            together.execute_command(*command)
+        found: Sequence[Any] = await self._server.answer(together.execute)
         return found
 
     def _usable(self) -> bool:
@@ -154,17 +161,14 @@ class TwoTierCache:
     async def _write(self) -> None:
         try:
             while self._waiting:
-                commands = self._server.client.pipeline(transaction=False)
-                for place in list(islice(self._waiting, GROUP)):
-                    command = self._command(place, self._waiting.pop(place))
-                    if command:
-                        commands.execute_command(*command)
+                places = list(islice(self._waiting, GROUP))
+                made = [self._command(place, self._waiting.pop(place)) for place in places]
                 with suppress(Unavailable):
-                    await self._server.answer(commands.execute)
+                    await self._sent([command for command in made if command])
         finally:
             self._writer = None
 
-    def _command(self, place: str, written: Written | None) -> tuple[str | bytes | int, ...]:
+    def _command(self, place: str, written: Written | None) -> Command:
         if written is None:
             return "DEL", place
         left = int(1_000 * (written.until - self._now()))

@@ -1,7 +1,7 @@
 """A Redis that nobody waits for: what shared limits and the shared cache have in common.
 
 Nothing waits for the server longer than 50 ms, connecting and reading together, and nothing is tried twice. After five failures
-in a row nobody asks it for two seconds (a circuit breaker), then one caller does. Whatever goes wrong, refusal, silence, a
+in a row nobody asks it for two seconds (a circuit breaker), then one does. Whatever goes wrong, refusal, silence, a
 failover, slots that move, is one error to the caller, who does without.
 
     server = connect("redis+sentinel://host1:26379,host2:26379/upshot", "CACHE_URL", "cache", "each process remembers for itself")
@@ -82,9 +82,8 @@ class RedisServer:
         try:
             with self._breaker:
                 found = await self._in_time(ask)
-        except (
-            Exception
-        ) as error:  # a client raises more than its own errors when connections or nodes go away under it
+        # A client raises more than its own errors when connections or nodes go away under it.
+        except Exception as error:
             self._notice(error)
             raise Unavailable("The Redis server does not answer.", retry_after=OPEN_SECONDS) from error
         finally:
@@ -119,9 +118,8 @@ class RedisServer:
             return await ask()
         except Exception:
             if isinstance(self.client, RedisCluster):
-                await (
-                    self.client.aclose()
-                )  # so it asks again who has which slots: after a pipeline it does not by itself
+                # So it asks again who has which slots; after a pipeline it does not by itself.
+                await self.client.aclose()
             raise
 
     def _over(self, task: "asyncio.Task[Any]") -> None:
