@@ -4,7 +4,9 @@ from typing import Any
 
 from upshot import analysisplan, targeting
 from upshot.allocation import percent_of
-from upshot.experiments import TRAFFIC_WHOLE, Experiment
+from upshot.assignment import WHOLE
+from upshot.experiments import Experiment
+from upshot.layers import share_of
 
 
 def describe(experiment: Experiment) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "metrics": list(experiment.metrics),
         "guardrails": list(experiment.guardrails),
         "targeting": targeting.dump(experiment.rule),
-        "traffic_percentage": percent_of(experiment.traffic, TRAFFIC_WHOLE),
+        "traffic_percentage": percent_of(experiment.traffic, WHOLE),
         "variants": [
             {
                 "name": variant.name,
@@ -31,6 +33,20 @@ def describe(experiment: Experiment) -> dict[str, Any]:
             }
             for variant in experiment.variants
         ],
+        "tags": list(experiment.tags),
+        "layers": [
+            {"layer": slot.layer, "percentage": percent_of(share_of(slot), WHOLE)} for slot in experiment.layers
+        ],
+        "holdouts": [held.key for held in experiment.holdouts],
+        "overrides": [
+            {
+                "variant": next((v.name for v in experiment.variants if v.position == each.variant), None),
+                "users": list(each.users),
+                "targeting": each.rule and targeting.dump(each.rule),
+            }
+            for each in experiment.overrides
+        ],
+        "winner": experiment.winning,
         "plan": analysisplan.options_of(experiment.plan),
         "started_at": experiment.started_at and experiment.started_at.isoformat(),
         "ended_at": experiment.ended_at and experiment.ended_at.isoformat(),

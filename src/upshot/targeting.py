@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from upshot.errors import Fault, Invalid
 from upshot.patterns import is_portable, steps
 
 Scalar = str | bool | float
@@ -52,23 +53,16 @@ class Limit:
     ELEMENTS: Final = 100
     SEARCHED_ELEMENTS: Final = 10
     SEARCHED_TEXT: Final = 512
+    REMEMBERED: Final = (
+        256  # answers of one condition, for texts of up to so many characters: most attributes have few values
+    )
+    REMEMBERED_TEXT: Final = 64
     STEPS: Final = 12_000_000  # under 10 ms of `re` for the slowest patterns that a random search found
-
-
-class InvalidTargeting(ValueError):
-    """A rule is refused: where (JSON pointer within the rule), why (stable code), and in words."""
-
-    def __init__(self, pointer: str, code: str, message: str) -> None:
-        super().__init__(pointer, code, message)
-        self.pointer, self.code, self.message = pointer, code, message
-
-    def __str__(self) -> str:
-        return f"{self.pointer or 'rule'} {self.message}"
 
 
 def _require(held: object, at: str, code: str, message: str) -> None:
     if not held:
-        raise InvalidTargeting(at, code, message)
+        raise Invalid.of(Fault(at, code, message))
 
 
 _LARGEST: Final = math.nextafter(math.inf, 0)  # a longer integer has no double
@@ -174,7 +168,7 @@ def _pattern(raw: Any, at: str) -> re.Pattern[str]:
     try:
         return re.compile(raw, re.ASCII)
     except (re.error, RecursionError) as error:
-        raise InvalidTargeting(at, "invalid_pattern", f"is no regular expression: {error}") from None
+        raise Invalid.of(Fault(at, "invalid_pattern", f"is no regular expression: {error}")) from None
 
 
 class Operator(NamedTuple):
@@ -238,14 +232,20 @@ class Rule:
     tests: Sequence[Test] = field(compare=False, repr=False)
 
 
-def parse(raw: object) -> Rule:
-    """Check and compile a rule, or raise InvalidTargeting for the first fault."""
-    return _rule(raw, "", 0, {"conditions": 0, "steps": 0})
+EVERYBODY: Final = Rule("{}", ())
+
+
+def parse(raw: object, at: str = "") -> Rule:
+    """Check and compile a rule, or raise Invalid with the first fault; `at` is its pointer in what holds it."""
+    return _rule(raw, at, 0, {"conditions": 0, "steps": 0})
 
 
 def matches(rule: Rule, context: Mapping[str, object]) -> bool:
     """Say whether the rule holds for the context, whatever that contains."""
-    return all(test(context) for test in rule.tests)
+    for test in rule.tests:  # noqa: SIM110 - a generator costs more than most tests
+        if not test(context):
+            return False
+    return True
 
 
 def dump(rule: Rule) -> dict[str, object]:
@@ -282,4 +282,17 @@ def _condition(attribute: str, row: Operator, value: object, at: str, spent: dic
     spent["steps"] += steps(operand.pattern, Limit.SEARCHED_TEXT) if isinstance(operand, re.Pattern) else 0
     _require(spent["conditions"] <= Limit.CONDITIONS, at, "too_many", "is one condition too many")
     _require(spent["steps"] <= Limit.STEPS, at, "costly_pattern", "can be slow: start with ^, repeat less")
-    return lambda context: row.holds(_values(context.get(attribute)), operand)
+    seen: dict[str, bool] = {}
+
+    def test(context: Mapping[str, object]) -> bool:
+        found = context.get(attribute)
+        if type(found) is not str or len(found) > Limit.REMEMBERED_TEXT:
+            return row.holds(_values(found), operand)
+        answer = seen.get(found)
+        if answer is None:
+            if len(seen) >= Limit.REMEMBERED:
+                seen.clear()
+            answer = seen[found] = row.holds(_values(found), operand)
+        return answer
+
+    return test

@@ -4,6 +4,7 @@ import dataclasses
 import types
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -16,7 +17,7 @@ from upshot.assignment import Assignment
 from upshot.clock import FixedClock
 from upshot.experiments import Draft, Experiment, create
 from upshot.targeting import Rule
-from upshot.variants import VariantDraft
+from upshot.variants import Variant, VariantDraft
 
 RULES: tuple[dict[str, Any], ...] = (
     {},
@@ -39,7 +40,7 @@ _LEAVES: dict[Any, st.SearchStrategy[Any]] = {
     Any: _json,
     str: _texts,
     bool: st.booleans(),
-    int: _numbers,
+    int: st.integers(0, 10**6),
     float: st.floats(allow_nan=False, allow_infinity=False),
     datetime: _moments,
     Decimal: st.decimals(allow_nan=False, allow_infinity=False),
@@ -58,7 +59,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return _LEAVES[hint]
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = get_type_hints(hint)
-        return st.builds(hint, **{field.name: values(hints[field.name]) for field in dataclasses.fields(hint)})
+        made = {field.name: values(hints[field.name]) for field in dataclasses.fields(hint) if field.init}
+        return st.fixed_dictionaries(made).map(lambda said: hint(**_possible(hint, said)))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return st.sampled_from(list(hint))
     origin, inner = get_origin(hint), get_args(hint)
@@ -73,6 +75,16 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     if origin in {Mapping, dict}:
         return st.dictionaries(*map(values, inner), max_size=3)
     raise TypeError(f"no values of {hint}")
+
+
+def _possible(kind: type[Any], said: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an experiment such that it can decide: arms with weights in order, overrides of those arms."""
+    if kind is not Experiment:
+        return said
+    arms = said["variants"] or (Variant("id", "a", 0, True, 1, None),)  # noqa: FBT003 - of the class
+    arms = tuple(replace(arm, position=n, weight=abs(arm.weight) + 1) for n, arm in enumerate(arms))
+    overrides = tuple(replace(each, variant=each.variant % len(arms)) for each in said["overrides"])
+    return said | {"variants": arms, "overrides": overrides}
 
 
 def experiment(name: str = "Test", key: str | None = None) -> Experiment:

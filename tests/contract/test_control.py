@@ -124,7 +124,7 @@ async def test_pages_are_newest_first_and_searched_without_case(store: ControlSt
     """Filters by status and text; % and _ are letters."""
     for key in ("alpha", "beta", "gamma"):
         await added(store, key=key)
-    await added(store, key="plan", description="100%_sure", status=Status.DRAFT)
+    await added(store, key="plan", description="100%_sure", status={Status.DRAFT})
 
     async with store.browsing(EVERYONE) as view:
         first = await view.experiments("one", limit=3)
@@ -133,7 +133,7 @@ async def test_pages_are_newest_first_and_searched_without_case(store: ControlSt
         assert rest.following is None
         assert [e.key for e in (await view.experiments("one", search="ALPHA")).experiments] == ["alpha"]
         assert [e.key for e in (await view.experiments("one", search="0%_S")).experiments] == ["plan"]
-        assert [e.key for e in (await view.experiments("one", status=Status.DRAFT)).experiments] == ["plan"]
+        assert [e.key for e in (await view.experiments("one", status={Status.DRAFT})).experiments] == ["plan"]
         assert (await view.experiments("two")).experiments == ()
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from upshot import experiments
+from upshot import experiments, lifecycle
 from upshot.clock import FixedClock
 from upshot.experiments import Draft, Experiment
 from upshot.variants import VariantDraft
@@ -28,7 +28,7 @@ def experiment(name: str = "Button", variants: tuple[str, str] = ("blue", "green
 
 def changed(before: Experiment, **changes: object) -> Experiment:
     """The experiment a day later, with other fields."""
-    return experiments.change(before, changes, NOW + timedelta(days=1), FixedClock().new_id, ())
+    return lifecycle.change(before, changes, NOW + timedelta(days=1), FixedClock().new_id, ())
 
 
 def notices(name: str = "Button", variants: tuple[str, str] = ("blue", "green")) -> dict[Occasion, Notice]:
@@ -37,7 +37,7 @@ def notices(name: str = "Button", variants: tuple[str, str] = ("blue", "green"))
     found = (
         of_change(None, running),
         of_change(running, changed(running, name=f"Buy {name}", traffic_percentage=Decimal(50))),
-        of_change(running, experiments.move(running, "complete", NOW + timedelta(days=14))),
+        of_change(running, lifecycle.move(running, "complete", NOW + timedelta(days=14))),
         breached(running, BREACH, NOW + timedelta(days=3)),
         mismatched(running, MISMATCH, NOW + timedelta(days=2)),
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshot import experiments
+from upshot import experiments, lifecycle
 from upshot.analysisplan import (
     USERS_WITHOUT_PLAN,
     Allocation,
@@ -37,7 +37,7 @@ def made(**draft: Any) -> Experiment:
 
 def changed(experiment: Experiment, now: datetime = LATER, **changes: Any) -> Experiment:
     """The experiment after a change."""
-    return experiments.change(experiment, changes, now, FixedClock(issued=99).new_id, ())
+    return lifecycle.change(experiment, changes, now, FixedClock(issued=99).new_id, ())
 
 
 def test_without_options_the_plan_is_the_default() -> None:
@@ -135,7 +135,7 @@ def test_the_plan_is_locked_at_the_start() -> None:
 
     assert made().plan.locked_at == NOW
     assert draft.plan == AnalysisPlan(alpha=0.01)
-    assert experiments.move(draft, "start", LATER).plan == AnalysisPlan(alpha=0.01, locked_at=LATER)
+    assert lifecycle.move(draft, "start", LATER).plan == AnalysisPlan(alpha=0.01, locked_at=LATER)
 
 
 def test_a_draft_is_changed_without_a_record() -> None:
@@ -170,14 +170,14 @@ def test_a_change_is_recorded_in_every_state_after_the_start(actions: list[str])
     """Also when the experiment has ended; an archived one is not changed any more."""
     experiment = made()
     for action in actions:
-        experiment = experiments.move(experiment, action, LATER)
+        experiment = lifecycle.move(experiment, action, LATER)
 
     assert [change.field for change in changed(experiment, plan={"alpha": 0.1}).plan.changes] == ["alpha"]
 
 
 def test_an_archived_experiment_keeps_its_plan() -> None:
     """The state does not let it change."""
-    archived = experiments.move(experiments.move(made(), "complete", LATER), "archive", LATER)
+    archived = lifecycle.move(lifecycle.move(made(), "complete", LATER), "archive", LATER)
 
     with pytest.raises(Conflict):
         changed(archived, plan={"alpha": 0.1})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.special import chdtrc
 
 from upshot import assignment, experiments
-from upshot.assignment import bucket, choose, decide, hash64
+from upshot.assignment import bucket, choose, hash64
 from upshot.clock import FixedClock
 from upshot.experiments import Draft, Experiment, Status
 from upshot.variants import VariantDraft
@@ -121,7 +121,7 @@ def test_raising_the_traffic_never_moves_a_user_that_was_in(lower: int, higher: 
     whole = experiment(1, 1)
     small, large = (replace(whole, traffic=traffic) for traffic in (lower, higher))
 
-    before, after = decide(small, str(user), {}), decide(large, str(user), {})
+    before, after = small.decide(str(user), {}), large.decide(str(user), {})
 
     assert before.variant is None or before == after
 
@@ -129,7 +129,7 @@ def test_raising_the_traffic_never_moves_a_user_that_was_in(lower: int, higher: 
 def test_traffic_and_variant_are_independent() -> None:
     """Among the users of 30 % traffic the shares still follow the weights; using one hash for both is caught."""
     half = replace(experiment(1, 1), traffic=300_000)
-    inside = [decide(half, f"user-{n}", {}).variant for n in range(30_000)]
+    inside = [half.decide(f"user-{n}", {}).variant for n in range(30_000)]
     shares = [sum(v is not None and v.position == place for v in inside) for place in (0, 1)]
     same_hash = [choose([1, 1], hash64("salt", f"user-{n}")) for n in range(30_000)
                  if bucket(hash64("salt", f"user-{n}"), 10**6) < 300_000]  # fmt: skip
@@ -147,13 +147,13 @@ def test_an_experiment_that_does_not_run_takes_no_new_user(state: Status, reason
     """Only a running experiment decides for new users."""
     still = replace(experiment(1, 1), status=state)
 
-    assert decide(still, "somebody", {}) == assignment.Decision(None, reason)
+    assert still.decide("somebody", {}) == assignment.Decision(None, reason)
 
 
 def test_a_user_outside_the_target_gets_no_variant() -> None:
     """Targeting is applied to the given context."""
     targeted = experiment(1, 1, targeting={"countries": ["US"]})
 
-    assert decide(targeted, "somebody", {"country": "DE"}).reason == "not_targeted"
-    assert decide(targeted, "somebody", {"country": "us"}).reason == "assigned"
-    assert decide(experiment(1, 1, traffic_percentage=Decimal(0)), "somebody", {}).reason == "not_in_traffic"
+    assert targeted.decide("somebody", {"country": "DE"}).reason == "not_targeted"
+    assert targeted.decide("somebody", {"country": "us"}).reason == "assigned"
+    assert experiment(1, 1, traffic_percentage=Decimal(0)).decide("somebody", {}).reason == "not_in_traffic"

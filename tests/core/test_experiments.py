@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upshot import experiments
+from upshot import experiments, lifecycle
 from upshot.allocation import WEIGHT_TOTAL, weights_of
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid
-from upshot.experiments import ACTIONS, Draft, Experiment, Status
+from upshot.experiments import Draft, Experiment, Status
+from upshot.lifecycle import ACTIONS
 from upshot.variants import VariantDraft
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -106,25 +107,25 @@ def test_only_the_named_moves_are_allowed(action: str, state: Status) -> None:
     sources, target = ACTIONS[action]
 
     if state in sources:
-        assert experiments.move(experiment, action, LATER).status is target
+        assert lifecycle.move(experiment, action, LATER).status is target
     else:
         with pytest.raises(Conflict) as error:
-            experiments.move(experiment, action, LATER)
+            lifecycle.move(experiment, action, LATER)
         allowed = [name for name, (states, _) in ACTIONS.items() if state in states]
         assert all(name in error.value.detail for name in allowed)
 
 
 def test_completing_says_when_it_ended() -> None:
     """`ended_at` is the moment of completion and stays when it is archived."""
-    completed = experiments.move(made(), "complete", LATER)
+    completed = lifecycle.move(made(), "complete", LATER)
 
     assert completed.ended_at == LATER
-    assert experiments.move(completed, "archive", LATER + timedelta(days=1)).ended_at == LATER
+    assert lifecycle.move(completed, "archive", LATER + timedelta(days=1)).ended_at == LATER
 
 
 def changed(experiment: Experiment, occupied: tuple[int, ...] = (), **changes: Any) -> Experiment:
     """The experiment after a change a day later."""
-    return experiments.change(experiment, changes, LATER, FixedClock(issued=99).new_id, occupied)
+    return lifecycle.change(experiment, changes, LATER, FixedClock(issued=99).new_id, occupied)
 
 
 def test_a_new_allocation_opens_a_phase_for_new_users() -> None:
@@ -215,7 +216,7 @@ def test_imported_assignments_move_the_start_back() -> None:
     """The start and the first phase are no later than the earliest assignment; never moved forward."""
     earlier = NOW - timedelta(days=3)
 
-    moved = experiments.backdate(made(), earlier)
+    moved = lifecycle.backdate(made(), earlier)
 
     assert (moved.started_at, moved.phases[0].started_at) == (earlier, earlier)
-    assert experiments.backdate(moved, NOW) == moved
+    assert lifecycle.backdate(moved, NOW) == moved

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upshot import targeting
-from upshot.targeting import OPERATORS, InvalidTargeting, Limit, Operator, Rule, dump, matches, parse
+from upshot.errors import Fault, Invalid
+from upshot.targeting import OPERATORS, Limit, Operator, Rule, dump, matches, parse
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "targeting.json").read_text(encoding="utf-8"))
 CASES: list[dict[str, Any]] = VECTORS["cases"]
@@ -40,12 +41,12 @@ def condition(operator: str, value: object, attribute: str = "a") -> dict[str, o
     return {"attribute": attribute, "operator": operator, "value": value}
 
 
-def refusal(raw: object) -> InvalidTargeting | None:
+def refusal(raw: object) -> Fault | None:
     """Return why a rule is refused, or None when it is accepted."""
     try:
         parse(raw)
-    except InvalidTargeting as refused:
-        return refused
+    except Invalid as refused:
+        return refused.faults[0]
     return None
 
 
@@ -250,8 +251,8 @@ def test_rules_that_differ_in_a_type_are_different() -> None:
 @settings(max_examples=300, deadline=None)
 @given(json_values)
 def test_a_rule_is_parsed_or_refused_and_nothing_else(raw: object) -> None:
-    """Any JSON value gives a rule or InvalidTargeting, whose words can be written as UTF-8."""
-    refused = refusal(raw) or InvalidTargeting("", "type", "is accepted")
+    """Any JSON value gives a rule or Invalid, whose words can be written as UTF-8."""
+    refused = refusal(raw) or Fault("", "type", "is accepted")
 
     assert refused.code in CODES
     assert (refused.pointer + refused.message).encode()

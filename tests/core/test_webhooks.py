@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.notices import BREACH, NOW, changed, experiment, notices
 
-from upshot import experiments, webhooks
+from upshot import experiments, lifecycle, webhooks
 from upshot.clock import FixedClock
 from upshot.errors import Invalid
 from upshot.experiments import Draft, Status
+from upshot.overrides import OverrideDraft
 from upshot.variants import VariantDraft
 from upshot.webhooks import DELAYS, Delivery, DisabledBy, Failure, Form, Occasion, Webhook
 
@@ -48,12 +49,12 @@ def delivery(**fields: Any) -> Delivery:
 def test_a_start_a_change_and_the_end_are_told() -> None:
     """Each step of an experiment has its occasion; pausing, going on and archiving are changes of the state."""
     running = experiment()
-    paused = experiments.move(running, "pause", NOW)
-    completed = experiments.move(paused, "complete", NOW)
+    paused = lifecycle.move(running, "pause", NOW)
+    completed = lifecycle.move(paused, "complete", NOW)
     renamed = changed(completed, description="It won.")
     steps = [
-        (None, running), (running, paused), (paused, experiments.move(paused, "resume", NOW)), (paused, completed),
-        (completed, renamed), (renamed, experiments.move(renamed, "archive", NOW)),
+        (None, running), (running, paused), (paused, lifecycle.move(paused, "resume", NOW)), (paused, completed),
+        (completed, renamed), (renamed, lifecycle.move(renamed, "archive", NOW)),
     ]  # fmt: skip
 
     told = [webhooks.of_change(before, after) for before, after in steps]
@@ -81,7 +82,7 @@ def test_nothing_is_told_of_drafts_and_of_steps_that_change_nothing() -> None:
     assert webhooks.of_change(None, draft) is None
     assert webhooks.of_change(draft, changed(draft, name="e")) is None
     assert webhooks.of_change(running, replace(running, version=9, updated_at=NOW + timedelta(days=1))) is None
-    started = webhooks.of_change(draft, experiments.move(draft, "start", NOW))
+    started = webhooks.of_change(draft, lifecycle.move(draft, "start", NOW))
     assert started is not None
     assert started.occasion is Occasion.STARTED
 
@@ -93,8 +94,9 @@ def test_every_field_that_can_change_after_the_start_is_told() -> None:
         "metrics": ["m"], "guardrails": [],
         "targeting": {"countries": ["US"]}, "traffic_percentage": Decimal(10), "plan": {"alpha": 0.01},
         "variants": [VariantDraft("blue"), VariantDraft("green"), VariantDraft("red")],
+        "tags": ["checkout"], "overrides": [OverrideDraft("blue", ["tester"])],
     }  # fmt: skip
-    assert values.keys() == experiments.EDITABLE[Status.RUNNING]
+    assert values.keys() == lifecycle.EDITABLE[Status.RUNNING]
     named = {"variants": "traffic_allocation", "plan": "alpha"}
 
     for name, value in values.items():

@@ -18,8 +18,7 @@ from tests.backends.postgresql import PostgreSQL
 from tests.faults.reporting import of, say
 from tests.servers import TOKEN, RunningServer, running
 
-from upshot import experiments
-from upshot.assignment import decide
+from upshot import experiments, lifecycle
 from upshot.clock import SystemClock
 from upshot.experiments import Draft
 from upshot.variants import VariantDraft
@@ -126,14 +125,14 @@ def test_a_hash_without_a_store_is_caught(seed: int) -> None:
     phases = [experiment]
     for weights in allocations(random.Random(seed)):
         drafts = [VariantDraft(name, weight=Decimal(weight)) for name, weight in zip(ARMS, weights, strict=True)]
-        phases.append(experiments.change(phases[-1], {"variants": drafts}, clock.now(), clock.new_id, ()))
+        phases.append(lifecycle.change(phases[-1], {"variants": drafts}, clock.now(), clock.new_id, ()))
         if len(phases) == 100:
             break
     told = merged(
         (user, variant.id)
         for user in (f"user-{index}" for index in range(ONE_SERVER.pool))
         for _ in range(ONE_SERVER.rounds)
-        if (variant := decide(chance.choice(phases), user, {}).variant) is not None
+        if (variant := chance.choice(phases).decide(user, {}).variant) is not None
     )
     say(of(len(flipped(told)), len(told), "users flipped"))
     assert len(flipped(told)) > len(told) / 10

@@ -54,7 +54,8 @@ class Case:
 
     @property
     def path(self) -> str:
-        """Where to send it; `{draft}`, `{running}`, `{archived}` are experiments in that state, `{defined}` is a metric."""
+        """Where to send it; `{draft}`, `{running}`, `{archived}` are experiments in that state, `{defined}` and
+        `{flag}` are a metric and a flag."""
         return self.target.path + self.content.decode("ascii") if self.target.method == "GET" else self.target.path
 
 
@@ -69,14 +70,16 @@ _FIELDS = {"name": "An experiment", "description": "why", "hypothesis": "so", "p
            "guardrails": [{"key": "errors", "event_type": "error", "kind": "count"}], "traffic_percentage": 50,
            "targeting": {"countries": ["US"]}, "variants": _ARMS,
            "plan": {"stopping": "group_sequential", "alpha": 0.01, "planned_users": 1_000, "spending": "pocock",
-                    "adjust": False}}  # fmt: skip
+                    "adjust": False},
+           "tags": ["web"], "overrides": [{"variant": "a", "users": ["tester"], "targeting": {"countries": ["US"]}}]}  # fmt: skip
 _ARM_SLOTS = {"/variants/0/name": "name s", "/variants/0/traffic_allocation": "share n", "/variants/0/is_control": "any b0",
               "/variants/0/config": "any snbao0", "/variants/0/config/color": "any snbao0"}  # fmt: skip
 _TEXT_SLOTS = {"/description": "text s0", "/hypothesis": "text s0", "/primary_metric": "type s0", "/metrics": "metrics a0",
                "/metrics/0": "metric s", "/guardrails": "metrics a0", "/guardrails/0": "metric s",
                "/targeting": "targeting o0", "/variants/1": "any", "/plan": "plan o0", "/plan/stopping": "word 0",
                "/plan/alpha": "level", "/plan/planned_users": "planned-users n", "/plan/spending": "word",
-               "/plan/adjust": "any b"}  # fmt: skip
+               "/plan/adjust": "any b", "/tags/0": "name s", "/overrides/0/variant": "reference",
+               "/overrides/0/users/0": "user s", "/overrides/0/targeting": "targeting o0"}  # fmt: skip
 _CREATE_SLOTS = _TEXT_SLOTS | _ARM_SLOTS | {"/name": "name s", "/key": "key s0", "/status": "status",
     "/traffic_percentage": "percentage n",
                                             "/variants": "variants"}  # fmt: skip
@@ -137,6 +140,19 @@ _GIVEN_SLOTS = {"/baseline": "any", "/baseline/value": "any n", "/baseline/stand
                 "/absolute_effect": "change n0", "/run_for_days": "version n0"}  # fmt: skip
 
 
+_FLAG = {"type": "boolean", "default": False, "description": "why", "enabled": True,
+         "experiment": {"key": "running", "values": {"a": True}},
+         "rollout": {"value": True, "targeting": {"countries": ["US"]}, "steps": [{"percentage": 5}]}}  # fmt: skip
+_FLAG_SLOTS = {"/type": "word", "/default": "any b", "/description": "text s0", "/enabled": "any b0",
+               "/experiment/key": "reference s", "/experiment/values/a": "any b", "/rollout/value": "any b",
+               "/rollout/targeting": "targeting o0", "/rollout/steps/0/percentage": "percentage n"}  # fmt: skip
+_FLAG_FREE = ("/experiment/values",)
+_SHOWN = {"user_id": "visitor 1", "experiment": "running", "variant": "a", "exposed_at": "2026-01-31T12:00:00Z",
+          "context": {"country": "US"}}  # fmt: skip
+_SHOWN_SLOTS = {"/user_id": "user s", "/experiment": "reference", "/variant": "reference", "/exposed_at": "sent 0",
+                "/context": "context o0", "/context/country": "attribute snb0"}  # fmt: skip
+
+
 def _below(prefix: str, slots: Mapping[str, str]) -> dict[str, str]:
     return {prefix + pointer: kind for pointer, kind in slots.items()}
 
@@ -173,6 +189,17 @@ TARGETS = (
            ("/events/0/properties",), shape="(events)"),
     Target(_IMPORT, _IMPORT_PATH, _ROW, _ROW_SLOTS, ("/context",), NDJSON, "(assignment lines)"),
     Target(_IMPORT, _IMPORT_PATH, _EVENT, _EVENT_SLOTS, ("/properties",), NDJSON, "(event lines)"),
+    Target("POST /flags", "/flags", {"key": "a-flag"} | _FLAG, {"/key": "key s"} | _FLAG_SLOTS, _FLAG_FREE),
+    Target("PATCH /flags/{flag_key}", "/flags/{flag}", {key: value for key, value in _FLAG.items() if key != "type"},
+           {pointer: kind for pointer, kind in _FLAG_SLOTS.items() if pointer not in {"/type", "/default"}}
+           | {"/version": "version 0"}, _FLAG_FREE),
+    Target("POST /layers", "/layers", {"key": "a-layer"}, {"/key": "key s"}, shape="(key)"),
+    Target("POST /layers", "/layers", {"key": "named-layer", "name": "A layer"}, {"/key": "key s", "/name": "name s0"},
+           shape="(name)"),
+    Target("POST /holdouts", "/holdouts", {"key": "a-holdout", "name": "A holdout", "percentage": 5, "tags": ["web"]},
+           {"/key": "key s", "/name": "name s0", "/percentage": "percentage n", "/tags/0": "name s"}),
+    Target("POST /exposures", "/exposures", {"exposures": [_SHOWN], "sent_at": "2026-01-31T12:00:00Z"},
+           {"/sent_at": "sent 0"} | _below("/exposures/0", _SHOWN_SLOTS), ("/exposures/0/context",)),
     *(Target(f"POST /experiments/{{id}}/{action}", f"/experiments/{{archived}}/{action}", {}, {})
       for action in ("start", "pause", "resume", "complete", "archive")),
 )  # fmt: skip

@@ -26,7 +26,7 @@ from upshot.settings import Settings
 AT_ONCE = 16
 SLOWEST = 1.0
 LONGEST = 4_096
-PLACES = {"draft": "draft", "running": "running", "archived": "archived", "defined": "defined"}
+PLACES = {"draft": "draft", "running": "running", "archived": "archived", "defined": "defined", "flag": "flag"}
 _HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -69,7 +69,7 @@ def test_the_corpus_is_large() -> None:
     per_route = Counter(case.target.route for case in everything if case.target.slots)
 
     assert len({case.content for case in everything}) >= 3_000
-    assert len(per_route) == 10
+    assert len(per_route) == 15
     assert min(per_route.values()) >= 150
 
 
@@ -92,12 +92,13 @@ def test_every_hostile_request_is_refused_with_a_problem(outcome: Outcome) -> No
 
 
 def test_no_hostile_request_leaves_a_row(outcome: Outcome) -> None:
-    """The stores hold the three experiments and the metric of the test, unchanged, and no assignment, exposure or event."""
+    """The stores hold the experiments, the metric and the flag of the test, unchanged, and no assignment, exposure or event."""
     kept = {table: count for table, count in outcome.rows.items() if count}
 
     assert kept.pop("invitations", 1) == 1  # the first admin's, where a server started
-    assert kept.pop("audit") == 6  # what the test itself did before
-    assert kept == {"experiments": 3, "variants": 6, "phases": 2, "metric_definitions": 1, "alembic_version": 1}
+    assert kept.pop("audit") == 7  # what the test itself did before
+    assert kept == {"experiments": 3, "variants": 6, "phases": 2, "metric_definitions": 1, "flags": 1, "revisions": 1,
+                    "alembic_version": 1}  # fmt: skip
     assert outcome.after == outcome.before
 
 
@@ -207,7 +208,7 @@ async def attack_server(url: str) -> tuple[list[Answer], Any, Any]:
 
 
 async def attack(client: httpx.AsyncClient, wanted: Iterable[Case]) -> tuple[list[Answer], Any, Any]:
-    """The answers, and the experiments and metrics before and after; the slowest are asked once more, each by itself."""
+    """The answers, and what is managed before and after; the slowest are asked once more, each by itself."""
     await prepare(client)
     before = await managed(client)
     answers = sorted(await send_all(client, wanted), key=lambda answer: answer.seconds)
@@ -218,8 +219,11 @@ async def attack(client: httpx.AsyncClient, wanted: Iterable[Case]) -> tuple[lis
 
 
 async def managed(client: httpx.AsyncClient) -> list[Any]:
-    """What requests manage: experiments and metric definitions."""
-    return [(await client.get(path)).json() for path in ("/experiments", "/metric-definitions")]
+    """What requests manage: experiments, metric definitions, flags, layers, holdouts."""
+    return [
+        (await client.get(path)).json()
+        for path in ("/experiments", "/metric-definitions", "/flags", "/layers", "/holdouts")
+    ]
 
 
 def faults_of(response: httpx.Response) -> list[str]:
@@ -278,6 +282,7 @@ async def prepare(client: httpx.AsyncClient) -> None:
     for key, status in (("draft", "draft"), ("running", "running"), ("archived", "running")):
         body = {"name": key, "key": key, "status": status, "variants": variants}
         assert (await client.post("/experiments", json=body)).status_code == 201
+    assert (await client.post("/flags", json={"key": "flag", "type": "boolean", "default": False})).status_code == 201
     for action in ("complete", "archive"):
         assert (await client.post(f"/experiments/archived/{action}")).status_code == 200
 

@@ -27,6 +27,7 @@ PARAMETERS = 50
 _RULES = {
     "/experiments": "shares sum to 100, names differ, one control, the grammar of targeting and metrics; a cursor is opaque",
     "/experiments/{experiment_id}": "as above",
+    "/experiments/{experiment_id}/complete": "a variant of the experiment",
     "/metric-definitions": "which fields a kind has and needs, the grammar of rules on properties; a cursor is opaque",
     "/metric-definitions/{key}": "as above",
     "/experiments/{experiment_id}/assignment/{user_id}": "a user id and the names of attributes hold no control characters",
@@ -49,9 +50,16 @@ _RULES = {
     "/webhooks": "https URLs of the public internet",
     "/webhooks/{webhook_id}": "as above",
     "/audit": "a cursor is opaque",
+    "/flags": "an experiment that exists and its variants, values of the type, steps in order, the grammar of targeting",
+    "/flags/{flag_key}": "as above",
+    "/layers": "names of printable characters",
+    "/holdouts": "percentages of 4 decimals, names of printable characters",
+    "/exposures": "experiments and variants that exist, identifiers, moments",
+    "/ofrep/v1/evaluate/flags": "a targetingKey that is a user id, at most 50 attributes",
+    "/ofrep/v1/evaluate/flags/{flag_key}": "as above",
 }
 # Items are judged one by one: a bad one among good ones is answered by its index, with the success of the others.
-_BATCHES = ("/events", "/events/batch", "/experiments/{experiment_id}/import")
+_BATCHES = ("/events", "/events/batch", "/exposures", "/experiments/{experiment_id}/import")
 # Every query parameter arrives as text: what Schemathesis means as a wrong type is a context like any other.
 _TEXTS = ("/experiments/{experiment_id}/assignment/{user_id}",)
 # 400: a path must not hold control characters, whatever it names. 413: a body has its bytes counted, not its items.
@@ -190,8 +198,9 @@ def test_the_server_keeps_to_its_openapi_document(server: RunningServer) -> None
 
 
 ASSIGNING = {"POST /assignments", "POST /experiments/{experiment_id}/assignments",
-             "GET /experiments/{experiment_id}/assignment/{user_id}"}  # fmt: skip
-RECORDING = {"POST /events", "POST /events/batch"}
+             "GET /experiments/{experiment_id}/assignment/{user_id}", "GET /sdk/config", "POST /exposures",
+             "POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/{flag_key}"}  # fmt: skip
+RECORDING = {"POST /events", "POST /events/batch", "POST /exposures"}
 OPEN = {"GET /livez", "GET /readyz", "GET /health"}
 OPENED: dict[str, Callable[[str], bool]] = {
     "nothing": lambda operation: operation in OPEN,

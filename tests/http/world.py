@@ -65,6 +65,11 @@ async def populate(app: Envelope, api: httpx.AsyncClient, name: str) -> Client:
         "approval_id": waiting["id"],
         "session_id": watching.session.id,
     }
+    flag = {"key": f"flag-of-{name}", "type": "boolean", "default": False}
+    await api.post("/flags", json=flag, headers=headers)
+    await api.post("/layers", json={"key": f"layer-of-{name}"}, headers=headers)
+    await api.post("/holdouts", json={"key": f"holdout-of-{name}", "percentage": 1}, headers=headers)
+    client.ids |= {f"{kind}_key": f"{kind}-of-{name}" for kind in ("flag", "layer", "holdout")}
     hook, _ = await webhooks.create(stores, caller, "https://hooks.example.com/", sorted(Occasion), "standard")
     now = stores.clock.now()
     told = Delivery(stores.clock.new_id(), hook.id, Occasion.STARTED, "{}", now, None, delivered_at=now)

@@ -11,9 +11,9 @@ from tests.callers import somebody
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
 from upshot.experiments import Draft, Experiment, Status
-from upshot.operations import Stores, assignments, experiments, results
-from upshot.operations.assignments import Elsewhere
+from upshot.operations import Stores, assignments, elsewhere, experiments, results
 from upshot.operations.copies import ASSIGNMENT
+from upshot.operations.elsewhere import Elsewhere
 from upshot.operations.results import Asked
 from upshot.variants import VariantDraft
 
@@ -140,8 +140,8 @@ async def test_imported_assignments_keep_their_times_and_yield_to_what_is_there(
         (7, Elsewhere("u8", "a", clock.now() + timedelta(days=1), {})),
     ]
 
-    first = await assignments.import_assignments(stores, somebody("one"), experiment.id, rows)
-    again = await assignments.import_assignments(stores, somebody("one"), experiment.id, rows[:4])
+    first = await elsewhere.import_assignments(stores, somebody("one"), experiment.id, rows)
+    again = await elsewhere.import_assignments(stores, somebody("one"), experiment.id, rows[:4])
 
     assert (first.accepted, first.duplicates) == (4, 0)
     assert [(index, refused.code) for index, refused in first.rejected] == [
@@ -157,7 +157,7 @@ async def test_a_draft_takes_no_imported_assignments(stores: Stores) -> None:
     experiment = await created(stores, status=Status.DRAFT)
 
     with pytest.raises(Conflict):
-        await assignments.import_assignments(stores, somebody("one"), experiment.id, [])
+        await elsewhere.import_assignments(stores, somebody("one"), experiment.id, [])
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ async def test_two_clients_share_nothing(stores: Stores) -> None:
             experiments.delete(stores, somebody(client), foreign.id),
             assignments.assign(stores, client, foreign.id, "user", {}),
             assignments.assign_many(stores, client, foreign.id, [("user", {})]),
-            assignments.import_assignments(stores, somebody(client), foreign.id, []),
+            elsewhere.import_assignments(stores, somebody(client), foreign.id, []),
             results.report(stores, client, foreign.id, Asked()),
             results.export(stores, client, foreign.id, Asked()),
         ]

@@ -12,8 +12,8 @@ from tests.operations.test_results import START, answer, caused, compared, conve
 from upshot.clock import FixedClock
 from upshot.errors import Invalid
 from upshot.experiments import Draft
-from upshot.operations import Stores, assignments, events, experiments
-from upshot.operations.assignments import Elsewhere
+from upshot.operations import Stores, elsewhere, events, experiments
+from upshot.operations.elsewhere import Elsewhere
 from upshot.report import Comparison
 from upshot.statistics import Spending, boundaries, word
 from upshot.variants import VariantDraft
@@ -44,7 +44,7 @@ async def test_looks_spend_alpha_and_say_no_more_than_high_before(stores: Stores
     experiment = await under_way(stores, clock, {"a": 200, "b": 200}, plan={"planned_users": 800, "spending": "pocock"})
     await converted(stores, {"a": 20, "b": 70}, timedelta(hours=1))
     first = await answer(stores, experiment)
-    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(DAYS)))
+    await elsewhere.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(DAYS)))
     second = await answer(stores, experiment)
 
     for found, fractions in ((first, (0.5,)), (second, (0.5, 1.0))):
@@ -152,7 +152,7 @@ async def test_two_experiments_that_depend_on_each_other_are_seen(stores: Stores
     clock.moment = START
     other = await experiments.create(stores, somebody("one"), Draft("Other", [VariantDraft("x"), VariantDraft("y")]))
     clock.moment = START + timedelta(days=10)
-    await assignments.import_assignments(stores, somebody("one"), other.id, list(enumerate(rows)))
+    await elsewhere.import_assignments(stores, somebody("one"), other.id, list(enumerate(rows)))
     alone = [caused(f"a-{number}", START + timedelta(days=1)) for number in range(0, 400, 10)]
     together = [caused(f"b-{number}", START + timedelta(days=1)) for number in range(1, 400, 2)]
     await events.ingest(stores, "one", alone + together)
@@ -262,7 +262,7 @@ async def test_segments_are_judged_by_their_own_data(stores: Stores, clock: Fixe
 async def test_no_look_lies_behind_the_end_that_is_asked_for(stores: Stores, clock: FixedClock) -> None:
     """A result of the past knows the looks of the past."""
     experiment = await under_way(stores, clock, {"a": 200, "b": 200}, plan={"planned_users": 800})
-    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(DAYS)))
+    await elsewhere.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(DAYS)))
 
     found = await answer(stores, experiment, end=START + timedelta(days=2))
 

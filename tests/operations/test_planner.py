@@ -13,8 +13,8 @@ from upshot.clock import FixedClock
 from upshot.errors import Fault, Invalid
 from upshot.experiments import Draft
 from upshot.metrics import Kind
-from upshot.operations import Stores, assignments, experiments, metrics, planner
-from upshot.operations.assignments import Elsewhere
+from upshot.operations import Stores, elsewhere, experiments, metrics, planner
+from upshot.operations.elsewhere import Elsewhere
 from upshot.operations.planner import Asked, Planned
 from upshot.planner import Baseline, Design, plan
 from upshot.statistics import Comoments, ratio_arm
@@ -220,7 +220,7 @@ async def test_phases_weigh_by_their_users(stores: Stores, clock: FixedClock) ->
     await experiments.change(stores, somebody("one"), experiment.id, {"variants": flipped}, None)
     clock.moment = START + 10 * DAY
     rows = [Elsewhere(f"{arm}-{n}", arm, START + (n % 10) * DAY, {}) for arm in "ab" for n in range(40)]
-    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(rows)))
+    await elsewhere.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(rows)))
     await happened(stores, "a-1", START + 9 * DAY)
 
     found = await planned(stores, experiment=experiment.key)

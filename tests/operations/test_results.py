@@ -14,8 +14,8 @@ from tests.callers import somebody
 from upshot.clock import FixedClock
 from upshot.errors import Invalid
 from upshot.experiments import Draft, Experiment
-from upshot.operations import Stores, assignments, events, experiments, results
-from upshot.operations.assignments import Elsewhere
+from upshot.operations import Stores, elsewhere, events, experiments, results
+from upshot.operations.elsewhere import Elsewhere
 from upshot.operations.results import Asked
 from upshot.report import Comparison, Report
 from upshot.variants import VariantDraft
@@ -35,7 +35,7 @@ async def under_way(stores: Stores, clock: FixedClock, users: dict[str, int], **
         for name, count in users.items()
         for n in range(count)
     ]
-    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(rows)))
+    await elsewhere.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(rows)))
     return experiment
 
 
@@ -166,7 +166,7 @@ async def test_a_sample_ratio_mismatch_locks_the_words(stores: Stores, clock: Fi
     """600 against 400 users of an equal split cannot be trusted, however good the numbers look."""
     experiment = await under_way(stores, clock, {"a": 400, "b": 400})
     extra = [(n, Elsewhere(f"x{n}", "b", START, {})) for n in range(200)]
-    await assignments.import_assignments(stores, somebody("one"), experiment.id, extra)
+    await elsewhere.import_assignments(stores, somebody("one"), experiment.id, extra)
     await converted(stores, {"a": 40, "b": 200})
 
     found = await answer(stores, experiment)
@@ -190,7 +190,7 @@ async def test_phases_are_compared_within_themselves(stores: Stores, clock: Fixe
     for arm, day, users, buying in cells:
         rows += [Elsewhere(f"{arm}-{day}-{n}", arm, START + timedelta(days=day), {}) for n in range(users)]
         buyers += [f"{arm}-{day}-{number}" for number in range(buying)]
-    await assignments.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(rows)))
+    await elsewhere.import_assignments(stores, somebody("one"), experiment.id, list(enumerate(rows)))
     for buyer in buyers:
         await happened(stores, buyer, START + timedelta(days=5))
 

@@ -19,7 +19,7 @@ from upshot.access.keyring import Keyring
 from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
 from upshot.experiments import Draft, Experiment
-from upshot.operations import Stores, alarms, assignments, audit, experiments, results, webhooks
+from upshot.operations import Stores, alarms, audit, elsewhere, experiments, results, webhooks
 from upshot.outbound import Outbound
 from upshot.variants import VariantDraft
 from upshot.webhooks import Occasion
@@ -307,10 +307,10 @@ async def test_users_who_do_not_arrive_as_planned_raise_an_alarm_once(listening:
     even, odd = await made(stores, key="even"), await made(stores, key="odd")
     for experiment, shares in ((even, (250, 250)), (odd, (400, 100))):
         rows = [
-            (number, assignments.Elsewhere(f"user-{number}", "ab"[number >= shares[0]], stores.clock.now(), {}))
+            (number, elsewhere.Elsewhere(f"user-{number}", "ab"[number >= shares[0]], stores.clock.now(), {}))
             for number in range(sum(shares))
         ]
-        await assignments.import_assignments(stores, ONE, experiment.id, rows)
+        await elsewhere.import_assignments(stores, ONE, experiment.id, rows)
 
     raised = [await alarms.watch(stores) for _ in range(3)]
     await webhooks.deliver(stores)

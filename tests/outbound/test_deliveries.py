@@ -17,12 +17,11 @@ from upshot.webhooks import Delivery, Form, Occasion, Webhook
 
 KEY = bytes(range(48))
 SECRET = webhooks.secret_of(KEY)
-NOW = datetime.now(UTC)
 
 
 def webhook(form: str = "standard") -> Webhook:
     """A webhook that wants to know everything."""
-    return webhooks.create("w1", f"https://{NAME}/upshot", list(Occasion), form, SECRET, NOW)
+    return webhooks.create("w1", f"https://{NAME}/upshot", list(Occasion), form, SECRET, datetime.now(UTC))
 
 
 async def carried_out(outbound: Outbound, listening: Webhook, sent: Delivery) -> tuple[Webhook, Delivery]:
@@ -42,7 +41,7 @@ async def told(
     authority = Authority(folder)
     async with receiver(answers(*statuses), authority.server(NAME)) as there:
         outbound = Outbound(landing(there.port), leading({NAME: ["8.8.8.8"]}), authority.trusted())
-        sent = webhooks.delivery_for(webhook(form), notices()[occasion], "m1", NOW)
+        sent = webhooks.delivery_for(webhook(form), notices()[occasion], "m1", datetime.now(UTC))
         assert sent is not None
         return there, *(await carried_out(outbound, webhook(form), sent))
 
@@ -92,7 +91,7 @@ async def test_a_url_that_was_changed_in_the_store_does_not_lead_inside(tmp_path
     authority, row = Authority(tmp_path), replace(webhook(), url="https://127.0.0.1/")
     async with receiver(answers(200), authority.server(NAME)) as there:
         outbound = Outbound(landing(there.port), leading({NAME: ["8.8.8.8"]}), authority.trusted())
-        sent = webhooks.delivery_for(row, notices()[Occasion.STARTED], "m1", NOW)
+        sent = webhooks.delivery_for(row, notices()[Occasion.STARTED], "m1", datetime.now(UTC))
         assert sent is not None
         listening, sent = await carried_out(outbound, row, sent)
 

@@ -3,12 +3,13 @@
     users      people: their roles, addresses and the rules of passwords
     keys       API keys: how one is written, checked and kept
     sessions   what a person's sign-in is, and how long it lasts
+    tickets    what opens a stream of changes
     trail      entries of the audit log, approvals
     passwords  argon2id, off the event loop
     keyring    signed access tokens, and secrets that must be read again
     oidc       sign-in by another provider
 
-The first four are pure; the others are edges that operations work with.
+The first five are pure; the others are edges that operations work with.
 """
 
 from dataclasses import dataclass

@@ -63,6 +63,7 @@ class Approval:
     decided_by: str | None = None
     decided_by_name: str | None = None
     decided_at: datetime | None = None
+    winner: str | None = None
 
 
 GUARDED = ("start", "complete")

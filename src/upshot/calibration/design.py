@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from upshot import experiments
+from upshot import experiments, lifecycle
 from upshot.analysisplan import Stopping
 from upshot.calibration.population import Population
 from upshot.clock import FixedClock
@@ -64,7 +64,7 @@ def experiment_of(design: Design, stopping: Stopping) -> Experiment:
     experiment = experiments.create(draft, START, clock.new_id)
     for day, changed in later:
         changes = {"variants": _arms(changed)}
-        experiment = experiments.change(experiment, changes, START + day * DAY, clock.new_id, occupied=(0, 1))
+        experiment = lifecycle.change(experiment, changes, START + day * DAY, clock.new_id, occupied=(0, 1))
     return experiment
 
 

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from upshot.assignment import Assignment
 from upshot.control.accounts import Accounts, EntryPage, ReadAccounts
+from upshot.control.features import Features, ReadFeatures
 from upshot.control.hooks import Hooks, ReadHooks
 from upshot.events import Exposure
 from upshot.experiments import Experiment, Status
@@ -26,8 +27,8 @@ from upshot.metrics import Metric
 from upshot.webhooks import Delivery
 
 __all__ = [
-    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Hooks", "Page",
-    "ReadAccounts", "ReadHooks", "ReadTransaction", "Transaction", "connect",
+    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Features", "Hooks", "Page",
+    "ReadAccounts", "ReadFeatures", "ReadHooks", "ReadTransaction", "Transaction", "connect",
 ]  # fmt: skip
 
 
@@ -78,6 +79,11 @@ class ReadTransaction(Protocol):
         """Webhooks and what they were told."""
         ...
 
+    @property
+    def features(self) -> ReadFeatures:
+        """Layers, holdouts, flags."""
+        ...
+
     async def experiment(self, client: str, reference: str) -> Experiment | None:
         """The experiment with that id or key."""
         ...
@@ -86,7 +92,7 @@ class ReadTransaction(Protocol):
         self,
         client: str,
         *,
-        status: Status | None = None,
+        status: Collection[Status] | None = None,
         search: str | None = None,
         after: int | None = None,
         limit: int = 50,
@@ -124,6 +130,11 @@ class Transaction(ReadTransaction, Protocol):
     @property
     def hooks(self) -> Hooks:
         """Webhooks and what they were told."""
+        ...
+
+    @property
+    def features(self) -> Features:
+        """Layers, holdouts, flags."""
         ...
 
     async def add(self, client: str, experiment: Experiment) -> Experiment:

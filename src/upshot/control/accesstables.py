@@ -108,6 +108,7 @@ approvals = Table(
     Column("decided_by", exact(160)),
     Column("decided_by_name", LongText),
     Column("decided_at", Moment),
+    Column("winner", exact(36)),
     CheckConstraint("state IN ('pending', 'approved', 'rejected', 'withdrawn')", name="state"),
 )  # fmt: skip
 

@@ -1,18 +1,21 @@
 """Between rows and what they stand for."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Row
 
 from upshot import analysisplan, targeting
-from upshot.assignment import Assignment
+from upshot.assignment import Assignment, Held, Slot
 from upshot.control import Definition
 from upshot.control.tables import experiments
 from upshot.events import Exposure, micros
 from upshot.experiments import Experiment, Phase, Status
+from upshot.flags import Flag, Kind, Rollout, Step
 from upshot.metrics import Metric, define, describe
+from upshot.overrides import Override
 from upshot.variants import Variant
 
 
@@ -20,7 +23,14 @@ def columns_of(experiment: Experiment) -> dict[str, Any]:
     """The row of an experiment, without its client and its parts."""
     columns = {name: getattr(experiment, name) for name in experiments.c.keys() if hasattr(experiment, name)}  # noqa: SIM118
     del columns["number"]  # the database gives it
-    return columns | {"targeting": targeting.dump(experiment.rule), "plan": analysisplan.dump(experiment.plan)}
+    return columns | {
+        "targeting": targeting.dump(experiment.rule),
+        "plan": analysisplan.dump(experiment.plan),
+        "overrides": [
+            {"variant": each.variant, "users": each.users, "targeting": each.rule and targeting.dump(each.rule)}
+            for each in experiment.overrides
+        ],
+    }
 
 
 def weights_of(phase: Phase) -> dict[str, int]:
@@ -47,6 +57,18 @@ def experiment_of(row: Row[Any], arms: Sequence[Row[Any]], stretches: Sequence[R
             ),
             "rule": targeting.parse(columns.pop("targeting")),
             "plan": analysisplan.load(row.plan, row.started_at),
+            "tags": tuple(row.tags or ()),
+            "layers": tuple(
+                Slot(slot["layer"], slot["salt"], tuple((start, end) for start, end in slot["ranges"]))
+                for slot in row.layers or ()
+            ),
+            "holdouts": tuple(Held(held["key"], held["salt"], held["share"]) for held in row.holdouts or ()),
+            "overrides": tuple(
+                Override(
+                    each["variant"], tuple(each["users"]), each["targeting"] and targeting.parse(each["targeting"])
+                )
+                for each in row.overrides or ()
+            ),
         }
     )
 
@@ -78,3 +100,25 @@ def columns_of_definition(metric: Metric) -> dict[str, Any]:
 def definition_of(row: Row[Any]) -> Definition:
     """The definition of a row; its metric says its version."""
     return Definition(replace(define(row.definition), version=row.version), row.created_at, row.archived_at)
+
+
+def columns_of_flag(flag: Flag) -> dict[str, Any]:
+    """The row of a flag, without its client."""
+    rollout = flag.rollout
+    return {field.name: getattr(flag, field.name) for field in fields(flag)} | {
+        "kind": str(flag.kind),
+        "rollout": rollout
+        and {"value": rollout.value, "steps": rollout.steps, "targeting": targeting.dump(rollout.rule)},
+    }
+
+
+def flag_of(row: Row[Any]) -> Flag:
+    """The flag of a row."""
+    columns = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented accessor
+    columns.pop("client_id")
+    return Flag(**columns | {"kind": Kind(row.kind), "rollout": row.rollout and _rollout_of(row.rollout)})
+
+
+def _rollout_of(raw: Mapping[str, Any]) -> Rollout:
+    steps = tuple(Step(at and datetime.fromisoformat(at), share) for at, share in raw["steps"])
+    return Rollout(raw["value"], steps, targeting.parse(raw["targeting"]))

@@ -101,6 +101,11 @@ experiments = Table(
     Column("updated_at", Moment, nullable=False),
     Column("version", Integer, nullable=False),
     Column("plan", Document),  # none where the experiment is older than plans are
+    Column("tags", Document),
+    Column("layers", Document),
+    Column("holdouts", Document),
+    Column("overrides", Document),
+    Column("winner", Integer),
     UniqueConstraint("client_id", "key"),
     CheckConstraint("status IN ('draft', 'running', 'paused', 'completed', 'archived')", name="status"),
     CheckConstraint("traffic BETWEEN 0 AND 1000000", name="traffic"),

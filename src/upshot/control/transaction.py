@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from upshot.assignment import Assignment
 from upshot.control import Definition, DefinitionPage, Page, records
 from upshot.control.sqlaccounts import SqlAccounts
+from upshot.control.sqlfeatures import SqlFeatures
 from upshot.control.sqlhooks import SqlHooks
 from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
 from upshot.database import insert_new
@@ -39,6 +40,11 @@ class SqlTransaction:
         return SqlAccounts(self._connection, writing=self._writing)
 
     @property
+    def features(self) -> SqlFeatures:
+        """Layers, holdouts, flags."""
+        return SqlFeatures(self._connection, writing=self._writing)
+
+    @property
     def hooks(self) -> SqlHooks:
         """Webhooks and what they were told."""
         return SqlHooks(self._connection, writing=self._writing)
@@ -58,7 +64,7 @@ class SqlTransaction:
         self,
         client: str,
         *,
-        status: Status | None = None,
+        status: Collection[Status] | None = None,
         search: str | None = None,
         after: int | None = None,
         limit: int = 50,
@@ -66,7 +72,7 @@ class SqlTransaction:
         """A page of experiments, newest first."""
         query = select(experiments).where(experiments.c.client_id == client)
         if status is not None:
-            query = query.where(experiments.c.status == status)
+            query = query.where(experiments.c.status.in_(sorted(status)))
         if search:
             columns = (experiments.c.name, experiments.c.key, experiments.c.description)
             query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
@@ -122,6 +128,7 @@ class SqlTransaction:
         number = (await self._unique("experiment", insert(experiments).values(values))).inserted_primary_key[0]
         stored = replace(experiment, number=number)
         await self._add_parts(client, stored)
+        await self.features.touch(client)
         return stored
 
     async def save(self, client: str, experiment: Experiment) -> None:
@@ -138,12 +145,14 @@ class SqlTransaction:
                 delete(table).where(table.c.client_id == client, table.c.experiment == number)
             )
         await self._add_parts(client, experiment)
+        await self.features.touch(client)
 
     async def delete(self, client: str, experiment: Experiment) -> None:
         """Remove an experiment; its variants and phases go with it."""
         await self._connection.execute(
             delete(experiments).where(experiments.c.client_id == client, experiments.c.number == experiment.number)
         )
+        await self.features.touch(client)
 
     async def occupied(self, client: str, experiment: Experiment) -> frozenset[int]:
         """The positions of the variants that have users."""

@@ -25,6 +25,7 @@ from upshot.operations.credentials import Credentials
 from upshot.securitylog import Event
 
 COOKIE = "__Host-upshot"
+EXPOSED = (b"access-control-expose-headers", b"ETag, Retry-After, RateLimit, RateLimit-Policy")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _bearer = HTTPBearer(
@@ -64,7 +65,7 @@ async def identify(request: Request, *, changes: bool | None = None) -> Caller:
         Forbidden: a browser key is used from another origin, or a change by cookie does not come from our own pages.
     """
     credentials: Credentials = request.app.state.credentials
-    header = request.headers.get("authorization")
+    header = request.headers.get("authorization") or _key_alone(request)
     cookie = None if header else cookie_of(request)
     secret = bearer_of(header.encode("latin-1")) if header else _carried(cookie)
     caller = await credentials.find(secret) if secret else None
@@ -160,6 +161,11 @@ async def _person(
 Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments", changes=True))]
 ManyAssigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind=None))]  # charged by the number of users
 Recorder = Annotated[Caller, Depends(requires(Scope.EVENTS, kind=None))]  # charged by the number of events
+Shower = Annotated[
+    Caller, Depends(requires(Scope.EVENTS, Scope.ASSIGN, kind=None))
+]  # charged by the number of exposures
+Evaluator = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments", changes=True))]
+ConfigurationReader = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments"))]
 Reader = Annotated[Caller, Depends(requires(Scope.RESULTS, Scope.EXPERIMENTS))]
 Browser = Annotated[Caller, Depends(requires(Scope.RESULTS))]
 ResultsReader = Annotated[Caller, Depends(requires(Scope.RESULTS, kind="results"))]
@@ -168,6 +174,12 @@ Editor = Annotated[Caller, Depends(requires(Scope.EXPERIMENTS))]
 Admin = Annotated[Caller, Depends(requires(Scope.ADMIN))]
 KeyMaker = Annotated[Caller, Depends(requires(Scope.ADMIN, kind="keys"))]
 Person = Annotated[Caller, Depends(_person)]
+
+
+def _key_alone(request: Request) -> str | None:
+    """A key of the header `X-API-Key`, which some OpenFeature providers send, as if it were a bearer token."""
+    key = request.headers.get("x-api-key")
+    return None if key is None else f"Bearer {key}"
 
 
 def _carried(cookie: str | None) -> bytes | None:
@@ -186,4 +198,4 @@ def _check_origin(request: Request, caller: Caller) -> None:
     if origin not in caller.origins:
         about(request, Event.ORIGIN_REFUSED)
         raise Forbidden("This key is for browsers, on pages of its origins only.")
-    tell(request, [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")])
+    tell(request, [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin"), EXPOSED])

@@ -267,6 +267,7 @@ class ApprovalOut(BaseModel):
     requested_by: str
     requested_by_name: str
     requested_at: datetime
+    winner: str | None
     decided_by: str | None
     decided_by_name: str | None
     decided_at: datetime | None

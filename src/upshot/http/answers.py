@@ -1,4 +1,6 @@
-"""The shapes of responses, as OpenAPI documents them. Output has one name for each thing, and no aliases."""
+"""The shapes of responses about experiments, and what all responses share, as OpenAPI documents them; those to what is sent
+in all day are in `outcomes.py`. Output has one name for each thing, and no aliases.
+"""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -8,9 +10,10 @@ from pydantic import BaseModel, Field
 from upshot import analysisplan, targeting
 from upshot.allocation import percent_of
 from upshot.analysisplan import AnalysisPlan
-from upshot.experiments import TRAFFIC_WHOLE, Experiment
+from upshot.assignment import WHOLE
+from upshot.experiments import Experiment
 from upshot.http.wire import MetricReference
-from upshot.operations.assignments import Assigned
+from upshot.layers import share_of
 
 
 class Problem(BaseModel):
@@ -81,8 +84,24 @@ class PlanOut(BaseModel):
         return cls.model_validate({**analysisplan.dump(plan), "in_force": str(plan.in_force)})
 
 
+class LayerShareOut(BaseModel):
+    """What an experiment has of a layer: a share in percent, and half-open ranges of the layer's million slices."""
+
+    layer: str
+    percentage: float
+    ranges: list[tuple[int, int]]
+
+
+class OverrideOut(BaseModel):
+    """Who gets a variant, by name, whatever else holds."""
+
+    variant: str
+    users: list[str]
+    targeting: dict[str, Any] | None
+
+
 class ExperimentOut(BaseModel):
-    """An experiment."""
+    """An experiment. `holdouts` are the keys of those that it leaves out; `winner` the name of the variant that was shipped."""
 
     id: str
     key: str
@@ -96,6 +115,11 @@ class ExperimentOut(BaseModel):
     variants: list[VariantOut]
     targeting: dict[str, Any]
     traffic_percentage: float
+    tags: list[str]
+    layers: list[LayerShareOut]
+    holdouts: list[str]
+    overrides: list[OverrideOut]
+    winner: str | None
     phases: list[PhaseOut]
     plan: PlanOut
     started_at: datetime | None
@@ -117,7 +141,23 @@ class ExperimentOut(BaseModel):
                 "guardrails": list(experiment.guardrails),
                 "targeting": targeting.dump(experiment.rule),
                 "plan": PlanOut.of(experiment.plan),
-                "traffic_percentage": percent_of(experiment.traffic, TRAFFIC_WHOLE),
+                "tags": list(experiment.tags),
+                "layers": [
+                    LayerShareOut(layer=slot.layer, percentage=percent_of(share_of(slot), WHOLE), ranges=list(slot.ranges))
+                    for slot in experiment.layers
+                ],
+                "holdouts": [held.key for held in experiment.holdouts],
+                "overrides": [
+                    OverrideOut(
+                        variant=names[each.variant],
+                        users=list(each.users),
+                        targeting=each.rule and targeting.dump(each.rule),
+                    )
+                    for each in experiment.overrides
+                    if each.variant in names
+                ],
+                "winner": experiment.winning,
+                "traffic_percentage": percent_of(experiment.traffic, WHOLE),
                 "variants": [
                     VariantOut(id=v.id, name=v.name, is_control=v.is_control, config=v.config,
                                traffic_allocation=percent_of(v.weight, total))
@@ -146,109 +186,9 @@ class ExperimentsOut(BaseModel):
     next_cursor: str | None
 
 
-class AssignedVariant(BaseModel):
-    """The variant that a user has."""
-
-    id: str
-    name: str
-    is_control: bool
-    config: Any
-
-
-class AssignmentOut(BaseModel):
-    """What a user got. Without a variant, `reason` says why: not_running, not_targeted, not_in_traffic."""
-
-    experiment_id: str
-    experiment_key: str
-    user_id: str
-    variant: AssignedVariant | None
-    variant_id: str | None
-    assigned_at: datetime | None
-    reason: str
-    is_new: bool
-    persisted: bool
-
-
-class AssignmentsOut(BaseModel):
-    """What several users, or one user in several experiments, got."""
-
-    assignments: list[AssignmentOut]
-
-
-class RejectedOut(BaseModel):
-    """An item that was not taken: its index in the request, which field, why."""
-
-    index: int
-    code: str
-    pointer: str
-    message: str
-
-
-class IngestedOut(BaseModel):
-    """What became of a batch. `conflicts` are duplicates by id with another content; the first one counts."""
-
-    accepted: int
-    duplicates: int
-    conflicts: int
-    rejected: list[RejectedOut]
-
-
-class ImportedOut(BaseModel):
-    """What became of an import; at most the first 100 refused rows of each kind are listed, all are counted."""
-
-    assignments: "ImportedPart"
-    events: "ImportedPart"
-
-
-class ImportedPart(BaseModel):
-    """Counts of imported rows of one kind."""
-
-    accepted: int
-    duplicates: int
-    rejected_count: int
-    rejected: list[RejectedOut]
-
-
-class EventTypeOut(BaseModel):
-    """An event type that was seen."""
-
-    event_type: str
-    count: int
-    first_at: datetime
-    last_at: datetime
-
-
-class EventTypesOut(BaseModel):
-    """The event types seen, commonest first."""
-
-    event_types: list[EventTypeOut]
-
-
 class HealthOut(BaseModel):
     """The state of the server and of each backend."""
 
     status: Literal["ok", "degraded"]
     version: str
     backends: dict[str, str]
-
-
-def assignment_content(assigned: Assigned) -> dict[str, Any]:
-    """The wire form of an assignment, as AssignmentOut describes it."""
-    variant = assigned.variant
-    return {
-        "experiment_id": assigned.experiment.id,
-        "experiment_key": assigned.experiment.key,
-        "user_id": assigned.user_id,
-        "variant": variant
-        and {
-            "id": variant.id,
-            "name": variant.name,
-            "is_control": variant.is_control,
-            "config": variant.config,
-        },
-        "variant_id": variant and variant.id,
-        "assigned_at": assigned.assigned_at,
-        "reason": assigned.reason,
-        "is_new": assigned.is_new,
-        "persisted": assigned.persisted,
-    }

@@ -13,9 +13,11 @@ from upshot.http import (
     assignments,
     events,
     experiments,
+    flags,
     health,
     imports,
     metricdefinitions,
+    ofrep,
     oidc,
     openapi,
     origins,
@@ -24,7 +26,10 @@ from upshot.http import (
     planner,
     problems,
     results,
+    sdk,
     signin,
+    streams,
+    traffic,
     trail,
     webhooks,
 )
@@ -62,8 +67,9 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
         redirect_slashes=False, dependencies=[Depends(check_target)],
     )  # fmt: skip
     app.state.stopping = False
-    for part in (experiments, metricdefinitions, assignments, events, imports, results, planner, signin, oidc, people, apikeys,
-                 trail, webhooks, health):  # fmt: skip
+    app.state.settings = settings
+    for part in (experiments, flags, traffic, metricdefinitions, assignments, sdk, streams, ofrep, events, imports, results,
+                 planner, signin, oidc, people, apikeys, trail, webhooks, health):  # fmt: skip
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)

@@ -4,7 +4,8 @@ The lane answers `GET /experiments/{id}/assignment/{user_id}` with the same oper
 out of the ordinary (no valid token, a bad user id, an unknown experiment) falls through to the route, which says why.
 """
 
-from typing import Annotated, Any
+from collections import OrderedDict
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -12,18 +13,24 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upshot import access
+from upshot.access import Caller
 from upshot.access.keys import PREFIX
+from upshot.assignment import Assignment
 from upshot.errors import UpshotError
 from upshot.http.access import Assigner, ManyAssigner, bearer_of, charge
-from upshot.http.answers import AssignmentOut, AssignmentsOut, assignment_content
+from upshot.http.intake import AssignManyIn, UserIn
+from upshot.http.limits import Headers, Limits
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.outcomes import AssignmentOut, AssignmentsOut, assignment_content
 from upshot.http.stores import StoresOf
-from upshot.http.wire import AssignManyIn, UserIn
 from upshot.operations import Stores, assignments
 from upshot.operations.assignments import Assigned
 from upshot.operations.credentials import Credentials
 
 router = APIRouter(tags=["assignments"])
+
+REMEMBERED = 20_000
+"""Answers in bytes that the lane remembers, of some 400 bytes each."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -102,48 +109,103 @@ def _several(found: list[Assigned]) -> Response:
     return Response(_encode(content), media_type="application/json")
 
 
+class _Told(NamedTuple):
+    """An answer that was given, and all that it depends on."""
+
+    secret: bytes
+    caller: Caller
+    reference: str
+    user_id: str
+    context: dict[str, str]
+    version: int
+    kept: Assignment
+    content: bytes
+
+
 class AssignmentLane:
-    """In front of the application: answers the ordinary assignment, lets everything else pass."""
+    """In front of the application: answers the ordinary assignment, lets everything else pass.
+
+    What it told somebody twice it remembers in bytes, and tells again while the caller, the experiment and the stored assignment
+    are the same.
+    """
 
     def __init__(self, app: ASGIApp, state: Any) -> None:
         self._app = app
         self._state = state
+        self._told: OrderedDict[tuple[bytes, bytes, bytes], _Told] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        content = await self._answer(scope) if scope["type"] == "http" and scope["method"] == "GET" else None
+        content = None
+        if scope["type"] == "http" and scope["method"] == "GET" and b"/assignment/" in scope["raw_path"]:
+            content = await self._answer(scope)
         if content is None:
             await self._app(scope, receive, send)
             return
-        headers = [(b"content-length", str(len(content)).encode()), (b"content-type", b"application/json")]
+        headers = [(b"content-length", b"%d" % len(content)), (b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
     async def _answer(self, scope: Scope) -> bytes | None:
-        parts = scope["raw_path"].split(b"/")
+        authorization = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+                break
+        key = scope["raw_path"], scope["query_string"], authorization
+        told = self._told.get(key)
+        try:
+            if told is not None and await self._holds(told):
+                scope["state"]["headers"] = await self._charge(told.caller)
+                self._told.move_to_end(key)
+                return told.content
+            return await self._ask(scope, key)
+        except (UnicodeDecodeError, UpshotError):
+            return None  # the route will say what is wrong
+
+    async def _holds(self, told: _Told) -> bool:
+        """Whether it would be told again."""
+        stores: Stores = self._state.stores
+        credentials: Credentials = self._state.credentials
+        if credentials.known(told.secret) is not told.caller:
+            return False
+        experiment, kept = await assignments.recall(
+            stores, told.caller.client, told.reference, told.user_id, told.context
+        )
+        return kept is told.kept and experiment.version == told.version
+
+    async def _ask(self, scope: Scope, key: tuple[bytes, bytes, bytes]) -> bytes | None:
+        """The operation's answer, remembered where it is an old one; None where the route has to look closer."""
+        raw_path, query, authorization = key
+        parts = raw_path.split(b"/")
         if len(parts) != 5 or parts[1] != b"experiments" or parts[3] != b"assignment":
             return None
         stores: Stores = self._state.stores
         credentials: Credentials = self._state.credentials
-        secret = bearer_of(next((value for name, value in scope["headers"] if name == b"authorization"), None))
+        secret = bearer_of(authorization)
         caller = credentials.known(secret) if secret else None
         # A browser's key is good from some pages only, a person's token for some: the route looks closer.
-        if caller is None or caller.origins or not caller.may(access.Scope.ASSIGN):
+        if secret is None or caller is None or caller.origins or not caller.may(access.Scope.ASSIGN):
             return None
-        try:
-            context = _context(scope["query_string"])
-            if context is None:
-                return None
-            reference, user_id = (
-                unquote(parts[2].decode(), errors="strict"),
-                unquote(parts[4].decode(), errors="strict"),
-            )
-            headers = await self._state.limits.charge("assignments", caller.client, caller.credential)
-            content = content_of(await assignments.assign(stores, caller.client, reference, user_id, context))
-        except (UnicodeDecodeError, UpshotError):
-            return None  # the route will say what is wrong
+        context = _context(query)
+        if context is None:
+            return None
+        reference, user_id = (unquote(part.decode(), errors="strict") for part in (parts[2], parts[4]))
+        headers = await self._charge(caller)
+        found = await assignments.assign(stores, caller.client, reference, user_id, context)
+        content = content_of(found)
+        _, kept = await assignments.recall(stores, caller.client, reference, user_id, context)
+        if kept is not None and not found.is_new and found.persisted:
+            version = found.experiment.version
+            self._told[key] = _Told(secret, caller, reference, user_id, context, version, kept, content)
+            if len(self._told) > REMEMBERED:
+                self._told.popitem(last=False)
         scope["state"]["headers"] = headers
         return content
+
+    async def _charge(self, caller: Caller) -> Headers:
+        limits: Limits = self._state.limits
+        return await limits.charge("assignments", caller.client, caller.credential)
 
 
 def _context(query: bytes) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ surrogate, a NUL, or nests too deep. Duplicate keys are found cheaply: a decoded
 import json
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from upshot.errors import Fault, Invalid, Malformed, TooLarge, UnsupportedMediaType, pointer
+from upshot.events import Rejection
 
 MANAGEMENT_BYTES = 64 * 1024
 EVENT_BYTES = 10 * 1024 * 1024
@@ -188,3 +189,22 @@ def _fault_of(part: Any, depth: int) -> tuple[str, str] | None:
     if isinstance(part, int) and not -INTEGER <= part <= INTEGER:
         return "too_large", "an integer must lie within ±(2^53 − 1)"
     return None
+
+
+def item(raw: bytes, decoder: msgspec.json.Decoder[Decoded], keys: Callable[[Decoded], int]) -> Decoded | Rejection:
+    """One item of several, decoded on its own; a rejection where its shape is wrong or it says a key twice. `keys` are how many
+    keys its text must have."""
+    try:
+        found = decoder.decode(raw)
+        refuse_duplicate_keys(raw, keys(found))
+    except Invalid as error:
+        fault = error.faults[0]
+        return Rejection(fault.pointer, fault.code, fault.message)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        return Rejection(pointer_of(place.rstrip("`")), "bad_shape", message)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Rejection("", "malformed", "is not valid JSON")
+    except RecursionError:
+        return Rejection("", "too_deep", "nests too deep")
+    return found

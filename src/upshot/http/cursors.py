@@ -25,3 +25,23 @@ def number_of(cursor: str | None) -> int | None:
     if not 0 < number < 2**53:
         raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave"))
     return number
+
+
+def cursor_of_text(text: str) -> str:
+    """The cursor of a place in a list that is ordered by a text."""
+    return urlsafe_b64encode(text.encode()).decode()
+
+
+def text_of(cursor: str | None) -> str:
+    """The text that such a cursor stands for; empty, before all others, for none.
+
+    Raises:
+        Invalid: no list gave that cursor.
+    """
+    try:
+        text = urlsafe_b64decode((cursor or "").encode("ascii")).decode()
+    except ValueError:
+        raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave")) from None
+    if "\x00" in text:
+        raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave"))
+    return text

@@ -48,6 +48,7 @@ def _headers(readers: bytes, *others: tuple[bytes, bytes]) -> tuple[_Headers, _H
     return headers, [*headers, (b"strict-transport-security", b"max-age=63072000; includeSubDomains")]
 
 
+_FOR_PAGES = ("/events", "/exposures", "/sdk/", "/ofrep/")
 _DATA = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -120,7 +121,7 @@ class Envelope:
         elif path.startswith(pages.OWN):
             kind = _OWN
         else:
-            kind = _INGEST if path.startswith("/events") or "/assignment/" in path else _API
+            kind = _INGEST if path.startswith(_FOR_PAGES) or "/assignment/" in path else _API
         return kind[scope.get("scheme") == "https"]
 
 

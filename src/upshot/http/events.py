@@ -13,11 +13,11 @@ from upshot.errors import Fault, Invalid, Malformed, TooLarge
 from upshot.events import SECOND, RawEvent, Rejection
 from upshot.http import body
 from upshot.http.access import Browser, Recorder, charge
-from upshot.http.answers import EventTypeOut, EventTypesOut, IngestedOut
+from upshot.http.intake import EventIn, EventsIn
 from upshot.http.openapi import json_body, problems
+from upshot.http.outcomes import EventTypeOut, EventTypesOut, IngestedOut
 from upshot.http.problems import problem
 from upshot.http.stores import StoresOf
-from upshot.http.wire import EventIn, EventsIn
 from upshot.operations import Stores, events
 from upshot.operations.events import Ingested
 from upshot.telemetry import EVENTS
@@ -162,28 +162,14 @@ def decode(raw: bytes) -> tuple[Sequence[RawEvent | Rejection], datetime | None]
 
 def decode_item(raw: bytes) -> DecodedEvent | Rejection:
     """One event on its own; a rejection where its shape is wrong or it says a key twice."""
-    try:
-        item = _one.decode(raw)
-        body.refuse_duplicate_keys(raw, _keys([item]))
-    except Invalid as error:
-        fault = error.faults[0]
-        return Rejection(fault.pointer, fault.code, fault.message)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$")
-        return Rejection(body.pointer_of(place.rstrip("`")), "bad_shape", message)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Rejection("", "malformed", "is not valid JSON")
-    except RecursionError:
-        return Rejection("", "too_deep", "nests too deep")
-    return item
+    return body.item(raw, _one, lambda item: _keys([item]))
 
 
 def answer(found: Ingested) -> Response:
     """201 when something was stored, 202 when it is on its way, 200 when all was known already, 422 when all was refused."""
     rejected = [rejection(index, refused) for index, refused in found.rejected]
     if not found.accepted and not found.duplicates and rejected:
-        faults = [Fault(f"/{part['index']}{part['pointer']}", part["code"], part["message"]) for part in rejected[:100]]
-        return problem(422, "invalid", "The request is not valid", "No event could be taken.", faults)
+        return all_refused(found.rejected, "No event could be taken.")
     content = {
         "accepted": found.accepted,
         "duplicates": found.duplicates,
@@ -192,6 +178,12 @@ def answer(found: Ingested) -> Response:
     }
     status = 202 if found.queued else 201 if found.accepted else 200
     return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def all_refused(rejected: Sequence[tuple[int, Rejection]], detail: str) -> Response:
+    """The answer where nothing of a request was taken."""
+    faults = [Fault(f"/{index}{part.pointer}", part.code, part.message) for index, part in rejected[:100]]
+    return problem(422, "invalid", "The request is not valid", detail, faults)
 
 
 def rejection(index: int, refused: Rejection) -> dict[str, Any]:

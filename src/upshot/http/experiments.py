@@ -6,14 +6,14 @@ from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import JSONResponse
 
 from upshot.access.trail import GUARDED, Approval
-from upshot.experiments import Status
+from upshot.experiments import Experiment, Status
 from upshot.http.access import Editor, Reader
 from upshot.http.accounts import ApprovalOut
 from upshot.http.answers import ExperimentOut, ExperimentsOut
 from upshot.http.cursors import cursor_of, number_of
-from upshot.http.openapi import json_body, problems, reader
+from upshot.http.openapi import json_body, optional_reader, problems, reader
 from upshot.http.stores import StoresOf
-from upshot.http.wire import ExperimentIn, ExperimentPatch, StatusWord
+from upshot.http.wire import CompletionIn, ExperimentIn, ExperimentPatch, StatusWord
 from upshot.operations import experiments
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
@@ -22,7 +22,7 @@ _WAITING: dict[int | str, dict[str, Any]] = {
     202: {"model": ApprovalOut, "description": "It waits for a second person."}
 }
 
-Action = Literal["start", "pause", "resume", "complete", "archive"]
+Action = Literal["start", "pause", "resume", "archive"]
 
 
 @router.post("", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(ExperimentIn))
@@ -83,12 +83,15 @@ async def delete(caller: Editor, stores: StoresOf, experiment_id: str) -> None:
     await experiments.delete(stores, caller, experiment_id)
 
 
+def _answer(found: Experiment | Approval) -> Any:
+    if isinstance(found, Approval):
+        return JSONResponse(ApprovalOut.of(found).model_dump(mode="json"), 202)
+    return ExperimentOut.of(found)
+
+
 def _move(action: Action) -> Any:
     async def move(caller: Editor, stores: StoresOf, experiment_id: str) -> Any:
-        found = await experiments.move(stores, caller, experiment_id, action)
-        if isinstance(found, Approval):
-            return JSONResponse(ApprovalOut.of(found).model_dump(mode="json"), 202)
-        return ExperimentOut.of(found)
+        return _answer(await experiments.move(stores, caller, experiment_id, action))
 
     move.__name__ = action
     move.__doc__ = f"{action.capitalize()} the experiment; 409 names what its state allows."
@@ -97,6 +100,23 @@ def _move(action: Action) -> Any:
     return move
 
 
-for _action in ("start", "pause", "resume", "complete", "archive"):
+@router.post(
+    "/{experiment_id}/complete",
+    response_model=ExperimentOut,
+    responses=problems(403, 404, 409, 413, 415) | _WAITING,
+    openapi_extra=json_body(CompletionIn, required=False),
+)
+async def complete(
+    caller: Editor,
+    stores: StoresOf,
+    experiment_id: str,
+    wanted: Annotated[CompletionIn | None, Depends(optional_reader(CompletionIn))],
+) -> Any:
+    """Complete the experiment; 409 names what its state allows. With a winner, the flags that it drives give that variant's value
+    to everybody from now on. Where the client requires a second person, 202 and what waits for them."""
+    return _answer(await experiments.move(stores, caller, experiment_id, "complete", wanted.winner if wanted else None))
+
+
+for _action in ("start", "pause", "resume", "archive"):
     _answers = problems(403, 404, 409) | (_WAITING if _action in GUARDED else {})
     router.post("/{experiment_id}/" + _action, response_model=ExperimentOut, responses=_answers)(_move(_action))

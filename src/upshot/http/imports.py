@@ -15,17 +15,17 @@ from fastapi import APIRouter, Header, Request, Response
 
 from upshot import events as rules
 from upshot.access import Caller
-from upshot.errors import Invalid, TooLarge
+from upshot.errors import TooLarge
 from upshot.events import RawEvent, Rejection
 from upshot.http import body
 from upshot.http.access import Editor
-from upshot.http.answers import ImportedOut
 from upshot.http.events import decode_item, rejection
+from upshot.http.intake import ImportIn
 from upshot.http.openapi import json_body, problems
+from upshot.http.outcomes import ImportedOut
 from upshot.http.stores import StoresOf
-from upshot.http.wire import ImportIn
-from upshot.operations import Stores, assignments, events
-from upshot.operations.assignments import Elsewhere
+from upshot.operations import Stores, elsewhere, events
+from upshot.operations.elsewhere import Elsewhere
 
 router = APIRouter(tags=["import"])
 
@@ -105,7 +105,7 @@ class _Import:
         good = [(index, row) for index, row in self._assignments if isinstance(row, Elsewhere)]
         bad = [(index, row) for index, row in self._assignments if isinstance(row, Rejection)]
         self._assignments = []
-        found = await assignments.import_assignments(self._stores, self._caller, self._reference, good)
+        found = await elsewhere.import_assignments(self._stores, self._caller, self._reference, good)
         self.tallies["assignments"].add(found.accepted, found.duplicates, sorted(bad + found.rejected))
 
     async def _store_events(self) -> None:
@@ -177,17 +177,9 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
 
 
 def _elsewhere(raw: bytes) -> Elsewhere | Rejection:
-    try:
-        row = _assignment.decode(raw)
-        body.refuse_duplicate_keys(raw, 3 + (row.context is not None) + len(row.context or ()))
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$")
-        return Rejection(body.pointer_of(place.rstrip("`")), "bad_shape", message)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Rejection("", "malformed", "is not valid JSON")
-    except Invalid as error:
-        fault = error.faults[0]
-        return Rejection(fault.pointer, fault.code, fault.message)
+    row = body.item(raw, _assignment, lambda row: 3 + (row.context is not None) + len(row.context or ()))
+    if isinstance(row, Rejection):
+        return row
     moment: datetime | None = rules.moment_of(row.assigned_at)
     if moment is None:
         return Rejection("/assigned_at", "bad_timestamp", "must be ISO 8601 with an offset")

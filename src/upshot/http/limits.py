@@ -49,7 +49,7 @@ KINDS = (
 )
 CLOSED = frozenset({"login_address", "login_account"})
 """Kinds that are refused when nobody can count: passwords are not to be tried as often as one likes."""
-AT_ONCE: Mapping[str, int] = {"results": 4, "export": 1}
+AT_ONCE: Mapping[str, int] = {"results": 4, "export": 1, "streams": 200}
 """How many a client may have under way, in each server process."""
 
 

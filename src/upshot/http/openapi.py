@@ -42,7 +42,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def json_body(*models: type[BaseModel], many: type[BaseModel] | None = None) -> dict[str, Any]:
+def json_body(*models: type[BaseModel], many: type[BaseModel] | None = None, required: bool = True) -> dict[str, Any]:
     """The `openapi_extra` of a route whose JSON body is one of the models, or a list of `many`."""
     _models.update(models)
     shapes: list[dict[str, Any]] = [{"$ref": _REF.format(model=model.__name__)} for model in models]
@@ -50,7 +50,18 @@ def json_body(*models: type[BaseModel], many: type[BaseModel] | None = None) -> 
         _models.add(many)
         shapes.append({"type": "array", "minItems": 1, "items": {"$ref": _REF.format(model=many.__name__)}})
     schema = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def optional_reader(model: type[Model]) -> Callable[[Request], Awaitable[Model | None]]:
+    """The same where there need be no body."""
+    read = reader(model)
+
+    async def read_if_there(request: Request) -> Model | None:
+        length = request.headers.get("content-length")
+        return None if length in {None, "0"} and "transfer-encoding" not in request.headers else await read(request)
+
+    return read_if_there
 
 
 def reader(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:

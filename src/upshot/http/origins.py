@@ -10,13 +10,18 @@ PATHS = (
     "/events",
     "/events/batch",
     "/assignments",
+    "/exposures",
+    "/sdk/config",
+    "/sdk/stream",
+    "/ofrep/v1/evaluate/flags",
+    "/ofrep/v1/evaluate/flags/{flag_key:path}",
     "/experiments/{experiment_id}/assignments",
     "/experiments/{experiment_id}/assignment/{user_id:path}",
 )
 _HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "authorization, content-type, idempotency-key",
+    "Access-Control-Allow-Headers": "authorization, content-type, idempotency-key, if-none-match, x-api-key",
     "Access-Control-Max-Age": "600",
 }
 

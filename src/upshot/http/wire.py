@@ -1,16 +1,15 @@
-"""The shapes of requests; those of responses are in `answers.py`, those of metric definitions and of plans, both ways, in
-`definitions.py` and `planning.py`. The four are the only Pydantic beside the settings.
+"""The shapes of requests about experiments, and what all shapes share. Those of users and events are in `intake.py`, those of
+responses in `answers.py`; metric definitions, plans and features have theirs, both ways, in `definitions.py`, `planning.py` and
+`features.py`.
 
 Field names have aliases on input, never on output: what five documents called one thing, each of them may go on calling it.
 """
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,10 +19,11 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from upshot.events import SEQUENCES
 from upshot.experiments import Draft, Status
 from upshot.http.body import ALTERNATIVE
 from upshot.identifiers import NAME_LENGTH, PLACEHOLDERS, USER_ID_LENGTH
+from upshot.layers import Claim
+from upshot.overrides import OverrideDraft
 from upshot.variants import VariantDraft
 
 TEXT_LENGTH = 10_000
@@ -38,6 +38,7 @@ def _status(value: Any) -> Any:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=r"^[^\s\x00-\x1f\x7f-\x9f]")]
+Key = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]*$", max_length=NAME_LENGTH)]
 Number = Annotated[float, Field(ge=0, le=1e15)]  # strictly read, an integer is one, too; a union would lose its bounds
 StatusWord = Annotated[Literal["draft", "running", "paused", "completed", "archived"], BeforeValidator(_status)]
 NewStatus = Annotated[Literal["draft", "running"], BeforeValidator(_status)]
@@ -110,8 +111,50 @@ class VariantIn(In):
     def draft(self) -> VariantDraft:
         """The core's form."""
         return VariantDraft(
-            self.name, self.is_control, _decimal(self.traffic_allocation), _decimal(self.weight), self.config
+            self.name, self.is_control, decimal_of(self.traffic_allocation), decimal_of(self.weight), self.config
         )
+
+
+class LayerShareIn(In):
+    """A share of a layer's users, in percent, that the experiment has for itself."""
+
+    layer: Key
+    percentage: Annotated[float, Field(gt=0, le=100)] = 100
+
+    def claim(self) -> Claim:
+        """The core's form."""
+        return Claim(self.layer, decimal_of(self.percentage) or Decimal(0))
+
+
+class OverrideIn(In):
+    """Who gets a variant whatever else holds, without becoming part of the experiment: users by id, contexts by a rule."""
+
+    variant: str
+    users: list[UserId] = Field(default_factory=list, max_length=1_000)
+    targeting: dict[str, Any] | None = None
+
+    def draft(self) -> OverrideDraft:
+        """The core's form."""
+        return OverrideDraft(self.variant, self.users, self.targeting)
+
+
+LayerShares = Annotated[
+    Annotated[Key, TEXT]
+    | Annotated[LayerShareIn, OBJECT]
+    | Annotated[
+        Annotated[
+            list[
+                Annotated[
+                    Annotated[Key, TEXT] | Annotated[LayerShareIn, OBJECT],
+                    either("the key of a layer or a share of one"),
+                ]
+            ],
+            Field(max_length=10),
+        ],
+        LIST,
+    ],
+    either("the key of a layer, a share of one, or a list of these"),
+]
 
 
 class PlanIn(In):
@@ -153,7 +196,25 @@ class _Editable(In):
     metrics: list[MetricReference] | None = Field(None, max_length=50)
     guardrails: list[MetricReference] | None = Field(None, max_length=50)
     targeting: dict[str, Any] | None = Field(None, description="Who is eligible; see the targeting page.")
+    tags: list[Name] | None = Field(None, max_length=20)
+    layers: LayerShares | None = Field(
+        None,
+        validation_alias=AliasChoices("layers", "layer"),
+        description="Layers that the experiment shares with others, so that no user is in two: a key, or a share.",
+    )
+    overrides: list[OverrideIn] | None = Field(
+        None, max_length=50, description="Who looks at a variant without taking part."
+    )
     plan: PlanIn | None = Field(None, description="The analysis plan; options that are not named stay as they are.")
+
+    def claims(self) -> list[Claim]:
+        """The shares of layers that were sent."""
+        sent = self.layers if isinstance(self.layers, list) else [] if self.layers is None else [self.layers]
+        return [Claim(one, Decimal(100)) if isinstance(one, str) else one.claim() for one in sent]
+
+    def override_drafts(self) -> list[OverrideDraft]:
+        """The overrides that were sent."""
+        return [override.draft() for override in self.overrides or ()]
 
     def plan_options(self) -> dict[str, Any] | None:
         """The options of the plan that were sent."""
@@ -164,7 +225,7 @@ class ExperimentIn(_Editable):
     """A new experiment; it runs at once unless its status is `draft`."""
 
     name: Name
-    key: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]*$", max_length=NAME_LENGTH)] | None = None
+    key: Key | None = None
     status: NewStatus = "running"
     traffic_percentage: Annotated[float, Field(ge=0, le=100)] = 100
     variants: list[VariantIn] = Field(min_length=2, max_length=20)
@@ -182,8 +243,11 @@ class ExperimentIn(_Editable):
             metrics=self.metrics or (),
             guardrails=self.guardrails or (),
             targeting=self.targeting,
-            traffic_percentage=_decimal(self.traffic_percentage) or Decimal(0),
+            traffic_percentage=decimal_of(self.traffic_percentage) or Decimal(0),
             plan=self.plan_options(),
+            tags=self.tags or (),
+            layers=self.claims(),
+            overrides=self.override_drafts(),
         )
 
 
@@ -191,7 +255,7 @@ class ExperimentPatch(_Editable):
     """What to change. `version` is the one that was read: if it is not the present one, nothing changes (409)."""
 
     name: Name | None = None
-    key: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]*$", max_length=NAME_LENGTH)] | None = None
+    key: Key | None = None
     traffic_percentage: Annotated[float, Field(ge=0, le=100)] | None = None
     variants: list[VariantIn] | None = Field(None, min_length=2, max_length=20)
     version: Annotated[int, Field(ge=1, le=2**31)] | None = None
@@ -199,14 +263,16 @@ class ExperimentPatch(_Editable):
     def changes(self) -> dict[str, Any]:
         """The fields that were sent, in the core's form; null empties a text and resets a list."""
         sent = {name: getattr(self, name) for name in self.model_fields_set - {"version"}}
-        empty = {"description": "", "hypothesis": "", "metrics": (), "guardrails": ()}
+        empty = {"description": "", "hypothesis": "", "metrics": (), "guardrails": (), "tags": ()}
         changes = {name: empty.get(name) if value is None else value for name, value in sent.items()}
         if self.variants is not None:
             changes["variants"] = [variant.draft() for variant in self.variants]
         if self.traffic_percentage is not None:
-            changes["traffic_percentage"] = _decimal(self.traffic_percentage)
+            changes["traffic_percentage"] = decimal_of(self.traffic_percentage)
         if self.plan is not None:
             changes["plan"] = self.plan_options()
+        lists = {"layers": self.claims(), "overrides": self.override_drafts()}
+        changes |= {name: sent_as for name, sent_as in lists.items() if name in self.model_fields_set}
         return {
             name: value
             for name, value in changes.items()
@@ -214,75 +280,12 @@ class ExperimentPatch(_Editable):
         }
 
 
-class UserIn(In):
-    """A user to assign, with what is known about them."""
+class CompletionIn(In):
+    """How an experiment ends: perhaps with a variant that is shipped, by name or id."""
 
-    user_id: UserId
-    context: Context = Field(default_factory=dict)
-
-
-class AssignManyIn(In):
-    """Users to assign ahead of time: ids, or objects with a context."""
-
-    users: list[
-        Annotated[Annotated[UserId, TEXT] | Annotated[UserIn, OBJECT], either("a user id or a user with a context")]
-    ] = Field(validation_alias=AliasChoices("users", "user_ids"), min_length=1, max_length=1_000)
-
-    def pairs(self) -> Sequence[tuple[str, dict[str, Any]]]:
-        """(user id, context) of each."""
-        return [(user, {}) if isinstance(user, str) else (user.user_id, user.context) for user in self.users]
+    winner: Name | None = None
 
 
-class EventIn(In):
-    """An event that a user caused. Without a timestamp it happened now; without an event_id a retry counts twice.
-
-    With a session_id and a sequence, events that are lost on the way are noticed.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra={"dependentRequired": {"session_id": ["sequence"], "sequence": ["session_id"]}}
-    )
-
-    user_id: UserId
-    event_type: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(None, examples=["purchase"])
-    type: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="Another name of event_type."
-    )
-    timestamp: str | None = Field(None, description="ISO 8601 with an offset.", examples=["2026-01-31T12:00:00Z"])
-    properties: dict[str, Any] | None = Field(None, examples=[{"price": 1000.0, "currency": "USD"}])
-    experiment_id: str | None = Field(None, description="Id or key of an experiment; optional.")
-    event_id: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(None, description="Idempotency key.")
-    session_id: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
-        None, description="The client's session, where it numbers its events."
-    )
-    sequence: Annotated[int, Field(ge=1, lt=SEQUENCES)] | None = Field(
-        None, description="The number of the event in its session, from 1 on, over events of all types."
-    )
-
-
-class EventsIn(In):
-    """Several events, with the client's clock at the moment of sending, by which their times are corrected."""
-
-    events: list[EventIn] = Field(min_length=1, max_length=10_000)
-    sent_at: str | None = Field(None, description="ISO 8601 with an offset.")
-
-
-class AssignmentRowIn(In):
-    """An assignment that was made elsewhere."""
-
-    user_id: UserId
-    variant: str
-    assigned_at: AwareDatetime
-    context: Context = Field(default_factory=dict)
-
-
-class ImportIn(In):
-    """Assignments made elsewhere and past events, with their own times."""
-
-    assignments: list[AssignmentRowIn] = Field(default_factory=list)
-    events: list[EventIn] = Field(default_factory=list)
-
-
-def _decimal(number: float | None) -> Decimal | None:
+def decimal_of(number: float | None) -> Decimal | None:
     """The number as it was written, without the digits that a binary float adds."""
     return None if number is None else Decimal(str(number))

@@ -164,10 +164,7 @@ def _source(raw: Mapping[str, Any], pointer: str) -> Source:
     where, value = raw.get("where"), raw.get("value")
     if value is not None:
         _check(value, f"{pointer}/value")
-    try:
-        rule = None if where in (None, {}) else targeting.parse(where)
-    except targeting.InvalidTargeting as error:
-        raise _invalid(f"{pointer}/where{error.pointer}", error.code, error.message) from None
+    rule = None if where in (None, {}) else targeting.parse(where, f"{pointer}/where")
     return Source(_types(raw, pointer), rule, value)
 
 

@@ -9,9 +9,14 @@
     audit         who did what; what a client's admins chose
     webhooks      register, tell, deliver
     alarms        watch what runs for those who want to know
+    layers        make and list layers; the slices of an experiment
+    holdouts      make, list and end holdouts; attach an experiment
+    flags         make, change, list and delete flags; evaluate them for a user
+    snapshots     what decides for a client, all at once
     metrics       define, read, search, change, archive; what a text stands for in an experiment
     copies        what the cache keeps of experiments and assignments
-    assignments   assign one user, many users, one user everywhere; import assignments made elsewhere
+    assignments   assign one user, many users, one user everywhere
+    elsewhere     import assignments made elsewhere; take in what SDKs, which decide by themselves, have shown
     events        ingest, list the types seen, import past events
     deliveries    store what a queue delivers
     results       report, export
@@ -26,6 +31,7 @@ them knows about the web or about a database.
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from upshot.access.keyring import Keyring
 from upshot.access.passwords import Passwords
@@ -58,6 +64,7 @@ class Stores:
     relay: Relay = field(init=False)
     pending: Pending = field(default_factory=Pending)
     reading: SingleFlight = field(default_factory=SingleFlight)
+    published: dict[str, Any] = field(default_factory=dict)  # by client: what snapshots.py remembers
 
     def __post_init__(self) -> None:
         """One relay for this process: two would do each other's work."""

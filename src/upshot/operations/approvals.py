@@ -45,24 +45,32 @@ async def choose(stores: Stores, caller: Caller, choices: Mapping[str, Any]) -> 
 
 
 async def ask(
-    transaction: Transaction, caller: Caller, experiment: Experiment, action: str, approval_id: str, now: datetime
+    transaction: Transaction,
+    caller: Caller,
+    experiment: Experiment,
+    wanted: tuple[str, str | None],
+    approval_id: str,
+    now: datetime,
 ) -> Approval:
-    """Ask for a second person.
+    """Ask for a second person. What is wanted is an action and the id of the variant that is to be shipped by it, if any.
 
     Raises:
         Forbidden: the caller is no person who signed in.
         Conflict: somebody has asked for it already.
     """
     _check_person(caller)
+    action, winner = wanted
     waiting = await transaction.accounts.approvals(caller.client, State.PENDING, experiment.id)
-    if any(approval.action == action and approval.version == experiment.version for approval in waiting):
+    same = wanted, experiment.version
+    if any(((approval.action, approval.winner), approval.version) == same for approval in waiting):
         raise Conflict("Somebody has asked for this already; it waits for a second person.")
     for outdated in waiting:
         withdrawn = replace(outdated, state=State.WITHDRAWN, decided_at=now)
         await transaction.accounts.save_approval(caller.client, withdrawn)
-    approval = Approval(approval_id, experiment.id, action, experiment.version, caller.id, caller.name, now)
+    approval = Approval(approval_id, experiment.id, action, experiment.version, caller.id, caller.name, now,
+                        winner=winner)  # fmt: skip
     await transaction.accounts.add_approval(caller.client, approval)
-    thing, after = ("experiment", experiment.id), {"approval": approval.id, "action": action}
+    thing, after = ("experiment", experiment.id), {"approval": approval.id, "action": action, "winner": winner}
     await audit.note(transaction, caller, "approval.requested", thing, now, after=after)
     return approval
 

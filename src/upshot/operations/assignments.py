@@ -7,28 +7,40 @@ insert-or-nothing: what is answered is what the store holds, so that two first r
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
 from upshot import identifiers
-from upshot.access import Caller
-from upshot.assignment import ASSIGNED, Assignment, Decision, decide
-from upshot.errors import Conflict, Fault, Invalid, Unavailable
-from upshot.events import Rejection
-from upshot.experiments import Experiment, Status
-from upshot.operations import Stores
+from upshot.assignment import ASSIGNED, OVERRIDDEN, Assignment, Decision
+from upshot.contexts import Context, fault_of_context
+from upshot.errors import Fault, Invalid, Unavailable
+from upshot.experiments import Experiment
+from upshot.operations import Stores, snapshots
 from upshot.operations import experiments as experiment_operations
 from upshot.operations.copies import ASSIGNMENT
 from upshot.variants import Variant
 
 MANY = 1_000
-PAGE = 200
 PATIENCE = 1.0  # seconds that an assignment waits for the database before it is answered without
-CONTEXT_ATTRIBUTES = 50
-CONTEXT_LENGTH = 1_000
 
-Context = Mapping[str, Any]
+
+class Question(NamedTuple):
+    """Which variant a user gets in an experiment, with what is known of the user."""
+
+    experiment: Experiment
+    user_id: str
+    context: Context
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What an answer is stored under."""
+        return self.experiment.number, self.user_id
+
+    @property
+    def copied(self) -> tuple[str, str]:
+        """What a copy of an answer is kept under."""
+        return self.user_id, self.experiment.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +56,6 @@ class Assigned:
     persisted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """An assignment that was made elsewhere, with its own time."""
-
-    user_id: str
-    variant: str
-    assigned_at: datetime
-    context: Context
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What became of imported rows: how many were new, how many were there already, and which were refused."""
-
-    accepted: int
-    duplicates: int
-    rejected: list[tuple[int, Rejection]]
-
-
 async def assign(stores: Stores, client: str, reference: str, user_id: str, context: Context) -> Assigned:
     """The variant of one user in one experiment; reading it is an exposure. Durable on return, if it says `persisted`.
 
@@ -70,16 +63,32 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
         NotFound: there is no such experiment.
         Invalid: the user id or the context breaks its rules.
     """
+    experiment, kept = await recall(stores, client, reference, user_id, context)
+    if kept is not None:
+        return _assigned(experiment, kept, is_new=False)
+    return (await _answer(stores, client, [Question(experiment, user_id, context)], exposed=True))[0]
+
+
+async def recall(
+    stores: Stores, client: str, reference: str, user_id: str, context: Context
+) -> tuple[Experiment, Assignment | None]:
+    """An experiment, and what is remembered of a user who was exposed in it: the same object as long as nothing changes.
+
+    Raises:
+        NotFound: there is no such experiment.
+        Invalid: nothing is remembered, and the user id or the context breaks its rules.
+    """
     experiment = await experiment_operations.known(stores, client, reference)
+    if experiment.overrides and experiment.decide.overridden(user_id, context) is not None:
+        return experiment, None
     key = user_id, experiment.id
     kept = stores.cache.remembered(client, ASSIGNMENT, key)
     if kept is None or kept.exposed_at is None:
-        _check([(user_id, context)])
+        check([(user_id, context)])
         kept = await stores.cache.get(client, ASSIGNMENT, key)
-    if kept is not None and kept.exposed_at is not None:
-        experiment = await experiment_operations.with_variants(stores, client, experiment, [kept.variant])
-        return _assigned(experiment, kept, is_new=False)
-    return (await _assign(stores, client, experiment, [(user_id, context)], exposed=True))[0]
+    if kept is None or kept.exposed_at is None:
+        return experiment, None
+    return await experiment_operations.with_variants(stores, client, experiment, [kept.variant]), kept
 
 
 async def assign_many(
@@ -89,146 +98,154 @@ async def assign_many(
     if len(users) > MANY:
         raise Invalid.of(Fault("/users", "too_many", f"at most {MANY} users at once"))
     experiment = await experiment_operations.known(stores, client, reference)
-    _check(users, "/users/{index}")
-    return await _assign(stores, client, experiment, users, exposed=False)
+    check(users, "/users/{index}")
+    questions = [Question(experiment, user_id, context) for user_id, context in users]
+    return await _answer(stores, client, questions, exposed=False)
 
 
 async def assign_everywhere(stores: Stores, client: str, user_id: str, context: Context) -> list[Assigned]:
     """The variants of one user in all running experiments, ahead of time: no exposure."""
-    _check([(user_id, context)])
-    found, after = [], None
-    while True:
-        # Not from a replica: what was paused or completed a moment ago must not be assigned.
-        async with stores.control.reading(client) as transaction:
-            page = await transaction.experiments(client, status=Status.RUNNING, after=after, limit=PAGE)
-        for experiment in page.experiments:
-            found += await _assign(stores, client, experiment, [(user_id, context)], exposed=False)
-        after = page.following
-        if after is None:
-            return found
+    check([(user_id, context)])
+    experiments = [
+        experiment for experiment in (await snapshots.known(stores, client)).experiments if experiment.is_running
+    ]
+    return await assign_in(stores, client, experiments, user_id, context)
 
 
-async def import_assignments(
-    stores: Stores, caller: Caller, reference: str, rows: Sequence[tuple[int, Elsewhere]]
-) -> Imported:
-    """Store assignments that were made elsewhere; a user who has one already keeps it.
-
-    Raises:
-        Conflict: the experiment is a draft or archived.
-    """
-    client = caller.client
-    experiment = await experiment_operations.read(stores, client, reference)
-    if experiment.status in {Status.DRAFT, Status.ARCHIVED}:
-        raise Conflict("Only an experiment that has started and is not archived takes imported assignments.")
-    rejected, taken = [], []
-    for index, row in rows:
-        found = _elsewhere(experiment, row, stores.clock.now())
-        if isinstance(found, Rejection):
-            rejected.append((index, found))
-        else:
-            taken.append((index, found))
-    if taken:
-        earliest = min(assignment.assigned_at for _, assignment in taken)
-        if experiment.started_at is not None and earliest < experiment.started_at:
-            await experiment_operations.backdate(stores, caller, reference, earliest)
-    accepted = duplicates = 0
-    for start in range(0, len(taken), MANY):
-        part = taken[start : start + MANY]
-        stored = await stores.control.assign(client, [assignment for _, assignment in part])
-        for (index, asked), (kept, is_new) in zip(part, stored, strict=True):
-            if kept.variant != asked.variant:
-                rejected.append((index, Rejection("/variant", "other_variant", "the user has another variant already")))
-            else:
-                accepted += is_new
-                duplicates += not is_new
-    stores.relay.wake()
-    return Imported(accepted, duplicates, sorted(rejected))
-
-
-async def _assign(
-    stores: Stores,
-    client: str,
-    experiment: Experiment,
-    users: Sequence[tuple[str, Context]],
-    *,
-    exposed: bool,
+async def assign_in(
+    stores: Stores, client: str, experiments: Sequence[Experiment], user_id: str, context: Context
 ) -> list[Assigned]:
-    """Decide for each user; store the decisions that gave a variant, look up what is stored for the others."""
+    """The variants of one user in several experiments, ahead of time: no exposure."""
+    questions = [Question(experiment, user_id, context) for experiment in experiments]
+    answers: list[Assigned] = []
+    for start in range(0, len(questions), MANY):
+        answers += await _answer(stores, client, questions[start : start + MANY], exposed=False)
+    return answers
+
+
+async def _answer(stores: Stores, client: str, questions: Sequence[Question], *, exposed: bool) -> list[Assigned]:
+    """Decide each question; store the decisions that gave a variant, look up what is stored for the others: one statement each.
+
+    Nothing is stored for whom an override gives a variant.
+    """
     now = stores.clock.now()
-    decided = [decide(experiment, user_id, context) for user_id, context in users]
-    phase = experiment.phase.number if experiment.phase else 0
-    proposals = [
-        stores.pending.earlier(
-            client,
-            Assignment(experiment.number, user_id, decision.variant.position, phase, now, now if exposed else None,
-                       _encoded(context)),
-        )
-        for (user_id, context), decision in zip(users, decided, strict=True)
-        if decision.variant
-    ]  # fmt: skip
+    if not exposed and (remembered := _remembered(stores, client, questions)) is not None:
+        return remembered
+    decided = [experiment.decide(user_id, context) for experiment, user_id, context in questions]
+    proposals = {
+        question.key: stores.pending.earlier(client, _proposal(question, decision.variant, now, exposed=exposed))
+        for question, decision in zip(questions, decided, strict=True)
+        if decision.variant and decision.reason != OVERRIDDEN
+    }
+    others = [
+        question
+        for question, decision in zip(questions, decided, strict=True)
+        if not decision.variant and question.experiment.phases
+    ]
     try:
         stored = {
-            kept.user_id: (kept, is_new) for kept, is_new in await stores.control.assign(client, proposals, PATIENCE)
+            (kept.experiment, kept.user_id): (kept, is_new)
+            for kept, is_new in await stores.control.assign(client, list(proposals.values()), PATIENCE)
         }
-        others = [user_id for (user_id, _), decision in zip(users, decided, strict=True) if not decision.variant]
-        if others and experiment.phases:
-            stored |= await _stored(stores, client, experiment, others, now if exposed else None)
-        positions = {kept.variant for kept, _ in stored.values()}
-        experiment = await experiment_operations.with_variants(stores, client, experiment, positions)
+        if others:
+            stored |= await _stored(stores, client, others, now if exposed else None)
+        questions = await _current(stores, client, questions, stored)
     except Unavailable:
-        return [await _unstored(stores, client, experiment, *answer) for answer in _decided(users, decided, proposals)]
+        return [
+            await _unstored(stores, client, question, decision, proposals.get(question.key))
+            for question, decision in zip(questions, decided, strict=True)
+        ]
     answers = []
-    for (user_id, _), decision in zip(users, decided, strict=True):
-        if user_id not in stored:
-            answers.append(Assigned(experiment, user_id, None, None, decision.reason, is_new=False, persisted=False))
+    for question, decision in zip(questions, decided, strict=True):
+        if decision.reason == OVERRIDDEN or question.key not in stored:
+            answers.append(_without_row(question, decision))
             continue
-        kept, is_new = stored[user_id]
-        stores.cache.put(client, ASSIGNMENT, (user_id, experiment.id), kept)
-        answers.append(_assigned(experiment, kept, is_new=is_new))
+        kept, is_new = stored[question.key]
+        stores.cache.put(client, ASSIGNMENT, question.copied, kept)
+        answers.append(_assigned(question.experiment, kept, is_new=is_new))
     if exposed:
         stores.relay.wake()
     return answers
 
 
-def _decided(
-    users: Sequence[tuple[str, Context]], decided: Sequence[Decision], proposals: Sequence[Assignment]
-) -> list[tuple[str, Decision, Assignment | None]]:
-    """Each user with the decision and the assignment that it proposes."""
-    proposed = {assignment.user_id: assignment for assignment in proposals}
-    return [(user_id, decision, proposed.get(user_id)) for (user_id, _), decision in zip(users, decided, strict=True)]
+def _remembered(stores: Stores, client: str, questions: Sequence[Question]) -> list[Assigned] | None:
+    """The answers that this process knows without asking the store; None where one of them it does not know."""
+    answers = []
+    for question in questions:
+        experiment, user_id, context = question
+        forced = experiment.decide.overridden(user_id, context)
+        if forced is not None:
+            answers.append(_without_row(question, forced))
+            continue
+        kept = stores.cache.remembered(client, ASSIGNMENT, question.copied)
+        if kept is None or not experiment_operations.knows(experiment, [kept.variant]):
+            return None
+        answers.append(_assigned(experiment, kept, is_new=False))
+    return answers
+
+
+async def _current(
+    stores: Stores,
+    client: str,
+    questions: Sequence[Question],
+    stored: Mapping[tuple[int, str], tuple[Assignment, bool]],
+) -> list[Question]:
+    """The questions, about experiments that have all variants which are stored."""
+    found: dict[str, Experiment] = {}
+    for question in questions:
+        if question.key in stored:
+            experiment, position = question.experiment, stored[question.key][0].variant
+            newest = found.get(experiment.id, experiment)
+            found[experiment.id] = await experiment_operations.with_variants(stores, client, newest, [position])
+    return [
+        question._replace(experiment=found.get(question.experiment.id, question.experiment)) for question in questions
+    ]
+
+
+def _proposal(question: Question, variant: Variant, now: datetime, *, exposed: bool) -> Assignment:
+    experiment, user_id, context = question
+    phase = experiment.phase.number if experiment.phase else 0
+    at = now if exposed else None
+    return Assignment(experiment.number, user_id, variant.position, phase, now, at, encoded(context))
+
+
+def _without_row(question: Question, decision: Decision[Variant]) -> Assigned:
+    """An answer that no row stands behind: no variant, or that of an override."""
+    return Assigned(
+        question.experiment, question.user_id, decision.variant, None, decision.reason, is_new=False, persisted=False
+    )
 
 
 async def _unstored(
-    stores: Stores,
-    client: str,
-    experiment: Experiment,
-    user_id: str,
-    decision: Decision,
-    proposal: Assignment | None,
+    stores: Stores, client: str, question: Question, decision: Decision[Variant], proposal: Assignment | None
 ) -> Assigned:
     """While the database is away: what the cache remembers of the user, else what the hash says, to be stored later."""
-    kept = await stores.cache.get(client, ASSIGNMENT, (user_id, experiment.id))
+    if decision.reason == OVERRIDDEN:
+        return _without_row(question, decision)
+    kept = await stores.cache.get(client, ASSIGNMENT, question.copied)
     if kept is not None:
         if kept.exposed_at is None and proposal is not None and proposal.exposed_at is not None:
             stores.pending.add(client, replace(kept, exposed_at=proposal.exposed_at))
-        return _assigned(experiment, kept, is_new=False)
+        return _assigned(question.experiment, kept, is_new=False)
     if proposal is None:
-        return Assigned(experiment, user_id, None, None, decision.reason, is_new=False, persisted=False)
-    return replace(_assigned(experiment, stores.pending.add(client, proposal), is_new=True), persisted=False)
+        return _without_row(question, decision)
+    waiting = stores.pending.add(client, proposal)
+    return replace(_assigned(question.experiment, waiting, is_new=True), persisted=False)
 
 
 async def _stored(
-    stores: Stores, client: str, experiment: Experiment, user_ids: Sequence[str], exposed_at: datetime | None
-) -> dict[str, tuple[Assignment, bool]]:
+    stores: Stores, client: str, questions: Sequence[Question], exposed_at: datetime | None
+) -> dict[tuple[int, str], tuple[Assignment, bool]]:
     """What users have who would not get a variant now; a first exposure is noted all the same."""
     async with stores.control.reading(client) as transaction:
-        found = await transaction.assignments(client, [(experiment.number, user_id) for user_id in user_ids])
+        found = await transaction.assignments(client, [question.key for question in questions])
     known = [assignment for assignment in found if assignment is not None]
     unseen = [assignment for assignment in known if exposed_at is not None and assignment.exposed_at is None]
-    answers = {assignment.user_id: (assignment, False) for assignment in known}
+    answers = {(assignment.experiment, assignment.user_id): (assignment, False) for assignment in known}
     if unseen:
         proposals = [replace(assignment, exposed_at=exposed_at) for assignment in unseen]
-        answers |= {kept.user_id: (kept, False) for kept, _ in await stores.control.assign(client, proposals)}
+        seen = await stores.control.assign(client, proposals)
+        answers |= {(kept.experiment, kept.user_id): (kept, False) for kept, _ in seen}
     return answers
 
 
@@ -239,56 +256,20 @@ def _assigned(experiment: Experiment, kept: Assignment, *, is_new: bool) -> Assi
     return Assigned(experiment, kept.user_id, variant, kept.assigned_at, ASSIGNED, is_new=is_new, persisted=True)
 
 
-def _elsewhere(experiment: Experiment, row: Elsewhere, now: datetime) -> Assignment | Rejection:
-    if found := identifiers.fault_of_user_id(row.user_id):
-        return Rejection("/user_id", *found)
-    variant = experiment.variant_called(row.variant)
-    if variant is None:
-        return Rejection("/variant", "unknown_variant", "names no variant of this experiment")
-    if fault := _fault_of_context(row.context):
-        return Rejection("/context", *fault)
-    if row.assigned_at > now:
-        return Rejection("/assigned_at", "in_the_future", "must not lie in the future")
-    phase = experiment.phase_at(row.assigned_at)
-    number = phase.number if phase else 1
-    context = _encoded(row.context)
-    return Assignment(
-        experiment.number, row.user_id, variant.position, number, row.assigned_at, row.assigned_at, context
-    )
-
-
-def _check(users: Sequence[tuple[str, Context]], place: str = "") -> None:
-    """Refuse users that break a rule. `place` is where one of several is told, as an id or an object that holds it."""
+def check(users: Sequence[tuple[str, Context]], place: str = "") -> None:
+    """Refuse users or contexts that break a rule. `place` says where one of several stands."""
     faults = []
     for index, (user_id, context) in enumerate(users):
         at = place.format(index=index)
         fault = identifiers.check_user_id(user_id, at or "/user_id")
         if fault:
             faults.append(fault)
-        if found := _fault_of_context(context):
+        if found := fault_of_context(context):
             faults.append(Fault(f"{at}/context", *found))
     if faults:
         raise Invalid.of(*faults)
 
 
-def _fault_of_context(context: Context) -> tuple[str, str] | None:
-    """A context is a flat object of at most 50 attributes, short texts, numbers and booleans."""
-    if len(context) > CONTEXT_ATTRIBUTES:
-        return "too_many", f"a context holds at most {CONTEXT_ATTRIBUTES} attributes"
-    for name, value in context.items():
-        if identifiers.fault_of_text(name, identifiers.NAME_LENGTH):
-            return (
-                "bad_attribute",
-                f"an attribute's name has 1 to {identifiers.NAME_LENGTH} printable characters",
-            )
-        if not isinstance(value, str | int | float | None):
-            return "not_flat", "an attribute is a text, a number, a boolean or null"
-        if isinstance(value, str) and (len(value) > CONTEXT_LENGTH or "\x00" in value):
-            return "too_long", f"an attribute has at most {CONTEXT_LENGTH} characters, without NUL"
-        if isinstance(value, int) and not -(2**53) < value < 2**53:
-            return "too_large", "an integer must lie within ±(2^53 − 1)"
-    return None
-
-
-def _encoded(context: Context) -> str:
+def encoded(context: Context) -> str:
+    """A context as it is stored."""
     return msgspec.json.encode(dict(context), order="deterministic").decode()

@@ -5,14 +5,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from upshot import experiments, metrics
+from upshot import experiments, holdouts, lifecycle, metrics
 from upshot.access import Caller
 from upshot.access.trail import Approval, State
 from upshot.control import Page, Transaction
 from upshot.description import describe
 from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
-from upshot.operations import Stores, approvals, audit, webhooks
+from upshot.operations import Stores, approvals, audit, layers, snapshots, webhooks
 from upshot.operations import metrics as metric_operations
 from upshot.operations.copies import EXPERIMENT
 from upshot.webhooks import of_change
@@ -38,8 +38,12 @@ async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
         experiment = await metric_operations.checked(transaction, client, experiment)
         if draft.key is None:
             experiment = await _with_free_key(transaction, client, experiment)
+        experiment = replace(experiment, layers=await layers.placed(transaction, client, experiment, draft.layers))
+        if experiment.status is Status.RUNNING:
+            experiment = await _attached(transaction, client, experiment)
         stored = await transaction.add(client, experiment)
         await _note(stores, transaction, caller, "experiment.created", now, None, stored)
+    snapshots.forget(stores, client)
     return stored
 
 
@@ -67,11 +71,14 @@ async def known(stores: Stores, client: str, reference: str) -> Experiment:
         return seen
 
 
+def knows(experiment: Experiment, positions: Collection[int]) -> bool:
+    """Whether the experiment has variants at all these positions."""
+    return {variant.position for variant in experiment.variants}.issuperset(positions)
+
+
 async def with_variants(stores: Stores, client: str, experiment: Experiment, positions: Collection[int]) -> Experiment:
     """The experiment, read again when it does not have a variant that somebody has: another process may have added it."""
-    if {variant.position for variant in experiment.variants}.issuperset(positions):
-        return experiment
-    return await _stored(stores, client, experiment.id)
+    return experiment if knows(experiment, positions) else await _stored(stores, client, experiment.id)
 
 
 async def browse(stores: Stores, client: str, reference: str) -> Experiment:
@@ -86,7 +93,8 @@ async def search(
 ) -> Page:
     """A page of experiments, newest first."""
     async with stores.control.browsing(client) as transaction:
-        return await transaction.experiments(client, status=status, search=search, after=after, limit=limit)
+        wanted = None if status is None else {status}
+        return await transaction.experiments(client, status=wanted, search=search, after=after, limit=limit)
 
 
 async def change(
@@ -99,25 +107,34 @@ async def change(
         if version is not None and version != experiment.version:
             raise Conflict(f"The experiment is at version {experiment.version} by now; read it again.")
         occupied = await transaction.occupied(client, experiment) if "variants" in changes else frozenset()
-        changed = experiments.change(experiment, changes, now, stores.clock.new_id, occupied)
+        changed = lifecycle.change(experiment, changes, now, stores.clock.new_id, occupied)
+        if "layers" in changes:
+            changed = replace(changed, layers=await layers.placed(transaction, client, changed, changes["layers"]))
         changed = await metric_operations.checked(transaction, client, changed, experiment)
         await transaction.save(client, changed)
         await _note(stores, transaction, caller, "experiment.changed", now, experiment, changed)
     if changed.key != experiment.key:
         stores.cache.forget(client, EXPERIMENT, (experiment.key,))
-    return _remember(stores, client, changed)
+    snapshots.forget(stores, client)
+    return remember(stores, client, changed)
 
 
-async def move(stores: Stores, caller: Caller, reference: str, action: str) -> Experiment | Approval:
-    """The experiment after `start`, `pause`, `resume`, `complete` or `archive`; or what waits for a second person now."""
+async def move(
+    stores: Stores, caller: Caller, reference: str, action: str, winner: str | None = None
+) -> Experiment | Approval:
+    """The experiment after `start`, `pause`, `resume`, `complete` (with the variant that won, if one is to be shipped) or
+    `archive`; or what waits for a second person now."""
     now = stores.clock.now()
     async with stores.control.transaction(caller.client) as transaction:
         experiment = _found(await transaction.experiment(caller.client, reference))
         if action in await approvals.guarded(transaction, caller.client):
-            experiments.move(experiment, action, now)  # what the state forbids need not wait for anybody
-            return await approvals.ask(transaction, caller, experiment, action, stores.clock.new_id(), now)
-        moved = await _moved(stores, transaction, caller, experiment, action, now)
-    return _remember(stores, caller.client, moved)
+            lifecycle.move(experiment, action, now, winner)  # what the state forbids need not wait for anybody
+            shipped = experiment.variant_called(winner) if winner else None
+            wanted = action, shipped.id if shipped else None
+            return await approvals.ask(transaction, caller, experiment, wanted, stores.clock.new_id(), now)
+        moved = await _moved(stores, transaction, caller, experiment, (action, winner), now)
+    snapshots.forget(stores, caller.client)
+    return remember(stores, caller.client, moved)
 
 
 async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experiment:
@@ -134,16 +151,24 @@ async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experimen
         experiment = _found(await transaction.experiment(caller.client, approval.experiment_id))
         if experiment.version != approval.version:
             raise Conflict("The experiment was changed since this was asked for; ask again.")
-        moved = await _moved(stores, transaction, caller, experiment, approval.action, now)
-    return _remember(stores, caller.client, moved)
+        moved = await _moved(stores, transaction, caller, experiment, (approval.action, approval.winner), now)
+    snapshots.forget(stores, caller.client)
+    return remember(stores, caller.client, moved)
 
 
 async def _moved(
-    stores: Stores, transaction: Transaction, caller: Caller, experiment: Experiment, action: str, now: datetime
+    stores: Stores,
+    transaction: Transaction,
+    caller: Caller,
+    experiment: Experiment,
+    wanted: tuple[str, str | None],
+    now: datetime,
 ) -> Experiment:
-    moved = experiments.move(experiment, action, now)
+    action, winner = wanted
+    moved = lifecycle.move(experiment, action, now, winner)
     if action == "start":
         moved = await metric_operations.checked(transaction, caller.client, moved, experiment)
+        moved = await _attached(transaction, caller.client, moved)
     await transaction.save(caller.client, moved)
     await _note(stores, transaction, caller, f"experiment.{_DONE[action]}", now, experiment, moved)
     return moved
@@ -162,6 +187,7 @@ async def delete(stores: Stores, caller: Caller, reference: str) -> None:
             raise Conflict("Only a draft can be deleted; complete and archive an experiment that has started.")
         await transaction.delete(client, experiment)
         await _note(stores, transaction, caller, "experiment.deleted", stores.clock.now(), experiment, None)
+    snapshots.forget(stores, client)
     for known in (experiment.id, experiment.key):
         stores.cache.forget(client, EXPERIMENT, (known,))
 
@@ -171,10 +197,10 @@ async def backdate(stores: Stores, caller: Caller, reference: str, earliest: dat
     client = caller.client
     async with stores.control.transaction(client) as transaction:
         experiment = _found(await transaction.experiment(client, reference))
-        changed = experiments.backdate(experiment, earliest)
+        changed = lifecycle.backdate(experiment, earliest)
         await transaction.save(client, changed)
         await _note(stores, transaction, caller, "experiment.backdated", stores.clock.now(), experiment, changed)
-    _remember(stores, client, changed)
+    remember(stores, client, changed)
 
 
 async def _note(
@@ -193,11 +219,24 @@ async def _note(
     await audit.note(transaction, caller, action, thing, now, before=earlier, after=later)
 
 
+async def _attached(transaction: Transaction, client: str, experiment: Experiment) -> Experiment:
+    """An experiment that starts, with the holdouts in force that concern it."""
+    found = await transaction.features.holdouts(client)
+    return replace(experiment, holdouts=holdouts.attached(found, experiment.tags))
+
+
 async def _with_free_key(transaction: Transaction, client: str, experiment: Experiment) -> Experiment:
     """A key made from a name gets the beginning of the id behind it when it is taken: the user did not choose it."""
     if await transaction.experiment(client, experiment.key) is None:
         return experiment
     return replace(experiment, key=f"{experiment.key}-{experiment.id[:8]}")
+
+
+def remember(stores: Stores, client: str, experiment: Experiment, *references: str, age: float = 0.0) -> Experiment:
+    """Keep the newest version in the cache, whoever read it last; returns that one. `age` is in seconds."""
+    for reference in references or (experiment.id, experiment.key):
+        experiment = stores.cache.put(client, EXPERIMENT, (reference,), experiment, max(0.0, age))
+    return experiment
 
 
 async def _shared(stores: Stores, client: str, reference: str, patience: float | None) -> Experiment:
@@ -214,14 +253,7 @@ async def _stored(stores: Stores, client: str, reference: str) -> Experiment:
     begun = stores.clock.now()
     async with stores.control.reading(client) as transaction:
         experiment = _found(await transaction.experiment(client, reference))
-    return _remember(stores, client, experiment, reference, age=(stores.clock.now() - begun).total_seconds())
-
-
-def _remember(stores: Stores, client: str, experiment: Experiment, *references: str, age: float = 0.0) -> Experiment:
-    """Keep the newest version in the cache, whoever read it last; returns that one. `age` is in seconds."""
-    for reference in references or (experiment.id, experiment.key):
-        experiment = stores.cache.put(client, EXPERIMENT, (reference,), experiment, max(0.0, age))
-    return experiment
+    return remember(stores, client, experiment, reference, age=(stores.clock.now() - begun).total_seconds())
 
 
 def _found(experiment: Experiment | None) -> Experiment:

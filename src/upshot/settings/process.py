@@ -12,6 +12,11 @@ class ProcessSettings(BaseSettings):
     data_dir: Path = Field(Path("upshot-data"), description="Folder of the embedded stores and of the first token.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    ofrep_exposes: bool = Field(
+        default=True,
+        description="Whether one flag that is evaluated over OpenFeature's protocol is an exposure in the experiment that drives "
+        "it. All flags at once never are.",
+    )
     log_level: str = Field(
         "warning",
         pattern="^(debug|info|warning|error)$",

@@ -13,7 +13,7 @@ from upshot.description import describe
 from upshot.experiments import Experiment, Status
 
 SEEN = ("name", "description", "hypothesis", "status", "primary_metric", "metrics", "guardrails", "targeting",
-        "traffic_percentage")  # fmt: skip
+        "traffic_percentage", "tags", "holdouts")  # fmt: skip
 
 
 class Occasion(StrEnum):
@@ -92,7 +92,11 @@ def allocation_of(experiment: Experiment) -> dict[str, float]:
 
 
 def _seen(experiment: Experiment) -> dict[str, Any]:
-    """What can change of an experiment that has started, as JSON values; its key, control and configurations cannot."""
+    """What can change of an experiment that has started, as JSON values; its key, control and configurations cannot.
+
+    Of the users in overrides it says how many there are: who they are is nobody's business outside.
+    """
     described = describe(experiment)
     seen = {name: described[name] for name in SEEN}
+    seen["overrides"] = [each | {"users": len(each["users"])} for each in described["overrides"]]
     return {**seen, "traffic_allocation": allocation_of(experiment), **described["plan"]}

@@ -1,0 +1,94 @@
+"""Streams of changes: server-sent events that say that what decides is another one now, to whoever then asks for it.
+
+`GET /sdk/stream` takes a key, or for a browser's EventSource, which cannot send one, the ticket of an address that was given out.
+An event of OpenFeature's form (OFREP, ADR 0008):
+
+    id: <etag>
+    event: message
+    data: {"type": "refetchEvaluation", "etag": "\"…\"", "lastModified": 1771622898}
+
+The first one comes at once, so that nothing is missed between an answer and the stream. A stream is a notice and carries no data.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import StreamingResponse
+
+from upshot.access import Scope, tickets
+from upshot.errors import Unauthenticated
+from upshot.http.access import requires, tell
+from upshot.http.limits import Limits
+from upshot.http.stores import StoresOf
+from upshot.operations import Stores, snapshots
+from upshot.operations.snapshots import Published
+
+router = APIRouter(tags=["sdk"])
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+_by_key = requires(Scope.ASSIGN, kind="assignments")
+
+
+@router.get(
+    "/sdk/stream", include_in_schema=False
+)  # a document of requests and answers has no words for what never ends
+async def changes(
+    request: Request, stores: StoresOf, ticket: Annotated[str | None, Query(max_length=500)] = None
+) -> StreamingResponse:
+    """Be told when the configuration has changed: ask for it again then. Comes within two seconds of the change."""
+    if ticket is None:
+        client = (await _by_key(request, None, None)).client
+    else:
+        client = _client_of(stores, ticket)
+        tell(request, [(b"access-control-allow-origin", b"*")])  # a notice without content, and no cookie opens it
+    return await stream(request, stores, client, _notice)
+
+
+async def stream(
+    request: Request, stores: Stores, client: str, event: Callable[[Published], bytes]
+) -> StreamingResponse:
+    """A response that goes on, an event for every change.
+
+    Raises:
+        QuotaExceeded: the client has too many streams open here.
+    """
+    limits: Limits = request.app.state.limits
+    async with AsyncExitStack() as opened:
+        await opened.enter_async_context(limits.under_way("streams", client))
+        held = opened.pop_all()
+
+    async def events() -> AsyncIterator[bytes]:
+        async with held:
+            yield b"retry: 2000\n\n"
+            async for published in snapshots.changes(stores, client):
+                if request.app.state.stopping:
+                    return
+                yield b": still here\n\n" if published is None else event(published)
+
+    return StreamingResponse(events(), media_type=MEDIA_TYPE, headers=HEADERS)
+
+
+def ticket_of(stores: Stores, client: str) -> str:
+    """What opens a client's stream without a key."""
+    return tickets.write(stores.keyring.key_for(tickets.PURPOSE), client, stores.clock.now())
+
+
+def _client_of(stores: Stores, ticket: str) -> str:
+    client = tickets.read(stores.keyring.key_for(tickets.PURPOSE), ticket, stores.clock.now())
+    if client is None:
+        raise Unauthenticated("The ticket is not good any more: ask again for the address of the stream.")
+    return client
+
+
+def _notice(published: Published) -> bytes:
+    data: dict[str, Any] = {
+        "type": "refetchEvaluation",
+        "etag": published.etag,
+        "lastModified": int(published.composed_at.timestamp()),
+    }
+    return b"id: %s\nevent: message\ndata: %s\n\n" % (published.etag.strip('"').encode(), msgspec.json.encode(data))
