@@ -20,6 +20,7 @@ QUESTIONS = (
     "statistics",
     "stores",
     "queues",
+    "cache",
     "growth",
 )
 

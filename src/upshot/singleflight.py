@@ -13,11 +13,11 @@ class SingleFlight:
     def __init__(self) -> None:
         self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
 
-    async def share(self, key: Hashable, work: Callable[[], Awaitable[Any]], patience: float) -> Any:
+    async def share(self, key: Hashable, work: Callable[[], Awaitable[Any]], patience: float | None) -> Any:
         """The answer of `work`, or of the attempt for the same key that is under way; that goes on when a caller leaves.
 
         Raises:
-            Unavailable: it took longer than `patience` seconds.
+            Unavailable: it took longer than `patience` seconds; without one, it takes as long as the work does.
         """
         task = self._under_way.get(key)
         if task is None:

@@ -44,6 +44,7 @@ FAULTS: list[tuple[str, dict[str, str]]] = [
     ("EVENTS_URL", {"UPSHOT_EVENTS_URL": f"clickhouse://u:{CANARY}@host/db?unheard=of"}),
     ("QUEUE_URL", {"UPSHOT_QUEUE_URL": f"carrier-pigeon://u:{CANARY}@host"}),
     ("CACHE_URL", {"UPSHOT_CACHE_URL": f"unheard-of://u:{CANARY}@host"}),
+    ("CACHE_URL", {"CACHE_URL": f"redis+sentinel://u:{CANARY}@one,two"}),
     ("UPSHOT_LIMITS_URL", {"UPSHOT_LIMITS_URL": f"memcached://u:{CANARY}@host"}),
     ("UPSHOT_EGRESS_PROXY", {"UPSHOT_EGRESS_PROXY": f"socks5://u:{CANARY}@host:1080"}),
     ("/proc/none", {"UPSHOT_DATA_DIR": "/proc/none"}),

@@ -12,6 +12,7 @@ from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
 from upshot.experiments import Draft, Experiment, Status
 from upshot.operations import Stores, assignments, elsewhere, experiments, results
+from upshot.operations.copies import ASSIGNMENT
 from upshot.operations.elsewhere import Elsewhere
 from upshot.operations.results import Asked
 from upshot.variants import VariantDraft
@@ -55,7 +56,7 @@ async def test_it_outlives_the_cache(stores: Stores) -> None:
     experiment = await created(stores)
     first = await assignments.assign(stores, "one", experiment.id, "user", {})
     await experiments.move(stores, somebody("one"), experiment.id, "pause")
-    await stores.cache.forget("one", assignments.KIND, (experiment.number, "user"))
+    stores.cache.forget("one", ASSIGNMENT, ("user", experiment.id))
 
     again = await assignments.assign(stores, "one", experiment.id, "user", {})
 

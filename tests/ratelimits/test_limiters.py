@@ -9,7 +9,8 @@ import pytest
 from redis.asyncio import Redis
 from tests.backends import redis
 
-from upshot.ratelimits import Limiter, Quota, Verdict, connect, redisbuckets
+from upshot import redisserver
+from upshot.ratelimits import Limiter, Quota, Verdict, connect
 from upshot.ratelimits.inprocess import InProcessLimiter
 from upshot.ratelimits.quotas import NANOSECONDS
 
@@ -65,7 +66,7 @@ def _redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Re
 @pytest.fixture(params=["memory", "redis"])
 async def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     """Each limiter in turn; its patience is the subject of other tests, and a busy machine must not end it here."""
-    monkeypatch.setattr(redisbuckets, "SECONDS", 5)
+    monkeypatch.setattr(redisserver, "SECONDS", 5)
     made = Bench("memory://" if request.param == "memory" else request.getfixturevalue("redis_server").url)
     yield made
     await made.limiter.close()

@@ -13,9 +13,11 @@ import pytest
 from tests.backends import redis
 from tests.faults.reporting import percentile, say
 
+from upshot import redisserver
 from upshot.errors import Unavailable
-from upshot.ratelimits import Quota, Verdict, connect, redisbuckets
+from upshot.ratelimits import Quota, Verdict, connect
 from upshot.ratelimits.redisbuckets import RedisLimiter
+from upshot.redisserver import RedisServer
 
 OPEN = Quota("open", 0.01, 1_000_000)
 LOGIN = Quota("login_account", 0.001, 5, closed=True)
@@ -37,7 +39,7 @@ class Watched(RedisLimiter):
         return await super()._ask(key, quota, weight)
 
 
-class AllAtOnce(Watched):
+class AllAtOnce(RedisServer):
     """The negative control of the one probe: everybody tries whether the server is back."""
 
     @property
@@ -56,7 +58,7 @@ async def server(tmp_path: Path) -> AsyncIterator[redis.Redis]:
         yield started
 
 
-Opening: TypeAlias = Callable[..., Awaitable[Watched]]
+Opening: TypeAlias = Callable[[], Awaitable[Watched]]
 
 
 @pytest.fixture
@@ -64,10 +66,10 @@ async def opened(server: redis.Redis) -> AsyncIterator[Opening]:
     """Opens limiters that have connections and have loaded their script, and closes them."""
     made: list[Watched] = []
 
-    async def opened(kind: type[Watched] = Watched) -> Watched:
+    async def opened() -> Watched:
         plain = connect(server.url)
         assert isinstance(plain, RedisLimiter)
-        limiter = kind(plain._client)
+        limiter = Watched(plain._server)
         made.append(limiter)
         for _ in range(3):
             await asyncio.gather(*(limiter.take(key(), OPEN) for _ in range(20)))
@@ -134,7 +136,7 @@ async def test_an_outage_delays_nobody_and_ends_by_itself(
     shared = key()
     await limiter.take(shared, LOGIN, 3)
     caplog.clear()
-    with caplog.at_level(logging.WARNING, redisbuckets.__name__):
+    with caplog.at_level(logging.WARNING, redisserver.__name__):
         getattr(server, how)()
         await check_latency(limiter)
         with pytest.raises(Unavailable) as refused:
@@ -147,11 +149,11 @@ async def test_an_outage_delays_nobody_and_ends_by_itself(
     verdicts = [await limiter.take(key(), LOGIN, weight) for weight in (1, 2, 3, 4, 5)]
     kept = await limiter.take(shared, LOGIN), await other.take(shared, LOGIN)
 
-    assert refused.value.retry_after == redisbuckets.OPEN_SECONDS
+    assert refused.value.retry_after == redisserver.OPEN_SECONDS
     assert back <= BACK_SECONDS
     assert [verdict.remaining for verdict in verdicts] == [4, 3, 2, 1, 0]  # every answer belongs to its question
     assert [verdict.remaining for verdict in kept] == [1, 0]  # the server has an append-only file
-    assert len([record for record in caplog.records if record.name == redisbuckets.__name__]) == 2
+    assert len([record for record in caplog.records if record.name == redisserver.__name__]) == 2
 
 
 async def test_each_process_counts_for_itself_meanwhile(server: redis.Redis, opened: Opening) -> None:
@@ -170,8 +172,8 @@ async def test_each_process_counts_for_itself_meanwhile(server: redis.Redis, ope
 @pytest.mark.parametrize(
     "breaking",
     [
-        lambda monkeypatch: monkeypatch.setattr(redisbuckets, "SECONDS", 0.5),
-        lambda monkeypatch: monkeypatch.setattr(redisbuckets, "FAILURES", 10**9),
+        lambda monkeypatch: monkeypatch.setattr(redisserver, "SECONDS", 0.5),
+        lambda monkeypatch: monkeypatch.setattr(redisserver, "FAILURES", 10**9),
     ],
     ids=["waits", "never gives up"],
 )
@@ -190,9 +192,12 @@ async def test_a_limiter_that_waits_is_caught(
         await check_latency(limiter)
 
 
-async def test_a_limiter_that_lets_everybody_probe_is_caught(server: redis.Redis, opened: Opening) -> None:
+async def test_a_limiter_that_lets_everybody_probe_is_caught(
+    server: redis.Redis, opened: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The negative control of the one probe: each time the breaker lets go, all callers wait for it."""
-    limiter = await opened(AllAtOnce)
+    monkeypatch.setattr(redisserver, "RedisServer", AllAtOnce)
+    limiter = await opened()
     server.pause()
 
     with pytest.raises(AssertionError):

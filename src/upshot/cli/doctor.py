@@ -61,7 +61,8 @@ async def _opened(settings: Settings) -> str:
     stores = await open_stores(settings, spooling=False)
     try:
         queue = f", queue: {await stores.queue.ping()}" if stores.queue else ""
-        return f"control: {await stores.control.ping()}, events: {await stores.events.ping()}{queue}"
+        found = f"control: {await stores.control.ping()}, events: {await stores.events.ping()}{queue}"
+        return f"{found}, cache: {await stores.cache.ping()}"
     finally:
         await stores.close()
 

@@ -28,8 +28,8 @@ async def live() -> Response:
 @router.get("/health", response_model=HealthOut, responses={503: {"model": HealthOut}})
 @router.get("/readyz", response_model=HealthOut, responses={503: {"model": HealthOut}})
 async def ready(stores: StoresOf, response: Response, request: Request) -> HealthOut:
-    """The state of each backend; 503 when one cannot serve, or the server is stopping."""
-    parts: dict[str, Any] = {"control": stores.control, "events": stores.events}
+    """The state of each backend; 503 when one cannot serve, or the server is stopping. It can serve without the cache's."""
+    parts: dict[str, Any] = {"control": stores.control, "events": stores.events, "cache": stores.cache}
     if stores.queue is not None:
         parts["queue"] = stores.queue
     found = await asyncio.gather(*(_state(stores, name, part) for name, part in parts.items()))

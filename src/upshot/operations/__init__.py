@@ -14,6 +14,7 @@
     flags         make, change, list and delete flags; evaluate them for a user
     snapshots     what decides for a client, all at once
     metrics       define, read, search, change, archive; what a text stands for in an experiment
+    copies        what the cache keeps of experiments and assignments
     assignments   assign one user, many users, one user everywhere
     elsewhere     import assignments made elsewhere; take in what SDKs, which decide by themselves, have shown
     events        ingest, list the types seen, import past events
@@ -75,6 +76,7 @@ class Stores:
             await self.pending.store(self.control)
             await self.relay.run()
         self.passwords.close()
+        await self.cache.close()
         await self.control.close()
         await self.events.close()
         if self.queue is not None:

@@ -4,7 +4,7 @@ A stored assignment is returned as it was made. Otherwise the pure core decides,
 insert-or-nothing: what is answered is what the store holds, so that two first requests at one moment get the same row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -18,9 +18,9 @@ from upshot.errors import Fault, Invalid, Unavailable
 from upshot.experiments import Experiment
 from upshot.operations import Stores, snapshots
 from upshot.operations import experiments as experiment_operations
+from upshot.operations.copies import ASSIGNMENT
 from upshot.variants import Variant
 
-KIND = "assignment"
 MANY = 1_000
 PATIENCE = 1.0  # seconds that an assignment waits for the database before it is answered without
 
@@ -36,6 +36,11 @@ class Question(NamedTuple):
     def key(self) -> tuple[int, str]:
         """What an answer is stored under."""
         return self.experiment.number, self.user_id
+
+    @property
+    def copied(self) -> tuple[str, str]:
+        """What a copy of an answer is kept under."""
+        return self.user_id, self.experiment.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +66,34 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
     experiment, kept = await recall(stores, client, reference, user_id, context)
     if kept is not None:
         return _assigned(experiment, kept, is_new=False)
-    check([(user_id, context)])
     return (await _answer(stores, client, [Question(experiment, user_id, context)], exposed=True))[0]
 
 
 async def recall(
     stores: Stores, client: str, reference: str, user_id: str, context: Context
 ) -> tuple[Experiment, Assignment | None]:
-    """An experiment, and what is remembered of a user who was exposed in it: the same object as long as nothing changes."""
+    """An experiment, and what is remembered of a user who was exposed in it: the same object as long as nothing changes.
+
+    Raises:
+        NotFound: there is no such experiment.
+        Invalid: nothing is remembered, and the user id or the context breaks its rules.
+    """
     experiment = await experiment_operations.known(stores, client, reference)
     if experiment.overrides and experiment.decide.overridden(user_id, context) is not None:
         return experiment, None
-    kept: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
-    return experiment, kept if kept is not None and kept.exposed_at is not None else None
+    key = user_id, experiment.id
+    kept = stores.cache.remembered(client, ASSIGNMENT, key)
+    if kept is None or kept.exposed_at is None:
+        check([(user_id, context)])
+        kept = await stores.cache.get(client, ASSIGNMENT, key)
+    if kept is None or kept.exposed_at is None:
+        return experiment, None
+    return await experiment_operations.with_variants(stores, client, experiment, [kept.variant]), kept
 
 
 async def assigned(stores: Stores, client: str, experiment: Experiment, user_id: str) -> Variant | None:
     """The variant that is stored for a user; None where none is. Asks only."""
-    kept: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
+    kept = await stores.cache.get(client, ASSIGNMENT, (user_id, experiment.id))
     if kept is None:
         async with stores.control.reading(client) as transaction:
             kept = (await transaction.assignments(client, [(experiment.number, user_id)]))[0]
@@ -123,7 +138,7 @@ async def _answer(stores: Stores, client: str, questions: Sequence[Question], *,
     Nothing is stored for whom an override gives a variant.
     """
     now = stores.clock.now()
-    if not exposed and (remembered := await _remembered(stores, client, questions)) is not None:
+    if not exposed and (remembered := _remembered(stores, client, questions)) is not None:
         return remembered
     decided = [experiment.decide(user_id, context) for experiment, user_id, context in questions]
     proposals = {
@@ -143,6 +158,7 @@ async def _answer(stores: Stores, client: str, questions: Sequence[Question], *,
         }
         if others:
             stored |= await _stored(stores, client, others, now if exposed else None)
+        questions = await _current(stores, client, questions, stored)
     except Unavailable:
         return [
             await _unstored(stores, client, question, decision, proposals.get(question.key))
@@ -154,14 +170,14 @@ async def _answer(stores: Stores, client: str, questions: Sequence[Question], *,
             answers.append(_without_row(question, decision))
             continue
         kept, is_new = stored[question.key]
-        await stores.cache.put(client, KIND, question.key, kept)
+        stores.cache.put(client, ASSIGNMENT, question.copied, kept)
         answers.append(_assigned(question.experiment, kept, is_new=is_new))
     if exposed:
         stores.relay.wake()
     return answers
 
 
-async def _remembered(stores: Stores, client: str, questions: Sequence[Question]) -> list[Assigned] | None:
+def _remembered(stores: Stores, client: str, questions: Sequence[Question]) -> list[Assigned] | None:
     """The answers that this process knows without asking the store; None where one of them it does not know."""
     answers = []
     for question in questions:
@@ -170,11 +186,29 @@ async def _remembered(stores: Stores, client: str, questions: Sequence[Question]
         if forced is not None:
             answers.append(_without_row(question, forced))
             continue
-        kept: Assignment | None = await stores.cache.get(client, KIND, question.key)
-        if kept is None:
+        kept = stores.cache.remembered(client, ASSIGNMENT, question.copied)
+        if kept is None or not experiment_operations.knows(experiment, [kept.variant]):
             return None
         answers.append(_assigned(experiment, kept, is_new=False))
     return answers
+
+
+async def _current(
+    stores: Stores,
+    client: str,
+    questions: Sequence[Question],
+    stored: Mapping[tuple[int, str], tuple[Assignment, bool]],
+) -> list[Question]:
+    """The questions, about experiments that have all variants which are stored."""
+    found: dict[str, Experiment] = {}
+    for question in questions:
+        if question.key in stored:
+            experiment, position = question.experiment, stored[question.key][0].variant
+            newest = found.get(experiment.id, experiment)
+            found[experiment.id] = await experiment_operations.with_variants(stores, client, newest, [position])
+    return [
+        question._replace(experiment=found.get(question.experiment.id, question.experiment)) for question in questions
+    ]
 
 
 def _proposal(question: Question, variant: Variant, now: datetime, *, exposed: bool) -> Assignment:
@@ -194,10 +228,10 @@ def _without_row(question: Question, decision: Decision[Variant]) -> Assigned:
 async def _unstored(
     stores: Stores, client: str, question: Question, decision: Decision[Variant], proposal: Assignment | None
 ) -> Assigned:
-    """While the database is away: what this process remembers of the user, else what the hash says, to be stored later."""
+    """While the database is away: what the cache remembers of the user, else what the hash says, to be stored later."""
     if decision.reason == OVERRIDDEN:
         return _without_row(question, decision)
-    kept: Assignment | None = await stores.cache.get(client, KIND, question.key)
+    kept = await stores.cache.get(client, ASSIGNMENT, question.copied)
     if kept is not None:
         if kept.exposed_at is None and proposal is not None and proposal.exposed_at is not None:
             stores.pending.add(client, replace(kept, exposed_at=proposal.exposed_at))
@@ -225,7 +259,9 @@ async def _stored(
 
 
 def _assigned(experiment: Experiment, kept: Assignment, *, is_new: bool) -> Assigned:
-    variant = next(variant for variant in experiment.variants if variant.position == kept.variant)
+    variant = next((variant for variant in experiment.variants if variant.position == kept.variant), None)
+    if variant is None:  # another process added it, and the database cannot be asked for it now
+        raise Unavailable("The experiment cannot be read as it is now.", retry_after=1)
     return Assigned(experiment, kept.user_id, variant, kept.assigned_at, ASSIGNED, is_new=is_new, persisted=True)
 
 

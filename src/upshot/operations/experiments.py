@@ -1,9 +1,9 @@
 """Create, read, change and move experiments."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any
 
 from upshot import experiments, holdouts, lifecycle, metrics
 from upshot.access import Caller
@@ -14,19 +14,11 @@ from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
 from upshot.operations import Stores, approvals, audit, layers, snapshots, webhooks
 from upshot.operations import metrics as metric_operations
+from upshot.operations.copies import EXPERIMENT
 from upshot.webhooks import of_change
 
-KIND = "experiment"
-FRESH = timedelta(seconds=1)
 PATIENCE = 1.0
 _DONE = {"start": "started", "pause": "paused", "resume": "resumed", "complete": "completed", "archive": "archived"}
-
-
-class Held(NamedTuple):
-    """An experiment in the cache, and when it was read."""
-
-    experiment: Experiment
-    read_at: datetime
 
 
 async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
@@ -56,33 +48,37 @@ async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
 
 
 async def read(stores: Stores, client: str, reference: str) -> Experiment:
-    """The experiment with that id or key; at most a second old, so that every process sees a change soon.
+    """The experiment with that id or key; at most two seconds old, so that every process sees a change soon.
 
     Raises:
         NotFound: there is none, or it is another client's.
     """
-    held: Held | None = await stores.cache.get(client, KIND, reference)
-    if held is not None and stores.clock.now() - held.read_at < FRESH:
-        return held.experiment
-    async with stores.control.reading(client) as transaction:
-        experiment = _found(await transaction.experiment(client, reference))
-    return await remember(stores, client, experiment, reference)
+    held = await stores.cache.get(client, EXPERIMENT, (reference,))
+    return held or await _shared(stores, client, reference, None)
 
 
 async def known(stores: Stores, client: str, reference: str) -> Experiment:
     """As `read`; but while the database does not answer, the experiment as it was last seen here, however old."""
-    held: Held | None = await stores.cache.get(client, KIND, reference)
-    if held is None:
-        return await read(stores, client, reference)
-    if stores.clock.now() - held.read_at < FRESH:
-        return held.experiment
+    held = await stores.cache.get(client, EXPERIMENT, (reference,))
+    if held is not None:
+        return held
+    seen = stores.cache.remembered(client, EXPERIMENT, (reference,))
     try:
-        found: Experiment = await stores.reading.share(
-            (client, reference), lambda: read(stores, client, reference), PATIENCE
-        )
+        return await _shared(stores, client, reference, None if seen is None else PATIENCE)
     except Unavailable:
-        return held.experiment
-    return found
+        if seen is None:
+            raise
+        return seen
+
+
+def knows(experiment: Experiment, positions: Collection[int]) -> bool:
+    """Whether the experiment has variants at all these positions."""
+    return {variant.position for variant in experiment.variants}.issuperset(positions)
+
+
+async def with_variants(stores: Stores, client: str, experiment: Experiment, positions: Collection[int]) -> Experiment:
+    """The experiment, read again when it does not have a variant that somebody has: another process may have added it."""
+    return experiment if knows(experiment, positions) else await _stored(stores, client, experiment.id)
 
 
 async def browse(stores: Stores, client: str, reference: str) -> Experiment:
@@ -118,9 +114,9 @@ async def change(
         await transaction.save(client, changed)
         await _note(stores, transaction, caller, "experiment.changed", now, experiment, changed)
     if changed.key != experiment.key:
-        await stores.cache.forget(client, KIND, experiment.key)
+        stores.cache.forget(client, EXPERIMENT, (experiment.key,))
     snapshots.forget(stores, client)
-    return await remember(stores, client, changed)
+    return remember(stores, client, changed)
 
 
 async def move(
@@ -138,7 +134,7 @@ async def move(
             return await approvals.ask(transaction, caller, experiment, wanted, stores.clock.new_id(), now)
         moved = await _moved(stores, transaction, caller, experiment, (action, winner), now)
     snapshots.forget(stores, caller.client)
-    return await remember(stores, caller.client, moved)
+    return remember(stores, caller.client, moved)
 
 
 async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experiment:
@@ -157,7 +153,7 @@ async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experimen
             raise Conflict("The experiment was changed since this was asked for; ask again.")
         moved = await _moved(stores, transaction, caller, experiment, (approval.action, approval.winner), now)
     snapshots.forget(stores, caller.client)
-    return await remember(stores, caller.client, moved)
+    return remember(stores, caller.client, moved)
 
 
 async def _moved(
@@ -193,7 +189,7 @@ async def delete(stores: Stores, caller: Caller, reference: str) -> None:
         await _note(stores, transaction, caller, "experiment.deleted", stores.clock.now(), experiment, None)
     snapshots.forget(stores, client)
     for known in (experiment.id, experiment.key):
-        await stores.cache.forget(client, KIND, known)
+        stores.cache.forget(client, EXPERIMENT, (known,))
 
 
 async def backdate(stores: Stores, caller: Caller, reference: str, earliest: datetime) -> None:
@@ -204,7 +200,7 @@ async def backdate(stores: Stores, caller: Caller, reference: str, earliest: dat
         changed = lifecycle.backdate(experiment, earliest)
         await transaction.save(client, changed)
         await _note(stores, transaction, caller, "experiment.backdated", stores.clock.now(), experiment, changed)
-    await remember(stores, client, changed)
+    remember(stores, client, changed)
 
 
 async def _note(
@@ -236,14 +232,28 @@ async def _with_free_key(transaction: Transaction, client: str, experiment: Expe
     return replace(experiment, key=f"{experiment.key}-{experiment.id[:8]}")
 
 
-async def remember(stores: Stores, client: str, experiment: Experiment, *references: str) -> Experiment:
-    """Keep the newest version in the cache, whoever read it last; returns that one."""
+def remember(stores: Stores, client: str, experiment: Experiment, *references: str, age: float = 0.0) -> Experiment:
+    """Keep the newest version in the cache, whoever read it last; returns that one. `age` is in seconds."""
     for reference in references or (experiment.id, experiment.key):
-        held: Held | None = await stores.cache.get(client, KIND, reference)
-        if held is not None and held.experiment.id == experiment.id and held.experiment.version > experiment.version:
-            experiment = held.experiment
-        await stores.cache.put(client, KIND, reference, Held(experiment, stores.clock.now()))
+        experiment = stores.cache.put(client, EXPERIMENT, (reference,), experiment, max(0.0, age))
     return experiment
+
+
+async def _shared(stores: Stores, client: str, reference: str, patience: float | None) -> Experiment:
+    """What is stored, read once for all who miss it at the same moment."""
+    flight = "experiment", client, reference
+    try:
+        found: Experiment = await stores.reading.share(flight, lambda: _stored(stores, client, reference), patience)
+    except NotFound:
+        return await _stored(stores, client, reference)  # others may have begun to read before somebody made it
+    return found
+
+
+async def _stored(stores: Stores, client: str, reference: str) -> Experiment:
+    begun = stores.clock.now()
+    async with stores.control.reading(client) as transaction:
+        experiment = _found(await transaction.experiment(client, reference))
+    return remember(stores, client, experiment, reference, age=(stores.clock.now() - begun).total_seconds())
 
 
 def _found(experiment: Experiment | None) -> Experiment:

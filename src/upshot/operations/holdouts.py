@@ -69,7 +69,7 @@ async def end(stores: Stores, caller: Caller, key: str) -> Holdout:
             taken_off.append(changed)
         await _note(transaction, caller, "holdout.ended", holdout, now)
     for experiment in taken_off:
-        await experiments.remember(stores, client, experiment)
+        experiments.remember(stores, client, experiment)
     snapshots.forget(stores, client)
     return holdout
 

@@ -57,4 +57,10 @@ class StoreSettings(BaseSettings):
     celery_broker_url: str | None = Field(
         None, description="Broker of `celery -A upshot.celeryapp`: amqp:// or redis://."
     )
-    cache_url: str = Field("memory://", description="Cache of experiments and assignments.")
+    cache_url: str = Field(
+        "memory://",
+        validation_alias=plain("CACHE_URL"),
+        description="Cache of experiments and assignments: memory:// is the process's own; redis://host:6379/0, "
+        "redis+sentinel://host1:26379,host2:26379/service or redis+cluster://host1:6379,host2:6379 is one behind it that all "
+        "processes share; `rediss` for TLS.",
+    )
