@@ -1,6 +1,7 @@
 """Assignments are lasting, first come first stored, and exposed only when they are read one at a time."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -202,3 +203,25 @@ async def test_two_clients_share_nothing(stores: Stores) -> None:
 async def assignments_everywhere(stores: Stores, client: str) -> list[Experiment]:
     """The experiments in which a user of this client is assigned."""
     return [assigned.experiment for assigned in await assignments.assign_everywhere(stores, client, "user", {})]
+
+
+async def test_one_user_in_many_experiments_is_one_statement_each_way(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many experiments run: one group of insert-or-nothing, one reading of those who would get nothing now."""
+    for number in range(30):
+        await created(stores, name=f"Experiment {number}", traffic_percentage=Decimal(0 if number % 3 == 0 else 100))
+    asked: Counter[str] = Counter()
+    for name in ("assign", "reading"):
+        honest = getattr(stores.control, name)
+
+        def counting(*given: Any, name: str = name, honest: Any = honest) -> Any:
+            asked[name] += 1
+            return honest(*given)
+
+        monkeypatch.setattr(stores.control, name, counting)
+
+    found = await assignments.assign_everywhere(stores, "one", "somebody", {})
+
+    assert Counter(each.reason for each in found) == {"assigned": 20, "not_in_traffic": 10}
+    assert asked == {"assign": 1, "reading": 2}  # the second one is that of what runs
