@@ -42,6 +42,7 @@ _LENGTHS = tuple(length.to_bytes(4, "big") for length in range(1024))  # of user
 _BEYOND = b"\xff" * 33  # greater than every digest
 
 Outcome = TypeVar("Outcome")
+Other = TypeVar("Other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,10 @@ class Decider(Generic[Outcome]):
             if not gate.lets_counted(user):
                 return _CLOSED[gate.reason]
         return self._assigned[bisect_right(self._edges, _sha256(self._prefix + user).digest())]
+
+    def giving(self, outcomes: Sequence[Other]) -> "Decider[Other]":
+        """The same decisions, with other outcomes in the order of these."""
+        return Decider(self._terms, outcomes)
 
     def overridden(self, user_id: str, context: Mapping[str, object]) -> Decision[Outcome] | None:
         """The decision of the first override that is for the user or the context; None where none is."""
