@@ -162,6 +162,7 @@ class Decider(Generic[Outcome]):
     __slots__ = (
         "_assigned",
         "_edges",
+        "_forced",
         "_gates",
         "_held",
         "_overridden",
@@ -174,6 +175,7 @@ class Decider(Generic[Outcome]):
 
     def __init__(self, terms: Terms, outcomes: Sequence[Outcome]) -> None:
         self._terms = terms
+        self._forced = bool(terms.forced)
         self._salt = terms.salt
         self._running = terms.running
         self._tests = tuple(terms.rule.tests)
@@ -190,7 +192,7 @@ class Decider(Generic[Outcome]):
 
     def __call__(self, user_id: str, context: Mapping[str, object]) -> Decision[Outcome]:
         """The variant of a user with that context, or the reason why there is none."""
-        if self._terms.forced and (found := self.overridden(user_id, context)) is not None:
+        if self._forced and (found := self.overridden(user_id, context)) is not None:
             return found
         if not self._running:
             return _NOT_RUNNING
@@ -198,10 +200,12 @@ class Decider(Generic[Outcome]):
             if not test(context):
                 return _NOT_TARGETED
         data = user_id.encode()
-        user = _LENGTHS[len(data)] + data if len(data) < 1024 else _counted(user_id)
-        for gate in self._gates:
-            if not gate.lets_counted(user):
-                return _CLOSED[gate.reason]
+        size = len(data)
+        user = _LENGTHS[size] + data if size < 1024 else _counted(user_id)
+        if self._gates:
+            for gate in self._gates:
+                if not gate.lets_counted(user):
+                    return _CLOSED[gate.reason]
         return self._assigned[bisect_right(self._edges, _sha256(self._prefix + user).digest())]
 
     def giving(self, outcomes: Sequence[Other]) -> "Decider[Other]":

@@ -282,17 +282,22 @@ def _condition(attribute: str, row: Operator, value: object, at: str, spent: dic
     spent["steps"] += steps(operand.pattern, Limit.SEARCHED_TEXT) if isinstance(operand, re.Pattern) else 0
     _require(spent["conditions"] <= Limit.CONDITIONS, at, "too_many", "is one condition too many")
     _require(spent["steps"] <= Limit.STEPS, at, "costly_pattern", "can be slow: start with ^, repeat less")
-    seen: dict[str, bool] = {}
+    seen: dict[object, bool] = {}  # of texts only; nothing else equals one
 
     def test(context: Mapping[str, object]) -> bool:
         found = context.get(attribute)
-        if type(found) is not str or len(found) > Limit.REMEMBERED_TEXT:
-            return row.holds(_values(found), operand)
-        answer = seen.get(found)
-        if answer is None:
+        try:
+            answer = seen.get(found)
+        except TypeError:  # a list
+            answer = None
+        return first(found) if answer is None else answer
+
+    def first(found: object) -> bool:
+        answer = row.holds(_values(found), operand)
+        if type(found) is str and len(found) <= Limit.REMEMBERED_TEXT:
             if len(seen) >= Limit.REMEMBERED:
                 seen.clear()
-            answer = seen[found] = row.holds(_values(found), operand)
+            seen[found] = answer
         return answer
 
     return test

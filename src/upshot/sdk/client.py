@@ -26,7 +26,7 @@ log = logging.getLogger("upshot.sdk")
 class ExperimentClient(LocalClient[StickyStore]):
     """Decides locally by the server's configuration, and tells the server what was shown and what users did.
 
-    Nothing of it raises or waits in the caller's path, except `ready`, `flush` and `close`, which wait as long as they are told to,
+    Nothing of it raises or waits in the caller's path, but `ready`, `flush` and `close`, which wait as long as they are told to,
     and `sticky="server"`, which waits for the server once per user and experiment. Any thread may use it. Its own thread begins
     with the first use in a process, and again in a child that was forked.
 
@@ -109,8 +109,11 @@ class ExperimentClient(LocalClient[StickyStore]):
             context: what is known of the user, for targeting and breakdowns: texts, numbers, booleans.
             expose: whether the user is shown it now; else tell so later with `expose`.
         """
-        prepared = self._experiments.get(key) or self._experiment(key)
-        if prepared is None:
+        if key in self._experiments:
+            prepared = self._experiments[key]
+        elif (found := self._experiment(key)) is not None:
+            prepared = found
+        else:
             return self._nowhere(key)
         try:
             decision = prepared.decide(user_id, context)

@@ -49,7 +49,7 @@ class Choice:
 class Evaluation(Generic[T]):
     """The value of a flag for a user, and why.
 
-    `reason` is one of OpenFeature's: `STATIC`, `DEFAULT`, `TARGETING_MATCH`, `SPLIT`, `DISABLED`; and `ERROR`, with the default of
+    `reason` is one of OpenFeature's: `STATIC`, `DEFAULT`, `TARGETING_MATCH`, `SPLIT`, `DISABLED`; or `ERROR`, with the default of
     the call and an `error_code`: `FLAG_NOT_FOUND`, `TYPE_MISMATCH`, `PROVIDER_NOT_READY` (no configuration), `PARSE_ERROR` (none
     that can be read), `TARGETING_KEY_MISSING` (an empty user id, where the value depends on the user), `INVALID_CONTEXT`.
     `experiment` is the key of the experiment whose variant gave the value.

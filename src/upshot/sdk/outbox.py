@@ -1,4 +1,4 @@
-"""What waits to be sent: exposures and events, bounded. The oldest are kept; what comes when it is full is dropped and counted."""
+"""What waits to be sent: exposures and events, bounded. The oldest are kept; what comes when it is full is dropped, counted."""
 
 import json
 import threading

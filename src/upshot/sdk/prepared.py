@@ -27,7 +27,7 @@ class Prepared:
         self.shown = shown
         self.assigned = {arm.name: _choice(entry, arm, ASSIGNED) for arm in entry.arms}
         self.overridden = {arm.name: _choice(entry, arm, OVERRIDDEN) for arm in entry.arms}
-        self.decide: Decide = entry.decide.giving([*self.assigned.values()])
+        self.decide: Decide = entry.decide.giving([*self.assigned.values()]).__call__  # bound, it is called sooner
         self._arms = {arm.name: arm for arm in entry.arms}
         self._without: dict[str, Choice] = {}
 
