@@ -141,6 +141,11 @@ class LocalClient(ABC, Generic[Store]):
         """Whether there is a configuration to decide by."""
         return self._protocol.polling.version is not None or bool(self._known[0] or self._known[1])
 
+    @property
+    def version(self) -> str | None:
+        """The ETag of the configuration, without its quotes; None while there is none."""
+        return self._protocol.polling.version
+
     def _experiment(self, key: str) -> Prepared | None:
         """The experiment of a key or an id."""
         found = self._experiments.get(key)

@@ -3,8 +3,8 @@
     api.set_provider_and_wait(UpshotProvider(ExperimentClient("http://127.0.0.1:8000", "upk_…")))
     api.get_client().get_boolean_value("banner", False, EvaluationContext("user-1", {"country": "US"}))
 
-The targeting key is the user's id. `UpshotTracking` is for those who use the stock OFREP provider, whose evaluations Upshot's server
-answers: it tells what was shown and what users did.
+The targeting key is the user's id. `UpshotTracking` is for those who use the stock OFREP provider, whose evaluations Upshot's
+server answers: it tells what was shown and what users did.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ class UpshotProvider(AbstractProvider):
         """The name of the provider."""
         return Metadata(name="Upshot")
 
-    def initialize(self, evaluation_context: EvaluationContext) -> None:
+    def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002
         """Wait for a configuration; from then on changes are told as provider events.
 
         Raises:
@@ -75,8 +75,8 @@ class UpshotProvider(AbstractProvider):
     def resolve_boolean_details(
         self,
         flag_key: str,
-        default_value: bool,
-        evaluation_context: EvaluationContext | None = None,  # noqa: FBT001
+        default_value: bool,  # noqa: FBT001 - so says OpenFeature
+        evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
         """The value of a boolean flag."""
         return self._resolved(flag_key, default_value, default_value, evaluation_context)
@@ -133,7 +133,7 @@ class UpshotProvider(AbstractProvider):
         )
 
     def _metadata(self, found: Evaluation[Any]) -> dict[str, bool | int | float | str]:
-        version = self._client.stats.configuration
+        version = self._client.version
         metadata: dict[str, bool | int | float | str] = {} if version is None else {"version": version}
         return metadata if found.experiment is None else metadata | {EXPERIMENT: found.experiment}
 
@@ -152,7 +152,8 @@ class UpshotProvider(AbstractProvider):
 class UpshotTracking(Hook):
     """For providers of others, such as the stock OFREP provider: tells exposures, as a hook, and events, by `track`.
 
-    An evaluation is an exposure when it gives the variant of a running experiment (reason SPLIT, and `experimentKey` in its metadata).
+    An evaluation is an exposure when it gives the variant of a running experiment: the reason is SPLIT, and the metadata have
+    `experimentKey`.
 
     Args:
         client: tells. An `ExperimentClient`, or a `FakeClient` in tests.
@@ -161,7 +162,12 @@ class UpshotTracking(Hook):
     def __init__(self, client: Experiments) -> None:
         self._client = client
 
-    def after(self, hook_context: HookContext, details: FlagEvaluationDetails[FlagValueType], hints: HookHints) -> None:
+    def after(
+        self,
+        hook_context: HookContext,
+        details: FlagEvaluationDetails[FlagValueType],
+        hints: HookHints,  # noqa: ARG002
+    ) -> None:
         """Tell the exposure, if it is one."""
         experiment = details.flag_metadata.get(EXPERIMENT)
         user_id, attributes = _user_of(hook_context.evaluation_context)

@@ -42,6 +42,7 @@ class Polling:
         self._etag: str | None = None
         self._confirmed: datetime | None = None
         self._stale = False
+        self._failed = False
         self.streaming = False
         """Whether a stream tells of changes."""
         self.tried = False
@@ -117,7 +118,7 @@ class Polling:
             self.unreadable = True
             self._reports.tell(SUBJECT, Malformed("The configuration cannot be read."), "unreadable_configuration")
             self._due = now + self._interval()
-            return None, (Occasion.FAILED, *self._aged(wall))
+            return None, self._failing(wall)
         known = self._confirmed is not None
         changed = answer.headers.get("etag") != self._etag or not known
         self._etag = answer.headers.get("etag")
@@ -141,18 +142,23 @@ class Polling:
         elif self._wanted is not None and self._wanted != self._etag and self._patience:
             self._patience -= 1
             self._due = now + _BEHIND
-        was_stale, self._stale = self._stale, False
-        return (Occasion.READY,) if was_stale else ()
+        was_unwell = self._stale or self._failed
+        self._stale = self._failed = False
+        return (Occasion.READY,) if was_unwell else ()
 
     def _fail(self, answer: Answer | None, now: float, wall: datetime) -> tuple[Occasion, ...]:
         self._reports.tell(SUBJECT, error_of(answer), answer.code if answer else None)
         if answer is not None and answer.locks_out:
             self._not_before = now + self._retries.wait_locked_out(self._jitter())
-            return (Occasion.FAILED, *self._aged(wall))
+            return self._failing(wall)
         headers: Mapping[str, str] = answer.headers if answer else {}
         ordered = retries.ordered(headers.get("retry-after"), wall)
         self._not_before = now + self._retries.wait(self._jitter(), ordered)
         return self._aged(wall)
+
+    def _failing(self, wall: datetime) -> tuple[Occasion, ...]:
+        was_failed, self._failed = self._failed, True
+        return self._aged(wall) if was_failed else (Occasion.FAILED, *self._aged(wall))
 
     def _aged(self, wall: datetime) -> tuple[Occasion, ...]:
         age = self.age(wall)

@@ -68,7 +68,7 @@ class Retries:
         """How long to wait after a failure; at least what the server ordered."""
         wait = self._backoff.wait(part)
         if not self._budget.spend():
-            wait = LONGEST
+            wait = LONGEST * (1 + part) / 2
         return max(wait, ordered)
 
     def wait_locked_out(self, part: float) -> float:
