@@ -64,6 +64,7 @@ class LocalClient(ABC, Generic[Store]):
         self._closed = False
         self._left = 0
         self._begun = False
+        self._configured = False
         self._known: tuple[dict[str, Prepared], Mapping[str, Flag]] = ({}, {})
         self._experiments: Mapping[str, Prepared] = {}
         self._flags: Mapping[str, Flag] = {}
@@ -139,7 +140,7 @@ class LocalClient(ABC, Generic[Store]):
     @property
     def is_configured(self) -> bool:
         """Whether there is a configuration to decide by."""
-        return self._protocol.polling.version is not None or bool(self._known[0] or self._known[1])
+        return self._configured
 
     @property
     def version(self) -> str | None:
@@ -254,6 +255,7 @@ class LocalClient(ABC, Generic[Store]):
             if entry.id not in by_id:
                 by_id[entry.id] = self._prepared(entry)
         self._known = ({name: by_id[entry.id] for name, entry in found.experiments.items()}, found.flags)
+        self._configured = True
         if self._begun:
             self._use_known()
 

@@ -111,8 +111,10 @@ class Worker:
 
     def _work(self) -> None:
         with self._transport.open_client(self._settings, self._settings.timeout) as http:
-            while not self._stopped.is_set():
-                self._woken.clear()
+            while True:
+                self._woken.clear()  # before looking, so that nothing is overlooked
+                if self._stopped.is_set():
+                    return
                 now = time.monotonic()
                 step = self._protocol.next(now, self._clock.now(), hurry=bool(self._hurries))
                 if isinstance(step, Request):
