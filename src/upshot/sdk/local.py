@@ -255,9 +255,9 @@ class LocalClient(ABC, Generic[Store]):
             if entry.id not in by_id:
                 by_id[entry.id] = self._prepared(entry)
         self._known = ({name: by_id[entry.id] for name, entry in found.experiments.items()}, found.flags)
-        self._configured = True
         if self._begun:
             self._use_known()
+        self._configured = True
 
     def _prepared(self, entry: Entry) -> Prepared:
         return Prepared(entry, self._recorder.shown_in(entry.id))
