@@ -1,4 +1,4 @@
-"""A small server on a real socket that answers as a test says, and keeps what it was asked: for answers that Upshot does not give."""
+"""A small server on a real socket that answers as a test says and keeps what it was asked: for what Upshot does not answer."""
 
 import json
 import threading
@@ -45,7 +45,14 @@ def experiment(key: str = "button", *, status: str = "running", **more: Any) -> 
         for name in ("control", "blue", "green")
     ]
     parts = {"id": f"id-{key}", "key": key, "status": status, "phase": 1, "salt": f"salt-{key}", "traffic": 1_000_000}
-    rest = {"targeting": {}, "variants": variants, "layers": [], "holdouts": [], "overrides": [], "winner": None}
+    rest: dict[str, Any] = {
+        "targeting": {},
+        "variants": variants,
+        "layers": [],
+        "holdouts": [],
+        "overrides": [],
+        "winner": None,
+    }
     return parts | rest | more
 
 
@@ -133,7 +140,7 @@ class ScriptedServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_POST = _serve
+            do_GET = do_POST = _serve  # noqa: N815 - the names of the standard library
 
             def _stream(self) -> None:
                 self.send_response(200)

@@ -85,7 +85,9 @@ def test_exposures_can_be_turned_off(script: ScriptedServer, connect: Connect) -
     assert [item["user_id"] for item in script.items("/exposures")] == ["user-2"]
 
 
-def test_another_configuration_is_used_at_the_next_poll(script: ScriptedServer, connect: Connect, tmp_path: Path) -> None:
+def test_another_configuration_is_used_at_the_next_poll(
+    script: ScriptedServer, connect: Connect, tmp_path: Path
+) -> None:
     """And kept in the file, which only its owner may read; listeners are told, and one that fails harms nobody."""
     file = tmp_path / "snapshot.json"
     client = connect(poll_seconds=0.05, snapshot_file=file)
@@ -174,8 +176,10 @@ def test_a_quota_that_is_used_up_is_respected(script: ScriptedServer, connect: C
 
     def busy(asked: Any) -> Reply:
         moments.append(time.monotonic())
-        return Reply(429, {"code": "quota_exceeded"}, {"Retry-After": "1"}) if len(moments) == 1 else Reply(
-            201, {"accepted": 1, "duplicates": 0, "conflicts": 0, "rejected": []}
+        return (
+            Reply(429, {"code": "quota_exceeded"}, {"Retry-After": "1"})
+            if len(moments) == 1
+            else Reply(201, {"accepted": 1, "duplicates": 0, "conflicts": 0, "rejected": []})
         )
 
     script.replies["/events"] = busy

@@ -55,7 +55,11 @@ def wrong(client: ExperimentClient) -> int:
         for key, wanted in case["flags"].items():
             default = type(wanted["value"])()
             found = client.flag_details(key, case["user_id"], default, case["context"], expose=False)
-            count += (found.value, found.reason, found.variant) != (wanted["value"], wanted["reason"], wanted["variant"])
+            count += (found.value, found.reason, found.variant) != (
+                wanted["value"],
+                wanted["reason"],
+                wanted["variant"],
+            )
     return count
 
 
@@ -151,7 +155,14 @@ def test_a_flag_gives_a_value_of_the_type_of_its_default(tmp_path: Path) -> None
     with deciding(tmp_path, configuration(flags=flags)) as client:
         values = [client.flag("on", "u", False), client.flag("text", "u", ""), client.flag("count", "u", 0)]
         values += [client.flag("rate", "u", 0.0), client.flag("shape", "u", {})]
-        mismatches: list[tuple[str, Any]] = [("on", 0), ("count", False), ("count", 0.0), ("rate", 1), ("text", None), ("shape", [])]
+        mismatches: list[tuple[str, Any]] = [
+            ("on", 0),
+            ("count", False),
+            ("count", 0.0),
+            ("rate", 1),
+            ("text", None),
+            ("shape", []),
+        ]
 
         assert values == [True, "x", 3, 1.0, {"a": 1}]
         for key, default in mismatches:

@@ -201,12 +201,16 @@ def in_child(work: Callable[[], None]) -> int:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 @pytest.mark.parametrize(("kind", "doubled"), [(ExperimentClient, False), (SharingItsQueue, True)])
 def test_a_forked_child_has_a_queue_and_a_thread_of_its_own(
-    script: ScriptedServer, kind: type[ExperimentClient], doubled: bool  # noqa: FBT001 - a parameter of pytest
+    script: ScriptedServer,
+    kind: type[ExperimentClient],
+    doubled: bool,  # noqa: FBT001 - a parameter of pytest
 ) -> None:
     """What the parent has to send is sent once, by the parent; the child decides and sends by itself."""
     client = kind(script.url, KEY)
     assert client.ready(5)
-    client._outbox.put(Kind.EVENTS, Item(b'{"event_type":"of the parent"}'))  # unnoticed by the thread: it waits a second
+    client._outbox.put(
+        Kind.EVENTS, Item(b'{"event_type":"of the parent"}')
+    )  # unnoticed by the thread: it waits a second
 
     def work() -> None:
         assert client.variant("button", "user-1").variant
@@ -298,7 +302,9 @@ def test_the_end_of_a_process_waits_two_seconds_at_most(tmp_path: Path, kind: st
         body = f"{BODIES[kind]}\nimport time; print(time.monotonic(), flush=True)"
         program = PROGRAM.format(kind=kind, url=server.url, body=body)
         with stopped(server):
-            done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=30)
+            done = subprocess.run(
+                [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=30
+            )
             ended = time.monotonic()
 
     assert 1.5 < ended - float(done.stdout) < 3.5

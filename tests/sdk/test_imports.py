@@ -7,7 +7,19 @@ import pytest
 
 import upshot.sdk
 
-SERVER = ("fastapi", "starlette", "pydantic", "msgspec", "numpy", "scipy", "sqlalchemy", "duckdb", "uvicorn", "click", "rich")
+SERVER = (
+    "fastapi",
+    "starlette",
+    "pydantic",
+    "msgspec",
+    "numpy",
+    "scipy",
+    "sqlalchemy",
+    "duckdb",
+    "uvicorn",
+    "click",
+    "rich",
+)
 
 
 def loaded(statement: str) -> set[str]:

@@ -138,7 +138,9 @@ def test_a_flag_that_is_the_same_for_all_needs_no_user(features: OpenFeatureClie
     assert features.get_boolean_details("off", False).reason == Reason.DISABLED
 
 
-def test_exposures_and_events_are_told(server: ScriptedServer, upshot: ExperimentClient, features: OpenFeatureClient) -> None:
+def test_exposures_and_events_are_told(
+    server: ScriptedServer, upshot: ExperimentClient, features: OpenFeatureClient
+) -> None:
     """An exposure for the variant of a running experiment only; an event with its value and attributes; shutdown sends them."""
     for key in ("banner", "tried", "shipped", "paused", "part"):
         features.get_string_value(key, "d", USER)
@@ -198,7 +200,9 @@ def test_the_hook_serves_providers_of_others() -> None:
     ]
 
 
-def test_a_provider_without_a_configuration_becomes_ready_by_itself(server: ScriptedServer, upshot: ExperimentClient) -> None:
+def test_a_provider_without_a_configuration_becomes_ready_by_itself(
+    server: ScriptedServer, upshot: ExperimentClient
+) -> None:
     """Until then there are defaults, and a configuration that cannot be read is named so."""
     server.replies["/sdk/config"] = lambda _: Reply(200, {"format": 99})
     provider = UpshotProvider(upshot, patience=0.3)

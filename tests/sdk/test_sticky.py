@@ -39,11 +39,11 @@ class Broken(Shelf):
 
     def get(self, experiment: str, user_id: str) -> str | None:
         """Fail."""
-        raise ConnectionError
+        raise ConnectionError(experiment, user_id)
 
     def put(self, experiment: str, user_id: str, variant: str) -> None:
         """Fail."""
-        raise ConnectionError
+        raise ConnectionError(experiment, user_id, variant)
 
 
 def allocate(server: RunningServer, control: int, blue: int) -> None:
@@ -93,7 +93,9 @@ def test_a_changed_allocation_moves_nobody_who_keeps_a_variant(tmp_path: Path, s
     assert (conflicts == 0) is stays
 
 
-def test_a_store_is_asked_first_and_told_what_is_new(script: ScriptedServer, connect: Callable[..., ExperimentClient]) -> None:
+def test_a_store_is_asked_first_and_told_what_is_new(
+    script: ScriptedServer, connect: Callable[..., ExperimentClient]
+) -> None:
     """By the experiment's key, however it was named; overrides go before it; a variant that is gone does not count."""
     shelf = Shelf()
     shelf.kept = {("button", "kept"): "green", ("button", "gone"): "purple", ("tried", "tester"): "control"}
@@ -175,7 +177,9 @@ def test_all_experiments_are_one_question(script: ScriptedServer, connect: Calla
     assert script.asked_for(ASKED) == []
 
 
-def test_who_has_no_variant_on_the_server_has_none(script: ScriptedServer, connect: Callable[..., ExperimentClient]) -> None:
+def test_who_has_no_variant_on_the_server_has_none(
+    script: ScriptedServer, connect: Callable[..., ExperimentClient]
+) -> None:
     """With the server's reason: it may know something newer than our configuration."""
     script.replies[ASKED] = answered(None, "held_out")
     client = connect(sticky="server")
