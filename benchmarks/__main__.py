@@ -21,6 +21,7 @@ QUESTIONS = (
     "stores",
     "queues",
     "growth",
+    "sdk",
 )
 
 

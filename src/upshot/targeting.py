@@ -53,10 +53,8 @@ class Limit:
     ELEMENTS: Final = 100
     SEARCHED_ELEMENTS: Final = 10
     SEARCHED_TEXT: Final = 512
-    REMEMBERED: Final = (
-        256  # answers of one condition, for texts of up to so many characters: most attributes have few values
-    )
-    REMEMBERED_TEXT: Final = 64
+    REMEMBERED: Final = 256  # answers of one condition: most attributes have few values
+    REMEMBERED_TEXT: Final = 64  # the longest text whose answer is remembered
     STEPS: Final = 12_000_000  # under 10 ms of `re` for the slowest patterns that a random search found
 
 
@@ -287,10 +285,9 @@ def _condition(attribute: str, row: Operator, value: object, at: str, spent: dic
     def test(context: Mapping[str, object]) -> bool:
         found = context.get(attribute)
         try:
-            answer = seen.get(found)
+            return seen[found] if found in seen else first(found)
         except TypeError:  # a list
-            answer = None
-        return first(found) if answer is None else answer
+            return first(found)
 
     def first(found: object) -> bool:
         answer = row.holds(_values(found), operand)

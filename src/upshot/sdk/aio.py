@@ -9,16 +9,17 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from upshot.assignment import ASSIGNED, Decision
 from upshot.sdk import lifetimes
 from upshot.sdk.contract import NOTHING, Choice, Evaluation, T
+from upshot.sdk.evaluation import evaluated
 from upshot.sdk.exchange import Request
 from upshot.sdk.local import LocalClient
 from upshot.sdk.prepared import Prepared
 from upshot.sdk.recording import UNUSABLE
 from upshot.sdk.reports import OnError
 from upshot.sdk.settings import Settings
-from upshot.sdk.sticky import AsyncStickyStore, Keep, Kept, Look, Question
+from upshot.sdk.sticky import AsyncStickyStore, Keep, Look
+from upshot.sdk.stored import Kept, Question
 from upshot.sdk.task import Task
 
 log = logging.getLogger("upshot.sdk")
@@ -99,13 +100,13 @@ class AsyncExperimentClient(LocalClient[AsyncStickyStore]):
         if prepared is None:
             return self._nowhere(key)
         try:
-            decision = prepared.decide(user_id, context)
-            if self._settings.sticky is not None:
-                decision = await self._kept(prepared, user_id, context)
-            choice = decision.variant
-            if choice is not None and decision.reason is ASSIGNED and prepared.shown.get(user_id) == choice.variant:
+            if self._settings.sticky is None:
+                choice = prepared.decide(user_id, context)
+            else:
+                choice = await self._kept(prepared, user_id, context)
+            if prepared.shown.get(user_id) == choice.variant:
                 return choice
-            return self._settled(prepared, decision, user_id, context, expose=expose)
+            return self._settled(prepared, choice, user_id, context, expose=expose)
         except UNUSABLE:
             return self._unusable(prepared, user_id)
 
@@ -132,7 +133,7 @@ class AsyncExperimentClient(LocalClient[AsyncStickyStore]):
             return self._no_flag(key, default)
         driver = self._experiments.get(flag.experiment) if flag.experiment else None
         choice = await self.variant(driver.entry.id, user_id, context, expose=False) if driver else None
-        found = self._evaluated(flag, user_id, default, context, driver, choice)
+        found = evaluated(flag, user_id, default, context, self._clock.now(), driver, choice)
         if expose:
             self._expose_flag(found, driver, choice, user_id, context)
         return found
@@ -204,7 +205,7 @@ class AsyncExperimentClient(LocalClient[AsyncStickyStore]):
         super()._abandon()
         self._task = self._asking = None
 
-    async def _kept(self, prepared: Prepared, user_id: str, context: Mapping[str, Any]) -> Decision[Choice]:
+    async def _kept(self, prepared: Prepared, user_id: str, context: Mapping[str, Any]) -> Choice:
         """What a user gets who keeps a variant."""
         steps = self._steps(prepared, prepared.decide, user_id, context)
         unanswered: Question | None = None
@@ -213,14 +214,13 @@ class AsyncExperimentClient(LocalClient[AsyncStickyStore]):
             try:
                 step = steps.send(found)
             except StopIteration as end:
-                decision: Decision[Choice] = end.value
+                choice: Choice = end.value
                 break
             found = await self._carried(step)
             if isinstance(step, Question) and found is None:
                 unanswered = step
-        if unanswered is not None:
-            self._fall_back(unanswered, decision)
-        return decision
+        self._fall_back(unanswered, choice)
+        return choice
 
     async def _carried(self, step: Look | Keep | Question) -> Any:
         """Carry out a step; None where that failed."""
@@ -240,14 +240,13 @@ class AsyncExperimentClient(LocalClient[AsyncStickyStore]):
         if not self._may_ask(question):
             return None
         answer = await self._transport.exchange_async(self._asker(), question.request)
-        return self._answered(question, answer, time.monotonic())
+        return self._answered(question, answer)
 
     async def _ask_of_all(self, running: Sequence[Prepared], user_id: str, context: Mapping[str, Any]) -> None:
         """Learn what the server has stored for a user, with one request for all experiments."""
         request = self._request_of_all(running, user_id, context)
-        if request is not None and self._may_ask():
-            answer = await self._transport.exchange_async(self._asker(), request)
-            self._learn_all(user_id, answer, time.monotonic())
+        if request is not None:
+            self._answered_of_all(user_id, await self._transport.exchange_async(self._asker(), request))
 
     def _asker(self) -> Any:
         """The connection of callers to the server."""

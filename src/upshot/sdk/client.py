@@ -8,15 +8,16 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from upshot.assignment import ASSIGNED, Decision
 from upshot.sdk import lifetimes
 from upshot.sdk.contract import NOTHING, Choice, Evaluation, T
+from upshot.sdk.evaluation import evaluated
 from upshot.sdk.local import LocalClient
 from upshot.sdk.prepared import Decide, Prepared
 from upshot.sdk.recording import UNUSABLE
 from upshot.sdk.reports import OnError
 from upshot.sdk.settings import Settings
-from upshot.sdk.sticky import Keep, Kept, Look, Question, StickyStore
+from upshot.sdk.sticky import Keep, Look, StickyStore
+from upshot.sdk.stored import Kept, Question
 from upshot.sdk.worker import Worker
 from upshot.snapshot import Entry
 
@@ -109,18 +110,18 @@ class ExperimentClient(LocalClient[StickyStore]):
             context: what is known of the user, for targeting and breakdowns: texts, numbers, booleans.
             expose: whether the user is shown it now; else tell so later with `expose`.
         """
-        if key in self._experiments:
-            prepared = self._experiments[key]
-        elif (found := self._experiment(key)) is not None:
-            prepared = found
-        else:
-            return self._nowhere(key)
         try:
-            decision = prepared.decide(user_id, context)
-            choice = decision.variant
-            if choice is not None and decision.reason is ASSIGNED and prepared.shown.get(user_id) == choice.variant:
+            prepared = self._experiments[key]
+        except (KeyError, TypeError):
+            found = self._experiment(key)
+            if found is None:
+                return self._nowhere(key)
+            prepared = found
+        try:
+            choice = prepared.decide(user_id, context)
+            if prepared.shown.get(user_id) == choice.variant:
                 return choice
-            return self._settled(prepared, decision, user_id, context, expose=expose)
+            return self._settled(prepared, choice, user_id, context, expose=expose)
         except UNUSABLE:
             return self._unusable(prepared, user_id)
 
@@ -146,7 +147,7 @@ class ExperimentClient(LocalClient[StickyStore]):
             return self._no_flag(key, default)
         driver = self._experiments.get(flag.experiment) if flag.experiment else None
         choice = self.variant(driver.entry.id, user_id, context, expose=False) if driver else None
-        found = self._evaluated(flag, user_id, default, context, driver, choice)
+        found = evaluated(flag, user_id, default, context, self._clock.now(), driver, choice)
         if expose:
             self._expose_flag(found, driver, choice, user_id, context)
         return found
@@ -174,7 +175,7 @@ class ExperimentClient(LocalClient[StickyStore]):
 
     def _renew(self) -> None:
         """What belongs to this process alone."""
-        self._worker = Worker(self._protocol, self._settings, self._transport, self._clock, self._take_in, self._lock)
+        self._worker = Worker(self._protocol, self._settings, self._transport, self._clock, self._take_in)
         self._asking: Any = None
 
     def _abandon(self) -> None:
@@ -201,7 +202,7 @@ class ExperimentClient(LocalClient[StickyStore]):
             prepared.decide = partial(self._kept, prepared, prepared.decide)
         return prepared
 
-    def _kept(self, prepared: Prepared, decide: Decide, user_id: str, context: Mapping[str, Any]) -> Decision[Choice]:
+    def _kept(self, prepared: Prepared, decide: Decide, user_id: str, context: Mapping[str, Any]) -> Choice:
         """What a user gets who keeps a variant."""
         steps = self._steps(prepared, decide, user_id, context)
         unanswered: Question | None = None
@@ -210,14 +211,13 @@ class ExperimentClient(LocalClient[StickyStore]):
             try:
                 step = steps.send(found)
             except StopIteration as end:
-                decision: Decision[Choice] = end.value
+                choice: Choice = end.value
                 break
             found = self._carried(step)
             if isinstance(step, Question) and found is None:
                 unanswered = step
-        if unanswered is not None:
-            self._fall_back(unanswered, decision)
-        return decision
+        self._fall_back(unanswered, choice)
+        return choice
 
     def _carried(self, step: Look | Keep | Question) -> Any:
         """Carry out a step; None where that failed."""
@@ -237,13 +237,13 @@ class ExperimentClient(LocalClient[StickyStore]):
         if not self._may_ask(question):
             return None
         answer = self._transport.exchange(self._asker(), question.request)
-        return self._answered(question, answer, time.monotonic())
+        return self._answered(question, answer)
 
     def _ask_of_all(self, running: Sequence[Prepared], user_id: str, context: Mapping[str, Any]) -> None:
         """Learn what the server has stored for a user, with one request for all experiments."""
         request = self._request_of_all(running, user_id, context)
-        if request is not None and self._may_ask():
-            self._learn_all(user_id, self._transport.exchange(self._asker(), request), time.monotonic())
+        if request is not None:
+            self._answered_of_all(user_id, self._transport.exchange(self._asker(), request))
 
     def _asker(self) -> Any:
         """The connection of callers to the server."""

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic
 
-from upshot import flags
-from upshot.assignment import ASSIGNED, OVERRIDDEN, Decision
+from upshot.assignment import ASSIGNED
 from upshot.clock import SystemClock, jitter
-from upshot.flags import Flag, Kind, Reason
+from upshot.flags import Flag, Reason
 from upshot.identifiers import fault_of_user_id
 from upshot.sdk import contract
 from upshot.sdk.contract import ERROR, INVALID_CONTEXT, INVALID_USER_ID, NOTHING, Choice, Evaluation, Stats, T
@@ -25,20 +24,13 @@ from upshot.sdk.recording import UNUSABLE, Recorder
 from upshot.sdk.reports import Reports
 from upshot.sdk.settings import Settings, Store
 from upshot.sdk.snapshotfile import SnapshotFile
-from upshot.sdk.sticky import Kept, Question, Steps, StoredAssignments, by_server, by_store, question_of_all
+from upshot.sdk.sticky import Steps, by_server, by_store
+from upshot.sdk.stored import Kept, Question, StoredAssignments, question_of_all
 from upshot.snapshot import Entry, Snapshot
 
 log = logging.getLogger("upshot.sdk")
 
 Listener = Callable[[Occasion], None]
-
-_KINDS: Mapping[type, Kind] = {
-    bool: Kind.BOOLEAN,
-    str: Kind.STRING,
-    int: Kind.INTEGER,
-    float: Kind.NUMBER,
-    dict: Kind.OBJECT,
-}
 
 
 class LocalClient(ABC, Generic[Store]):
@@ -179,19 +171,10 @@ class LocalClient(ABC, Generic[Store]):
         return Evaluation(key, default, ERROR, error_code=code)
 
     def _settled(
-        self,
-        prepared: Prepared,
-        decision: Decision[Choice],
-        user_id: str,
-        context: Mapping[str, Any],
-        *,
-        expose: bool,
+        self, prepared: Prepared, choice: Choice, user_id: str, context: Mapping[str, Any], *, expose: bool
     ) -> Choice:
-        """The choice of a decision, exposed where it is to be and was not before."""
-        choice = decision.variant
-        if choice is None or decision.reason is not ASSIGNED:
-            return prepared.otherwise(decision)
-        if prepared.shown.get(user_id) == choice.variant:
+        """A choice that was not exposed before: exposed, where it is to be; of nobody, where the user cannot be recorded."""
+        if choice.reason is not ASSIGNED:
             return choice
         if fault_of_user_id(user_id):
             return prepared.without(INVALID_USER_ID)
@@ -210,29 +193,6 @@ class LocalClient(ABC, Generic[Store]):
     def _show(self, prepared: Prepared, choice: Choice, user_id: str, context: Mapping[str, Any]) -> None:
         if self._settings.exposures and prepared.entry.is_running and choice.variant is not None:
             self._recorder.show(prepared.entry.id, user_id, choice.variant, context)
-
-    def _evaluated(
-        self,
-        flag: Flag,
-        user_id: str,
-        default: T,
-        context: Mapping[str, Any],
-        driver: Prepared | None,
-        choice: Choice | None,
-    ) -> Evaluation[T]:
-        """The flag's value, given the choice of the experiment that drives it."""
-        if flag.kind is not _KINDS.get(type(default)):
-            return Evaluation(flag.key, default, ERROR, error_code=contract.TYPE_MISMATCH)
-        if not user_id and flag.enabled and (flag.experiment or flag.rollout):
-            return Evaluation(flag.key, default, ERROR, error_code=contract.KEY_MISSING)
-        entry = driver.entry if driver else None
-        decision = driver.as_decided(choice) if driver and choice else None
-        try:
-            value, reason, variant = flags.evaluate(flag, user_id, context, self._clock.now(), entry, decision)
-        except UNUSABLE:
-            return Evaluation(flag.key, default, ERROR, error_code=contract.INVALID)
-        experiment = entry.key if entry and variant is not None and _drives(entry, choice) else None
-        return Evaluation(flag.key, value, str(reason), variant, experiment)
 
     def _expose_flag(
         self,
@@ -280,62 +240,46 @@ class LocalClient(ABC, Generic[Store]):
                     log.exception("a listener failed")
 
     def _steps(self, prepared: Prepared, decide: Decide, user_id: str, context: Mapping[str, Any]) -> Steps:
-        """How the decision for a user who keeps a variant is found."""
+        """How the choice of a user who keeps a variant is found."""
         if self._stored is None:
             return by_store(prepared, decide, user_id, context)
-        with self._lock:
-            kept = self._stored.get(prepared.entry.id, user_id)
-        return by_server(prepared, decide, user_id, context, kept)
+        return by_server(prepared, decide, user_id, context, self._stored.get(prepared.entry.id, user_id))
 
-    def _may_ask(self, question: Question | None = None) -> bool:
-        """Whether a caller may wait for the server; where not, the question is put in the background."""
-        if self._stored is None or self._stored.may_ask(time.monotonic()):
-            return self._stored is not None and not self._closed
-        if question is not None:
-            with self._lock:
-                self._stored.postpone(question)
-        return False
+    def _may_ask(self, question: Question) -> bool:
+        """Whether the caller may wait for the server; where not, the question is asked in the background."""
+        if self._closed or self._stored is None:
+            return False
+        may = self._stored.may_ask(time.monotonic(), question)
+        if not may:
+            self._wake()
+        return may
 
-    def _answered(self, question: Question, answer: Answer | None, now: float) -> Kept | None:
-        if self._stored is None:
-            return None
-        with self._lock:
-            kept = self._stored.answered(question, answer, now)
+    def _answered(self, question: Question, answer: Answer | None) -> Kept | None:
+        kept = self._stored.answered(question, answer, time.monotonic()) if self._stored else None
         if kept is None:
             self._wake()
         return kept
 
     def _request_of_all(self, running: Sequence[Prepared], user_id: str, context: Mapping[str, Any]) -> Request | None:
-        """The question about a user in all experiments, where something is not known yet."""
-        if self._stored is None:
-            return None
+        """The question about a user in all experiments, where something is not known yet and the caller may wait."""
+        stored = self._stored
         try:
-            with self._lock:
-                if fault_of_user_id(user_id) or all(self._stored.get(each.entry.id, user_id) for each in running):
-                    return None
+            if stored is None or self._closed or fault_of_user_id(user_id) or not stored.may_ask(time.monotonic()):
+                return None
+            if stored.knows_all((each.entry.id for each in running), user_id):
+                return None
             return question_of_all(user_id, tellable(context))
         except UNUSABLE:
             return None
 
-    def _learn_all(self, user_id: str, answer: Answer | None, now: float) -> None:
-        found = answer.document() if answer is not None and answer.is_good else None
-        rows = found.get("assignments") if isinstance(found, dict) else None
-        if self._stored is None:
-            return
-        with self._lock:
-            if not isinstance(rows, list):
-                self._stored.failed(now)
-                return
-            for row in rows:
-                if isinstance(row, dict) and isinstance(row.get("experiment_id"), str):
-                    self._stored.learn(row["experiment_id"], user_id, row)
+    def _answered_of_all(self, user_id: str, answer: Answer | None) -> None:
+        if self._stored is not None:
+            self._stored.answered_of_all(user_id, answer, time.monotonic())
 
-    def _fall_back(self, question: Question, decision: Decision[Choice]) -> None:
-        """The server could not be asked: the user keeps what the hash gave until it can be."""
-        variant = decision.variant.variant if decision.variant else None
-        if self._stored is not None and variant is not None and decision.reason != OVERRIDDEN:
-            with self._lock:
-                self._stored.put(question.experiment, question.user_id, Kept(variant, ASSIGNED, settled=False))
+    def _fall_back(self, question: Question | None, choice: Choice) -> None:
+        """Where a question found no answer, the user keeps what the hash gave."""
+        if question is not None and self._stored is not None and choice.variant is not None:
+            self._stored.fall_back(question, choice.variant)
 
     def _finish(self) -> None:
         """Nothing is taken in any more; what waits is given up, and counted."""
@@ -350,12 +294,3 @@ class LocalClient(ABC, Generic[Store]):
         self._outbox.abandon()
         self._recorder.abandon()
         self._protocol.abandon()
-
-
-def _drives(entry: Entry, choice: Choice | None) -> bool:
-    """Whether a flag's variant is the experiment's, and not its rollout's."""
-    if entry.winning is not None:
-        return True
-    if choice is None or choice.variant is None:
-        return False
-    return choice.reason == OVERRIDDEN or entry.is_running

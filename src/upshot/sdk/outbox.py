@@ -114,10 +114,13 @@ def encoded(parts: Mapping[str, Any]) -> bytes:
         ValueError: there is a number that is not finite, or half of a surrogate pair.
         RecursionError: it nests too deep.
     """
-    return json.dumps(parts, default=_plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encode(parts).encode()
 
 
 def _plain(value: object) -> str | float:
     if isinstance(value, Decimal):
         return float(value)
     return value.isoformat() if isinstance(value, date | datetime) else str(value)
+
+
+_encode = json.JSONEncoder(default=_plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode

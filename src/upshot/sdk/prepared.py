@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
-from upshot.assignment import ASSIGNED, OVERRIDDEN, Decision
+from upshot.assignment import ASSIGNED, OVERRIDDEN, REASONS, Decision
 from upshot.contexts import ATTRIBUTES, fault_of_context
 from upshot.sdk.contract import Choice
 from upshot.snapshot import Arm, Entry
 
-Decide = Callable[[str, Mapping[str, object]], Decision[Choice]]
+Decide = Callable[[str, Mapping[str, object]], Choice]
 
 
 class Prepared:
@@ -20,33 +20,21 @@ class Prepared:
         shown: who was shown which variant, as far as is remembered at hand.
     """
 
-    __slots__ = ("_arms", "_without", "assigned", "decide", "entry", "overridden", "shown")
+    __slots__ = ("_arms", "_without", "assigned", "decide", "entry", "shown")
 
     def __init__(self, entry: Entry, shown: dict[str, str]) -> None:
         self.entry = entry
         self.shown = shown
         self.assigned = {arm.name: _choice(entry, arm, ASSIGNED) for arm in entry.arms}
-        self.overridden = {arm.name: _choice(entry, arm, OVERRIDDEN) for arm in entry.arms}
-        self.decide: Decide = entry.decide.giving([*self.assigned.values()]).__call__  # bound, it is called sooner
+        overridden = [_choice(entry, arm, OVERRIDDEN) for arm in entry.arms]
+        self._without = {reason: Choice(entry.key, None, None, reason, is_control=False) for reason in REASONS}
+        chooser = entry.decide.answering([*self.assigned.values()], overridden, self._without)
+        self.decide: Decide = chooser.__call__  # bound, it is called sooner
         self._arms = {arm.name: arm for arm in entry.arms}
-        self._without: dict[str, Choice] = {}
 
     def without(self, reason: str) -> Choice:
         """The choice of nobody, for that reason."""
-        found = self._without.get(reason)
-        if found is None:
-            found = self._without[reason] = Choice(self.entry.key, None, None, reason, is_control=False)
-        return found
-
-    def otherwise(self, decision: Decision[Choice]) -> Choice:
-        """The choice of a decision that assigned none: an override's, or nobody's."""
-        choice = decision.variant
-        return self.without(decision.reason) if choice is None else self.overridden[choice.variant or ""]
-
-    def kept(self, name: str) -> Decision[Choice] | None:
-        """The decision for a variant that a user has already; None where there is none of that name any more."""
-        choice = self.assigned.get(name)
-        return None if choice is None else Decision(choice, ASSIGNED)
+        return self._without.get(reason) or Choice(self.entry.key, None, None, reason, is_control=False)
 
     def as_decided(self, choice: Choice) -> Decision[Arm]:
         """A choice as flags take it."""

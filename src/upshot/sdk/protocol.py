@@ -14,7 +14,7 @@ from typing import NamedTuple
 from upshot.sdk.delivery import Delivery
 from upshot.sdk.exchange import Answer, Occasion, Purpose, Request
 from upshot.sdk.polling import Polling
-from upshot.sdk.sticky import Question, StoredAssignments
+from upshot.sdk.stored import Question, StoredAssignments
 from upshot.snapshot import Snapshot
 
 

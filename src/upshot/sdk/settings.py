@@ -55,6 +55,6 @@ class Settings(Generic[Store]):
         return {"Authorization": f"Bearer {self.key}", "User-Agent": "upshot-python"}
 
     @property
-    def base(self) -> str:
+    def address(self) -> str:
         """The URL before a path."""
         return self.url.rstrip("/")

@@ -19,12 +19,12 @@ FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, Runti
 
 def open_client(settings: Settings[Store], timeout: float) -> httpx.Client:
     """A client of the server; each step of a request may take `timeout` seconds."""
-    return httpx.Client(base_url=settings.base, headers=dict(settings.headers), timeout=timeout)
+    return httpx.Client(base_url=settings.address, headers=dict(settings.headers), timeout=timeout)
 
 
 def open_async_client(settings: Settings[Store], timeout: float) -> httpx.AsyncClient:
     """The same for an event loop."""
-    return httpx.AsyncClient(base_url=settings.base, headers=dict(settings.headers), timeout=timeout)
+    return httpx.AsyncClient(base_url=settings.address, headers=dict(settings.headers), timeout=timeout)
 
 
 def exchange(http: httpx.Client, request: Request) -> Answer | None:

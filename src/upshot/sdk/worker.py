@@ -24,7 +24,6 @@ class Worker:
 
     Args:
         take_in: gets what answers change, in the thread.
-        lock: is held while an answer is taken in.
     """
 
     def __init__(
@@ -34,14 +33,12 @@ class Worker:
         transport: ModuleType,
         clock: Clock,
         take_in: Callable[[Outcome], None],
-        lock: "threading.RLock",
     ) -> None:
         self._protocol = protocol
         self._settings = settings
         self._transport = transport
         self._clock = clock
         self._take_in = take_in
-        self._lock = lock
         self._threads: list[threading.Thread] = []
         self._woken = threading.Event()
         self._stopped = threading.Event()
@@ -119,9 +116,7 @@ class Worker:
                 step = self._protocol.next(now, self._clock.now(), hurry=bool(self._hurries))
                 if isinstance(step, Request):
                     answer = self._transport.exchange(http, step)
-                    with self._lock:
-                        outcome = self._protocol.answered(step, answer, time.monotonic(), self._clock.now())
-                    self._take_in(outcome)
+                    self._take_in(self._protocol.answered(step, answer, time.monotonic(), self._clock.now()))
                     with self._progress:
                         self._progress.notify_all()
                 else:
