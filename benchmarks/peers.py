@@ -137,7 +137,8 @@ def optimizely() -> Decide:
     def decide(user: str, attributes: dict[str, Any]) -> str | None:
         context = client.create_user_context(user, attributes)
         assert context is not None
-        return context.decide(KEY, options).variation_key
+        found: str | None = context.decide(KEY, options).variation_key
+        return found
 
     return decide
 

@@ -141,6 +141,8 @@ def test_nothing_that_is_given_raises(tmp_path: Path, user_id: Any, context: Any
         assert client.variant("button", user_id, fitting, expose=False).reason == reason
         assert client.flag("banner", user_id, False, fitting) is (reason == "assigned")
         client.choices(user_id, fitting)
+        assert client.variant(["button"], user_id, context).reason == "unknown_experiment"  # type: ignore[arg-type]
+        assert client.flag(["banner"], user_id, "d", context) == "d"  # type: ignore[arg-type]
         client.track(user_id, "purchase", context)
         client.expose("button", user_id, "blue", context)
 

@@ -48,16 +48,16 @@ DOCUMENT = configuration(
 
 
 @pytest.fixture
-def server() -> Iterator[ScriptedServer]:
+def script() -> Iterator[ScriptedServer]:
     """A server with flags of every kind."""
     with scripted(DOCUMENT) as started:
         yield started
 
 
 @pytest.fixture
-def upshot(server: ScriptedServer) -> Iterator[ExperimentClient]:
+def upshot(script: ScriptedServer) -> Iterator[ExperimentClient]:
     """A client of it."""
-    with ExperimentClient(server.url, KEY, poll_seconds=0.1, timeout=1) as client:
+    with ExperimentClient(script.url, KEY, poll_seconds=0.1, timeout=1) as client:
         yield client
         api.shutdown()
 
@@ -139,7 +139,7 @@ def test_a_flag_that_is_the_same_for_all_needs_no_user(features: OpenFeatureClie
 
 
 def test_exposures_and_events_are_told(
-    server: ScriptedServer, upshot: ExperimentClient, features: OpenFeatureClient
+    script: ScriptedServer, upshot: ExperimentClient, features: OpenFeatureClient
 ) -> None:
     """An exposure for the variant of a running experiment only; an event with its value and attributes; shutdown sends them."""
     for key in ("banner", "tried", "shipped", "paused", "part"):
@@ -148,14 +148,14 @@ def test_exposures_and_events_are_told(
     features.track("nobody")
     api.shutdown()
 
-    [shown], [event] = server.items("/exposures"), server.items("/events")
+    [shown], [event] = script.items("/exposures"), script.items("/events")
     assert (shown["user_id"], shown["experiment"], shown["context"]) == ("user-1", "id-button", {"country": "US"})
     assert (event["user_id"], event["event_type"]) == ("user-1", "purchase")
     assert event["properties"] == {"currency": "USD", "value": 25.5}
     assert upshot.stats.refused == 1  # of nobody
 
 
-def test_exposures_can_be_told_by_a_hook_instead(server: ScriptedServer, upshot: ExperimentClient) -> None:
+def test_exposures_can_be_told_by_a_hook_instead(script: ScriptedServer, upshot: ExperimentClient) -> None:
     """Only of the evaluations that it is attached to."""
     api.set_provider_and_wait(UpshotProvider(upshot, expose=False))
     features = api.get_client()
@@ -167,7 +167,7 @@ def test_exposures_can_be_told_by_a_hook_instead(server: ScriptedServer, upshot:
     features.get_boolean_value("part", False, USER, hook)
     upshot.flush(5)
 
-    assert [item["user_id"] for item in server.items("/exposures")] == ["user-2"]
+    assert [item["user_id"] for item in script.items("/exposures")] == ["user-2"]
 
 
 def test_the_hook_serves_providers_of_others() -> None:
@@ -201,10 +201,10 @@ def test_the_hook_serves_providers_of_others() -> None:
 
 
 def test_a_provider_without_a_configuration_becomes_ready_by_itself(
-    server: ScriptedServer, upshot: ExperimentClient
+    script: ScriptedServer, upshot: ExperimentClient
 ) -> None:
     """Until then there are defaults, and a configuration that cannot be read is named so."""
-    server.replies["/sdk/config"] = lambda _: Reply(200, {"format": 99})
+    script.replies["/sdk/config"] = lambda _: Reply(200, {"format": 99})
     provider = UpshotProvider(upshot, patience=0.3)
     happened: list[ProviderEvent] = []
     for event in ProviderEvent:
@@ -215,7 +215,7 @@ def test_a_provider_without_a_configuration_becomes_ready_by_itself(
     features = api.get_client()
     assert until(lambda: provider.resolve_string_details("banner", "d", USER).error_code == ErrorCode.PARSE_ERROR)
     assert features.get_string_details("banner", "d", USER).error_code is not None
-    server.replies = {}
+    script.replies = {}
 
     assert until(lambda: ProviderEvent.PROVIDER_READY in happened)
     assert until(lambda: features.get_string_details("banner", "d", USER).error_code is None)
@@ -235,7 +235,7 @@ def test_without_any_answer_the_provider_is_not_ready() -> None:
 
 
 def test_changes_staleness_and_errors_are_provider_events(
-    server: ScriptedServer, features: OpenFeatureClient, tmp_path: Path
+    script: ScriptedServer, features: OpenFeatureClient, tmp_path: Path
 ) -> None:
     """In the order in which they happen."""
     happened: list[tuple[ProviderEvent, str]] = []
@@ -254,14 +254,14 @@ def test_changes_staleness_and_errors_are_provider_events(
     def came(event: ProviderEvent) -> bool:
         return until(lambda: (event, "Upshot") in happened)
 
-    server.document, server.etag = configuration(experiment("other")), '"two"'
+    script.document, script.etag = configuration(experiment("other")), '"two"'
     assert came(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED)
-    server.replies["/sdk/config"] = lambda _: Reply(503)
+    script.replies["/sdk/config"] = lambda _: Reply(503)
     assert came(ProviderEvent.PROVIDER_STALE)
-    server.replies["/sdk/config"] = lambda _: Reply(403, {"code": "forbidden"})
+    script.replies["/sdk/config"] = lambda _: Reply(403, {"code": "forbidden"})
     assert came(ProviderEvent.PROVIDER_ERROR)
     happened.clear()
-    server.replies = {}
+    script.replies = {}
     assert came(ProviderEvent.PROVIDER_READY)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -95,8 +94,7 @@ class AsyncExperimentClient(LocalClient[AsyncStickyStore]):
         self, key: str, user_id: str, context: Mapping[str, Any] = NOTHING, *, expose: bool = True
     ) -> Choice:
         """What the user gets in the experiment (by key or id), and an exposure, once per user and variant. Never raises."""
-        self._start()
-        prepared = self._experiments.get(key)
+        prepared = self._experiment(key)
         if prepared is None:
             return self._nowhere(key)
         try:
@@ -127,8 +125,7 @@ class AsyncExperimentClient(LocalClient[AsyncStickyStore]):
         self, key: str, user_id: str, default: T, context: Mapping[str, Any] = NOTHING, *, expose: bool = True
     ) -> Evaluation[T]:
         """The same, with the reason. The value of a running experiment's variant is an exposure, unless `expose` is false."""
-        self._start()
-        flag = self._flags.get(key)
+        flag = self._flag(key)
         if flag is None:
             return self._no_flag(key, default)
         driver = self._experiments.get(flag.experiment) if flag.experiment else None
@@ -163,14 +160,16 @@ class AsyncExperimentClient(LocalClient[AsyncStickyStore]):
         task = self._task
         if task is not None and task.is_here:
             return
-        with suppress(RuntimeError):  # no loop runs
+        try:
             asyncio.get_running_loop()
-            self._use_known()
-            if not self._closed:
-                self._asking = None
-                self._task = Task(self._protocol, self._settings, self._transport, self._clock, self._take_in)
-                self._task.start()
-                lifetimes.begun(self._end)
+        except RuntimeError:
+            return
+        self._use_known()
+        if not self._closed:
+            self._asking = None
+            self._task = Task(self._protocol, self._settings, self._transport, self._clock, self._take_in)
+            self._task.start()
+            lifetimes.begun(self._end)
 
     def _wake(self) -> None:
         self._start()

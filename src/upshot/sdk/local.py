@@ -141,18 +141,18 @@ class LocalClient(ABC, Generic[Store]):
 
     def _experiment(self, key: str) -> Prepared | None:
         """The experiment of a key or an id."""
-        found = self._experiments.get(key)
-        if found is None:
-            self._start()
-            found = self._experiments.get(key)
-        return found
+        self._start()
+        try:
+            return self._experiments.get(key)
+        except TypeError:  # not even a key
+            return None
 
     def _flag(self, key: str) -> Flag | None:
-        found = self._flags.get(key)
-        if found is None:
-            self._start()
-            found = self._flags.get(key)
-        return found
+        self._start()
+        try:
+            return self._flags.get(key)
+        except TypeError:
+            return None
 
     def _use_known(self) -> None:
         """The thread or the task has begun: decide by what is known."""
