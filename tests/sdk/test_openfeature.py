@@ -173,22 +173,24 @@ def test_exposures_can_be_told_by_a_hook_instead(script: ScriptedServer, upshot:
 def test_the_hook_serves_providers_of_others() -> None:
     """Such as the stock OFREP provider, whose evaluations have the same metadata; without them there is no exposure."""
 
-    def split(metadata: dict[str, Any], reason: Reason = Reason.SPLIT) -> InMemoryFlag[str]:
-        return InMemoryFlag(
-            "blue", {"blue": "bold"},
-            context_evaluator=lambda *_: FlagResolutionDetails("bold", reason=reason, variant="blue", flag_metadata=metadata),
-        )  # fmt: skip
+    def split(variant: str, metadata: dict[str, Any], reason: Reason = Reason.SPLIT) -> InMemoryFlag[str]:
+        found = FlagResolutionDetails("x", reason=reason, variant=variant, flag_metadata=metadata)
+        return InMemoryFlag(variant, {variant: "x"}, context_evaluator=lambda *_: found)
 
     known = {"experimentKey": "button"}
-    api.set_provider_and_wait(
-        InMemoryProvider({"a": split(known), "b": split({}), "c": split(known, Reason.TARGETING_MATCH)})
-    )
+    flags = {
+        "a": split("blue", known),
+        "b": split("green", {}),
+        "c": split("tried", known, Reason.TARGETING_MATCH),
+        "d": split("", known),
+    }
+    api.set_provider_and_wait(InMemoryProvider(flags))
     fake = FakeClient()
     tracking = UpshotTracking(fake)
     features = api.get_client()
     features.add_hooks([tracking])
 
-    for key in "abc":
+    for key in flags:
         features.get_string_value(key, "d", USER)
     features.get_string_value("a", "d")
     tracking.track("purchase", USER, TrackingEventDetails(2.0))

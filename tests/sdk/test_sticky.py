@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from tests.sdk.scripted import KEY, Reply, ScriptedServer, configuration, experiment
+from tests.sdk.scripted import KEY, Reply, ScriptedServer, configuration, experiment, flag
 from tests.sdk.test_client import until
 from tests.sdk.test_faults import stopped
 from tests.servers import TOKEN, RunningServer, running
@@ -128,6 +128,22 @@ def test_who_keeps_a_variant_keeps_it_in_every_state(
     assert client.variant("button", "other").reason == "not_running"
     client.flush(5)
     assert script.items("/exposures") == []
+
+
+def test_a_rollout_is_no_exposure_of_who_keeps_a_variant(
+    script: ScriptedServer, connect: Callable[..., ExperimentClient]
+) -> None:
+    """The experiment is over without a winner, so that the flag's rollout gives the value, and not the variant."""
+    shelf = Shelf()
+    shelf.kept = {("button", "kept"): "green"}
+    rollout = {"value": "rolled", "targeting": {}, "steps": [{"at": None, "share": 1_000_000}]}
+    banner = flag("banner", "string", "none", experiment="id-button", values={"green": "calm"}, rollout=rollout)
+    script.document = configuration(experiment(status="completed"), flags=(banner,))
+    client = connect(sticky=shelf)
+
+    found = client.flag_details("banner", "kept", "")
+
+    assert (found.value, found.experiment) == ("rolled", None)
 
 
 def test_a_store_that_fails_is_no_reason_to_fail(connect: Callable[..., ExperimentClient]) -> None:
