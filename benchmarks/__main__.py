@@ -22,6 +22,7 @@ QUESTIONS = (
     "queues",
     "cache",
     "growth",
+    "sdk",
 )
 
 

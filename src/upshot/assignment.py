@@ -37,11 +37,16 @@ NOT_TARGETED = "not_targeted"
 NOT_IN_TRAFFIC = "not_in_traffic"
 HELD_OUT = "held_out"
 
+REASONS = (NOT_RUNNING, NOT_TARGETED, NOT_IN_TRAFFIC, HELD_OUT)
+"""Why a user has no variant."""
+
 _sha256 = hashlib.sha256
 _LENGTHS = tuple(length.to_bytes(4, "big") for length in range(1024))  # of user ids: up to 200 characters
 _BEYOND = b"\xff" * 33  # greater than every digest
 
 Outcome = TypeVar("Outcome")
+Answer = TypeVar("Answer")
+Other = TypeVar("Other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,25 +160,41 @@ class Gate:
         return bool(bisect_right(self._edges, _sha256(self._prefix + user).digest()) & 1)
 
 
-class Decider(Generic[Outcome]):
-    """The decisions of one experiment for users without a stored assignment, prepared once."""
+class Chooser(Generic[Answer]):
+    """The decisions of one experiment for users without a stored assignment, prepared once, in a form of the caller's.
+
+    Args:
+        terms: what a decision depends on.
+        assigned: what is answered with each variant, in order.
+        overridden: what is answered where an override gives it.
+        without: what is answered for each reason why there is no variant.
+    """
 
     __slots__ = (
         "_assigned",
         "_edges",
+        "_forced",
         "_gates",
         "_held",
+        "_not_running",
+        "_not_targeted",
         "_overridden",
         "_prefix",
         "_running",
-        "_salt",
         "_terms",
         "_tests",
+        "_without",
     )
 
-    def __init__(self, terms: Terms, outcomes: Sequence[Outcome]) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        assigned: Sequence[Answer],
+        overridden: Sequence[Answer],
+        without: Mapping[str, Answer],
+    ) -> None:
         self._terms = terms
-        self._salt = terms.salt
+        self._forced = bool(terms.forced)
         self._running = terms.running
         self._tests = tuple(terms.rule.tests)
         self._held = tuple(Gate("holdout", held.salt, [(held.share, WHOLE)], HELD_OUT) for held in terms.holdouts)
@@ -184,30 +205,35 @@ class Decider(Generic[Outcome]):
         self._prefix = _counted(terms.salt)
         total, ends = sum(terms.weights), [sum(terms.weights[: place + 1]) for place in range(len(terms.weights) - 1)]
         self._edges = [_edge(end, total) for end in ends]
-        self._assigned = tuple(Decision(outcome, ASSIGNED) for outcome in outcomes)
-        self._overridden = tuple(Decision(outcome, OVERRIDDEN) for outcome in outcomes)
+        self._assigned = tuple(assigned)
+        self._overridden = tuple(overridden)
+        self._without = without
+        self._not_running = without[NOT_RUNNING]
+        self._not_targeted = without[NOT_TARGETED]
 
-    def __call__(self, user_id: str, context: Mapping[str, object]) -> Decision[Outcome]:
+    def __call__(self, user_id: str, context: Mapping[str, object]) -> Answer:
         """The variant of a user with that context, or the reason why there is none."""
-        if self._terms.forced and (found := self.overridden(user_id, context)) is not None:
+        if self._forced and (found := self.overridden(user_id, context)) is not None:
             return found
         if not self._running:
-            return _NOT_RUNNING
+            return self._not_running
         for test in self._tests:
             if not test(context):
-                return _NOT_TARGETED
+                return self._not_targeted
         data = user_id.encode()
-        user = _LENGTHS[len(data)] + data if len(data) < 1024 else _counted(user_id)
-        for gate in self._gates:
-            if not gate.lets_counted(user):
-                return _CLOSED[gate.reason]
+        size = len(data)
+        user = _LENGTHS[size] + data if size < 1024 else _counted(user_id)
+        if self._gates:
+            for gate in self._gates:
+                if not gate.lets_counted(user):
+                    return self._without[gate.reason]
         return self._assigned[bisect_right(self._edges, _sha256(self._prefix + user).digest())]
 
-    def overridden(self, user_id: str, context: Mapping[str, object]) -> Decision[Outcome] | None:
+    def overridden(self, user_id: str, context: Mapping[str, object]) -> Answer | None:
         """The decision of the first override that is for the user or the context; None where none is."""
-        if not self._terms.forced:
+        if not self._forced:
             return None
-        hashed = override_hash(self._salt, user_id)
+        hashed = override_hash(self._terms.salt, user_id)
         for forced in self._terms.forced:
             if hashed in forced.users or (forced.rule is not None and matches(forced.rule, context)):
                 return self._overridden[forced.index]
@@ -216,6 +242,23 @@ class Decider(Generic[Outcome]):
     def holds_out(self, user_id: str) -> bool:
         """Whether a holdout keeps the user from what the experiment tests."""
         return not all(gate.lets(user_id) for gate in self._held)
+
+    def answering(
+        self, assigned: Sequence[Other], overridden: Sequence[Other], without: Mapping[str, Other]
+    ) -> "Chooser[Other]":
+        """The same decisions in another form."""
+        return Chooser(self._terms, assigned, overridden, without)
+
+
+class Decider(Chooser[Decision[Outcome]]):
+    """The decisions of one experiment as an outcome, such as a variant, and the reason."""
+
+    __slots__ = ()
+
+    def __init__(self, terms: Terms, outcomes: Sequence[Outcome]) -> None:
+        assigned: list[Decision[Outcome]] = [Decision(outcome, ASSIGNED) for outcome in outcomes]
+        overridden: list[Decision[Outcome]] = [Decision(outcome, OVERRIDDEN) for outcome in outcomes]
+        super().__init__(terms, assigned, overridden, _WITHOUT)
 
 
 def _counted(text: str) -> bytes:
@@ -229,6 +272,4 @@ def _edge(count: int, total: int) -> bytes:
     return least.to_bytes(8, "big") if least < 1 << 64 else _BEYOND
 
 
-_NOT_RUNNING: Decision[Any] = Decision(None, NOT_RUNNING)
-_NOT_TARGETED: Decision[Any] = Decision(None, NOT_TARGETED)
-_CLOSED: dict[str, Decision[Any]] = {reason: Decision(None, reason) for reason in (NOT_IN_TRAFFIC, HELD_OUT)}
+_WITHOUT: Mapping[str, Decision[Any]] = {reason: Decision(None, reason) for reason in REASONS}

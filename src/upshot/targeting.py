@@ -53,10 +53,8 @@ class Limit:
     ELEMENTS: Final = 100
     SEARCHED_ELEMENTS: Final = 10
     SEARCHED_TEXT: Final = 512
-    REMEMBERED: Final = (
-        256  # answers of one condition, for texts of up to so many characters: most attributes have few values
-    )
-    REMEMBERED_TEXT: Final = 64
+    REMEMBERED: Final = 256  # answers of one condition: most attributes have few values
+    REMEMBERED_TEXT: Final = 64  # the longest text whose answer is remembered
     STEPS: Final = 12_000_000  # under 10 ms of `re` for the slowest patterns that a random search found
 
 
@@ -282,17 +280,21 @@ def _condition(attribute: str, row: Operator, value: object, at: str, spent: dic
     spent["steps"] += steps(operand.pattern, Limit.SEARCHED_TEXT) if isinstance(operand, re.Pattern) else 0
     _require(spent["conditions"] <= Limit.CONDITIONS, at, "too_many", "is one condition too many")
     _require(spent["steps"] <= Limit.STEPS, at, "costly_pattern", "can be slow: start with ^, repeat less")
-    seen: dict[str, bool] = {}
+    seen: dict[object, bool] = {}  # of texts only; nothing else equals one
 
     def test(context: Mapping[str, object]) -> bool:
         found = context.get(attribute)
-        if type(found) is not str or len(found) > Limit.REMEMBERED_TEXT:
-            return row.holds(_values(found), operand)
-        answer = seen.get(found)
-        if answer is None:
+        try:
+            return seen[found] if found in seen else first(found)
+        except TypeError:  # a list
+            return first(found)
+
+    def first(found: object) -> bool:
+        answer = row.holds(_values(found), operand)
+        if type(found) is str and len(found) <= Limit.REMEMBERED_TEXT:
             if len(seen) >= Limit.REMEMBERED:
                 seen.clear()
-            answer = seen[found] = row.holds(_values(found), operand)
+            seen[found] = answer
         return answer
 
     return test
