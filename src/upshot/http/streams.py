@@ -29,6 +29,9 @@ from upshot.operations.snapshots import Published
 router = APIRouter(tags=["sdk"])
 
 MEDIA_TYPE = "text/event-stream"
+HEARTBEAT = 15
+"""Seconds after which a stream says that it is still there."""
+
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _by_key = requires(Scope.ASSIGN, kind="assignments")
@@ -65,10 +68,15 @@ async def stream(
     async def events() -> AsyncIterator[bytes]:
         async with held:
             yield b"retry: 2000\n\n"
+            quiet = 0
             async for published in snapshots.changes(stores, client):
                 if request.app.state.stopping:
                     return
-                yield b": still here\n\n" if published is None else await event(published)
+                quiet = 0 if published else quiet + 1
+                if published is not None:
+                    yield await event(published)
+                elif quiet % HEARTBEAT == 0:
+                    yield b": still here\n\n"
 
     return StreamingResponse(events(), media_type=MEDIA_TYPE, headers=HEADERS)
 

@@ -25,7 +25,6 @@ KIND = "snapshot"
 FRESH = timedelta(seconds=1)
 PATIENCE = 1.0
 PAGE = 500
-HEARTBEAT = 15
 LIVE = frozenset({Status.DRAFT, Status.RUNNING, Status.PAUSED})
 
 
@@ -81,22 +80,21 @@ async def _read(stores: Stores, client: str, held: Held | None) -> Published:
 
 
 async def changes(stores: Stores, client: str) -> AsyncIterator[Published | None]:
-    """What decides, now and whenever it has changed; None once in a while when it has not. Ends never.
+    """What decides, now and whenever it has changed; every second None when it has not. Ends never.
 
     While the database is away, nothing changes.
     """
-    told, quiet = "", 0
+    told = ""
     while True:
+        published = None
         with suppress(Unavailable):
             published = await known(stores, client)
-            if published.etag != told:
-                told, quiet = published.etag, 0
-                yield published
-        await asyncio.sleep(FRESH.total_seconds())
-        quiet += 1
-        if quiet >= HEARTBEAT:
-            quiet = 0
+        if published is None or published.etag == told:
             yield None
+        else:
+            told = published.etag
+            yield published
+        await asyncio.sleep(FRESH.total_seconds())
 
 
 def forget(stores: Stores, client: str) -> None:
