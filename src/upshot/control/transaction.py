@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
@@ -13,12 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.assignment import Assignment
 from upshot.control import Definition, DefinitionPage, Page, records
+from upshot.control.entries import OutboxEntry, encoded
 from upshot.control.sqlaccounts import SqlAccounts
 from upshot.control.sqlhooks import SqlHooks
+from upshot.control.sqlidentities import SqlIdentities
 from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
 from upshot.database import insert_new
 from upshot.database.inserting import among, overwrite
 from upshot.errors import Conflict
+from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
 from upshot.metrics import Metric
 
@@ -179,18 +181,32 @@ class SqlTransaction:
         )
         return bool((await self._connection.execute(archived.values(archived_at=now))).rowcount)
 
+    @property
+    def identities(self) -> SqlIdentities:
+        """Whose an id is."""
+        return SqlIdentities(self._connection)
+
+    async def withdraw(self, client: str, withdrawals: Sequence[Withdrawal]) -> None:
+        """Leave users out of experiments."""
+        if withdrawals:
+            await self.leave(OutboxEntry(withdrawals={client: withdrawals}))
+
+    async def leave(self, entry: OutboxEntry) -> None:
+        """Put an entry into the outbox. A client's own transaction may, though it sees none of them: nothing is asked back."""
+        await self._connection.execute(insert(outbox).values(exposures=encoded(entry)).inline())
+
     async def insert_or_nothing(self, asked: Sequence[tuple[str, Assignment]]) -> list[tuple[Assignment, bool]]:
         """Store those of (client, assignment) whose user has none yet, with an outbox entry for the exposures."""
         first: dict[tuple[int, str], tuple[str, Assignment]] = {}
         for client, assignment in asked:
             first.setdefault((assignment.experiment, assignment.user_id), (client, assignment))
-        new = await insert_new(self._connection, assignments, [_row(*owned) for owned in first.values()])
+        new = await insert_new(self._connection, assignments, [records.row_of(*owned) for owned in first.values()])
         stored = {key: assignment for key, (_, assignment) in first.items() if key in new}
         stored |= await self._read_back([key for key in first if key not in new])
         exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, asked)
         if exposed:
             exposures = [records.exposure_of(first[key][0], stored[key]) for key in exposed]
-            await self._connection.execute(insert(outbox).values(exposures=msgspec.json.encode(exposures)))
+            await self.leave(OutboxEntry(exposures))
         answers = []
         for _, assignment in asked:
             key = (assignment.experiment, assignment.user_id)
@@ -214,7 +230,7 @@ class SqlTransaction:
             stored[key] = replace(stored[key], exposed_at=moments[key])
         owners = {(assignment.experiment, assignment.user_id): client for client, assignment in asked}
         await overwrite(
-            self._connection, assignments, [_row(owners[key], stored[key]) for key in exposed], "exposed_at"
+            self._connection, assignments, [records.row_of(owners[key], stored[key]) for key in exposed], "exposed_at"
         )
         return exposed
 
@@ -262,10 +278,6 @@ class SqlTransaction:
             return await self._connection.execute(statement)
         except IntegrityError:
             raise Conflict(f"Another {kind} has this key.") from None
-
-
-def _row(client: str, assignment: Assignment) -> dict[str, Any]:
-    return {"client_id": client} | {name: getattr(assignment, name) for name in Assignment.__slots__}
 
 
 def _current(client: str) -> Select[Any]:

@@ -160,6 +160,7 @@ async def _person(
 Assigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments", changes=True))]
 ManyAssigner = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind=None))]  # charged by the number of users
 Recorder = Annotated[Caller, Depends(requires(Scope.EVENTS, kind=None))]  # charged by the number of events
+Linker = Annotated[Caller, Depends(requires(Scope.ASSIGN, Scope.EVENTS, kind=None))]  # charged by the number of links
 Reader = Annotated[Caller, Depends(requires(Scope.RESULTS, Scope.EXPERIMENTS))]
 Browser = Annotated[Caller, Depends(requires(Scope.RESULTS))]
 ResultsReader = Annotated[Caller, Depends(requires(Scope.RESULTS, kind="results"))]

@@ -193,6 +193,15 @@ class IngestedOut(BaseModel):
     rejected: list[RejectedOut]
 
 
+class LinkedOut(BaseModel):
+    """What became of identities. `conflicts` counts the experiments in which a user turned out to have had two variants."""
+
+    linked: int
+    known: int
+    conflicts: int
+    rejected: list[RejectedOut]
+
+
 class ImportedOut(BaseModel):
     """What became of an import; at most the first 100 refused rows of each kind are listed, all are counted."""
 

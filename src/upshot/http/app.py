@@ -14,6 +14,7 @@ from upshot.http import (
     events,
     experiments,
     health,
+    identities,
     imports,
     metricdefinitions,
     oidc,
@@ -62,8 +63,8 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
         redirect_slashes=False, dependencies=[Depends(check_target)],
     )  # fmt: skip
     app.state.stopping = False
-    for part in (experiments, metricdefinitions, assignments, events, imports, results, planner, signin, oidc, people, apikeys,
-                 trail, webhooks, health):  # fmt: skip
+    for part in (experiments, metricdefinitions, assignments, identities, events, imports, results, planner, signin, oidc, people,
+                 apikeys, trail, webhooks, health):  # fmt: skip
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SkipValidation,
     Tag,
     WithJsonSchema,
 )
@@ -231,6 +232,19 @@ class AssignManyIn(In):
     def pairs(self) -> Sequence[tuple[str, dict[str, Any]]]:
         """(user id, context) of each."""
         return [(user, {}) if isinstance(user, str) else (user.user_id, user.context) for user in self.users]
+
+
+class IdentityIn(In):
+    """An anonymous id and the user whose it turned out to be."""
+
+    anonymous_id: Annotated[UserId, Field(examples=["visitor-5f0c"])]
+    user_id: UserId
+
+
+class IdentitiesIn(In):
+    """Several of these; each is judged by itself."""
+
+    identities: list[SkipValidation[IdentityIn]] = Field(min_length=1, max_length=1_000)
 
 
 class EventIn(In):

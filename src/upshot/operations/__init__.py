@@ -11,12 +11,14 @@
     alarms        watch what runs for those who want to know
     metrics       define, read, search, change, archive; what a text stands for in an experiment
     assignments   assign one user, many users, one user everywhere; import assignments made elsewhere
+    identities    let an anonymous id and a known one be one user
     events        ingest, list the types seen, import past events
     deliveries    store what a queue delivers
     results       report, export
     planner       users, days and effects of an experiment to come
-    relay         hand exposures from the control store to the event store
+    relay         hand exposures, links and withdrawals from the control store to the event store
     pending       store what was answered while the database was away
+    given         store assignments that were made without the store
     schedule      what is done regularly: partitions, rollups, retention, exports to files
 
 Each operation loads, decides with the pure core, and stores in one transaction of its own; the client comes first. None of

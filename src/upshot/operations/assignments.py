@@ -7,6 +7,7 @@ insert-or-nothing: what is answered is what the store holds, so that two first r
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from upshot.assignment import ASSIGNED, Assignment, Decision, decide
 from upshot.errors import Conflict, Fault, Invalid, Unavailable
 from upshot.events import Rejection
 from upshot.experiments import Experiment, Status
-from upshot.operations import Stores
+from upshot.operations import Stores, given, identities
 from upshot.operations import experiments as experiment_operations
 from upshot.variants import Variant
 
@@ -71,9 +72,10 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
         Invalid: the user id or the context breaks its rules.
     """
     experiment = await experiment_operations.known(stores, client, reference)
-    cached: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user_id))
+    user = await identities.remembered(stores, client, user_id)
+    cached: Assignment | None = await stores.cache.get(client, KIND, (experiment.number, user))
     if cached is not None and cached.exposed_at is not None:
-        return _assigned(experiment, cached, is_new=False)
+        return _of(user_id, _assigned(experiment, cached, is_new=False))
     _check([(user_id, context)])
     return (await _assign(stores, client, experiment, [(user_id, context)], exposed=True))[0]
 
@@ -130,7 +132,7 @@ async def import_assignments(
     accepted = duplicates = 0
     for start in range(0, len(taken), MANY):
         part = taken[start : start + MANY]
-        stored = await stores.control.assign(client, [assignment for _, assignment in part])
+        stored = await given.assign(stores.control, client, [assignment for _, assignment in part])
         for (index, asked), (kept, is_new) in zip(part, stored, strict=True):
             if kept.variant != asked.variant:
                 rejected.append((index, Rejection("/variant", "other_variant", "the user has another variant already")))
@@ -142,14 +144,19 @@ async def import_assignments(
 
 
 async def _assign(
-    stores: Stores,
-    client: str,
-    experiment: Experiment,
-    users: Sequence[tuple[str, Context]],
-    *,
-    exposed: bool,
+    stores: Stores, client: str, experiment: Experiment, users: Sequence[tuple[str, Context]], *, exposed: bool
 ) -> list[Assigned]:
-    """Decide for each user; store the decisions that gave a variant, look up what is stored for the others."""
+    """What users get, whichever of their ids they are asked for by."""
+    ask = partial(_assign_own, stores, client, experiment, exposed=exposed)
+    answers = await identities.by_user(stores, client, users, ask)
+    return [_of(user_id, answer) for (user_id, _), answer in zip(users, answers, strict=True)]
+
+
+async def _assign_own(
+    stores: Stores, client: str, experiment: Experiment, users: Sequence[tuple[str, Context]], *, exposed: bool
+) -> tuple[list[Assigned], dict[str, str]]:
+    """Decide for each user; store the decisions that gave a variant, look up what is stored for the others. And whose ids are
+    that turned out to be linked."""
     now = stores.clock.now()
     decided = [decide(experiment, user_id, context) for user_id, context in users]
     phase = experiment.phase.number if experiment.phase else 0
@@ -163,25 +170,26 @@ async def _assign(
         if decision.variant
     ]  # fmt: skip
     try:
-        stored = {
-            kept.user_id: (kept, is_new) for kept, is_new in await stores.control.assign(client, proposals, PATIENCE)
-        }
+        kept = await stores.control.assign(client, proposals, PATIENCE)
+        stored, linked = identities.parted(proposals, kept)
         others = [user_id for (user_id, _), decision in zip(users, decided, strict=True) if not decision.variant]
         if others and experiment.phases:
-            stored |= await _stored(stores, client, experiment, others, now if exposed else None)
+            there, elsewhere = await _stored(stores, client, experiment, others, now if exposed else None)
+            stored, linked = stored | there, linked | elsewhere
     except Unavailable:
-        return [await _unstored(stores, client, experiment, *answer) for answer in _decided(users, decided, proposals)]
+        away = _decided(users, decided, proposals)
+        return [await _unstored(stores, client, experiment, *answer) for answer in away], {}
     answers = []
     for (user_id, _), decision in zip(users, decided, strict=True):
         if user_id not in stored:
             answers.append(Assigned(experiment, user_id, None, None, decision.reason, is_new=False, persisted=False))
             continue
-        kept, is_new = stored[user_id]
-        await stores.cache.put(client, KIND, (experiment.number, user_id), kept)
-        answers.append(_assigned(experiment, kept, is_new=is_new))
+        found, is_new = stored[user_id]
+        await stores.cache.put(client, KIND, (experiment.number, user_id), found)
+        answers.append(_assigned(experiment, found, is_new=is_new))
     if exposed:
         stores.relay.wake()
-    return answers
+    return answers, linked
 
 
 def _decided(
@@ -213,17 +221,24 @@ async def _unstored(
 
 async def _stored(
     stores: Stores, client: str, experiment: Experiment, user_ids: Sequence[str], exposed_at: datetime | None
-) -> dict[str, tuple[Assignment, bool]]:
-    """What users have who would not get a variant now; a first exposure is noted all the same."""
+) -> tuple[dict[str, tuple[Assignment, bool]], dict[str, str]]:
+    """What users have who would not get a variant now; a first exposure is noted all the same. Of linked ids whose they are."""
     async with stores.control.reading(client) as transaction:
-        found = await transaction.assignments(client, [(experiment.number, user_id) for user_id in user_ids])
+        linked = await transaction.identities.users_of(client, user_ids)
+        own = [(experiment.number, user_id) for user_id in user_ids if user_id not in linked]
+        found = await transaction.assignments(client, own) if own else []
     known = [assignment for assignment in found if assignment is not None]
     unseen = [assignment for assignment in known if exposed_at is not None and assignment.exposed_at is None]
     answers = {assignment.user_id: (assignment, False) for assignment in known}
     if unseen:
         proposals = [replace(assignment, exposed_at=exposed_at) for assignment in unseen]
         answers |= {kept.user_id: (kept, False) for kept, _ in await stores.control.assign(client, proposals)}
-    return answers
+    return answers, linked
+
+
+def _of(user_id: str, assigned: Assigned) -> Assigned:
+    """The answer for who asked by that id."""
+    return assigned if assigned.user_id == user_id else replace(assigned, user_id=user_id)
 
 
 def _assigned(experiment: Experiment, kept: Assignment, *, is_new: bool) -> Assigned:
