@@ -50,6 +50,9 @@ class Identities(NamedTuple):
         return min(found.values(), default=None)
 
 
+NOTHING = Identities()
+
+
 def at_or_after(event: Event, exposure: Exposure) -> bool:
     """The attribution rule."""
     return event.occurred_at >= exposure.exposed_at
@@ -62,7 +65,7 @@ def aggregate(
     events: Iterable[tuple[str, Event]],
     contexts: Contexts,
     counts: Rule = at_or_after,
-    identities: Identities = Identities(),
+    identities: Identities = NOTHING,
 ) -> Expected:
     """Aggregate by looking at every event; `counts` is the attribution rule, for mutants to replace."""
     users = _users(client, plan, exposures, events, contexts, identities)
@@ -89,7 +92,7 @@ def delivery(
     *,
     from_the_start: bool = False,
     one_session: bool = False,
-    identities: Identities = Identities(),
+    identities: Identities = NOTHING,
 ) -> dict[Cell, Delivery]:
     """What was lost of numbered events, and sent; broken where a session's numbers from before the exposure are forgotten
     (`from_the_start`), or all of a user's sessions are taken for one (`one_session`)."""

@@ -1,7 +1,8 @@
 """Work that goes on beside the requests: in the server's own process, or in `upshot worker`.
 
-In the server: exposures and links are relayed, assignments that were answered without the database are stored, the spool is handed
-on, links of other servers are learned, and, where there is no queue, the scheduled work is done. `upshot worker` empties the queue and does the scheduled work.
+In the server: exposures and links are relayed, assignments that were answered without the database are stored, the spool is
+handed on, links of other servers are learned, and, where there is no queue, the scheduled work is done. `upshot worker` empties
+the queue and does the scheduled work.
 """
 
 import asyncio

@@ -218,7 +218,7 @@ async def test_a_sample_is_one_of_users(store: EventStore) -> None:
 
     def is_even(own: str) -> bool:
         [key] = integers([Keys("one").user(world.identities.user("one", own))])[:, 0].tolist()
-        return key % 2 == 0
+        return bool(key % 2 == 0)
 
     world.exposures = [exposure for exposure in world.exposures if is_even(exposure.user_id)]
     assert metrics.problems(found, world.of("one", plan)) == []

@@ -1,4 +1,4 @@
-"""Links in the control store: one step, for good, with the first assignment; on every dialect, whoever links at the same moment."""
+"""Links in the control store: one step, for good, with the first assignment, whoever links at the same moment."""
 
 import asyncio
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ async def left(store: ControlStore) -> OutboxEntry:
 
 
 async def test_a_link_is_for_good_and_in_one_step(store: ControlStore) -> None:
-    """To another user it is refused; so is one to an alias, and one of a user whom others are linked to; each client has its own."""
+    """To another user it is refused; so is one to an alias, and one of a user with aliases. Clients have their own."""
     assert await linked(store, ("a", "u"), ("b", "u"), ("c", "v")) == [Verdict.LINKED] * 3
     assert await linked(store, ("a", "u"), ("a", "v"), ("d", "a"), ("u", "v"), ("u", "a"), ("d", "v"), ("d", "v")) == [
         Verdict.KNOWN, Verdict.LINKED_ELSEWHERE, Verdict.USER_IS_LINKED, Verdict.ID_IS_A_USER, Verdict.ID_IS_A_USER,

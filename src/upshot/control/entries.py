@@ -15,7 +15,7 @@ from upshot.events import Exposure, Withdrawal
 class OutboxEntry:
     """What one transaction has for the event store: exposures; and by client, links of an alias and a user, and withdrawals."""
 
-    exposures: Sequence[Exposure] = ()
+    exposures: Sequence[Exposure] = field(default_factory=list)
     links: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     withdrawals: Mapping[str, Sequence[Withdrawal]] = field(default_factory=dict)
 

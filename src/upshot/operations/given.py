@@ -1,4 +1,4 @@
-"""Store assignments that were made without asking the store: while it was away, or elsewhere. Those of linked ids are the user's."""
+"""Store assignments that were made without the store: while it was away, or elsewhere. Those of linked ids are the user's."""
 
 from collections.abc import Sequence
 from dataclasses import replace

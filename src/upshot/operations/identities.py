@@ -1,6 +1,6 @@
 """Let an anonymous id and a known one be one user: what the anonymous visitor got and did belongs to who signed in.
 
-Whose an id is, is remembered in the cache like assignments. Of an id that it holds nothing of, the store tells when it is asked to
+Whose an id is, is remembered in the cache like assignments. What the cache does not know, the store tells when it is asked to
 store an assignment (`control.assign`), so that ids that were never linked cost no question of their own.
 """
 

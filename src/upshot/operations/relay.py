@@ -1,8 +1,8 @@
 """Hand exposures, links and withdrawals from the control store's outbox to the event store.
 
-Every exposure has an identity of its own, and a link or withdrawal is the same the second time, so that a crash between the append
-and the deletion repeats work and doubles nothing; and an entry leaves the outbox only after all of it is durable, so that a crash
-loses nothing.
+Every exposure has an identity of its own, and a link or withdrawal is the same the second time, so that a crash between the
+append and the deletion repeats work and doubles nothing; and an entry leaves the outbox only after all of it is durable, so that
+a crash loses nothing.
 """
 
 import asyncio

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import FromClause, Select, Subquery, case, exists, func, literal, select, union_all
 
-from upshot.eventstore.sql.question import Column, Identities, Question
 from upshot.events import IDENTITY_CONFLICT
+from upshot.eventstore.sql.question import Column, Identities, Question
 
 Fetch = Callable[[Select[Any]], Sequence[Mapping[str, Any]]]
 
@@ -31,7 +31,8 @@ def standing(question: Question) -> Select[Any]:
     withdrawn = exists().where(
         withdrawals.client_key == question.client_key, withdrawals.experiment.in_(sorted(experiments))
     )
-    return select(linked.label("linked"), withdrawn.label("withdrawn"))
+    columns: list[Column] = [linked.label("linked"), withdrawn.label("withdrawn")]
+    return select(*columns)
 
 
 def exposures_of(

@@ -75,7 +75,8 @@ def _entered(question: Question) -> Select[Any]:
         user = func.coalesce(aliases.c.user_key, user)
         source = events.outerjoin(aliases, aliases.c.alias_key == events.c.user_key)
     shown = user.label("user_key") if question.linked else user
-    query = select(shown, literal(0, Integer).label("variant"), literal(1, Integer).label("phase"), first)
+    columns: list[Column] = [shown, literal(0, Integer).label("variant"), literal(1, Integer).label("phase"), first]
+    query = select(*columns)
     query = query.select_from(source).where(events.c.type_key.in_(keys) if keys else literal(0, Integer) == 1)
     query = query.where(events.c.occurred_at < plan.end)
     if plan.start is not None:
