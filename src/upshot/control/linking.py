@@ -57,7 +57,9 @@ async def link(transaction: "SqlTransaction", asked: Sequence[Asked]) -> list[Li
             for number in numbers
         ]
         conflicts |= {(client, alias): numbers for alias, numbers in found.items()}
-        await transaction.leave(OutboxEntry(links={client: links}, withdrawals={client: withdrawals}))
+        await transaction.leave(
+            OutboxEntry(links={client: links}, withdrawals={client: withdrawals} if withdrawals else {})
+        )
     return [
         Linking(verdict, len(conflicts.get((client, anonymous_id), ())) if verdict is Verdict.LINKED else 0)
         for (client, anonymous_id, _, _), verdict in zip(asked, verdicts, strict=True)
