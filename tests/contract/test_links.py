@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, null
 from tests.contract.databases import fresh
 from tests.contract.test_control import NOW, Opened, added, given, opened, store
 
 from upshot.access import EVERYONE
 from upshot.assignment import Assignment
-from upshot.control import ControlStore, Linking, OutboxEntry, Verdict, entries
+from upshot.control import ControlStore, Linking, OutboxEntry, Verdict, entries, sqlidentities
 from upshot.control.sqlidentities import SqlIdentities
 from upshot.control.tables import outbox
 from upshot.events import CROSSOVER, IDENTITY_CONFLICT, OVERRIDE, Exposure, Withdrawal, micros
@@ -164,6 +164,7 @@ async def test_links_of_one_id_that_are_not_held_apart_are_noticed(
 
     await linked(store, ("a", "u"))
     monkeypatch.setattr(SqlIdentities, "linked", blind)
+    monkeypatch.setattr(sqlidentities, "_USER", null().label("linked_to"))
     experiment = await added(store)
     [(kept, new)] = await store.assign("one", [given(experiment, "a")])
 

@@ -1,5 +1,4 @@
-"""What follows from links: assignments of linked ids are the user's; and how two ids become one user, in one transaction: the
-link, the first assignment of either, and what the event store must know.
+"""Let two ids be one user, in one transaction: the link, the first assignment of either, and what the event store must know.
 
 Where the user has no assignment in an experiment, the one of the anonymous id becomes the user's, as it was made. Where both have
 the same variant, the user was exposed when the first of them was. Where they differ, both stay as they are and the user is
@@ -21,23 +20,6 @@ if TYPE_CHECKING:
 
 Key = tuple[int, str]
 """Experiment number and user."""
-
-
-async def assign(
-    transaction: "SqlTransaction", asked: Sequence[tuple[str, Assignment]]
-) -> list[tuple[Assignment, bool]]:
-    """Store those of (client, assignment) whose user has none yet; of a linked id nothing: its answer names the user."""
-    users = await transaction.identities.linked({(client, assignment.user_id) for client, assignment in asked})
-    if not users:
-        return await transaction.insert_or_nothing(asked)
-    own = [pair for pair in asked if (pair[0], pair[1].user_id) not in users]
-    stored = iter(await transaction.insert_or_nothing(own))
-    return [
-        (replace(assignment, user_id=users[client, assignment.user_id]), False)
-        if (client, assignment.user_id) in users
-        else next(stored)
-        for client, assignment in asked
-    ]
 
 
 async def link(transaction: "SqlTransaction", asked: Sequence[Asked]) -> list[Linking]:
@@ -84,7 +66,7 @@ async def _joined(transaction: "SqlTransaction", client: str, links: Sequence[tu
             sources.setdefault((experiment, user), alias)
     exposed = {key for key, row in stored.items() if row.exposed_at}
     asked = [(key, now[key]) for key in sources if key not in stored or (key not in exposed and now[key].exposed_at)]
-    answers = await transaction.insert_or_nothing([(client, row) for _, row in asked])
+    answers = await transaction.insert_or_nothing([(client, row) for _, row in asked]) if asked else []
     for (key, row), (kept, _) in zip(asked, answers, strict=True):
         if kept.variant != row.variant:  # somebody assigned the user at this moment
             conflicts.setdefault(sources[key], []).append(key[0])

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.assignment import Assignment
@@ -13,14 +13,24 @@ from upshot.control.identities import Verdict
 from upshot.control.identitytables import identity_links
 from upshot.control.tables import assignments, experiments
 from upshot.database import insert_new
-from upshot.database.inserting import among, overwrite
+from upshot.database.inserting import among, insert_showing, overwrite
 from upshot.experiments import Status
 
 Id = tuple[str, str]
 """Client and id."""
 
+Key = tuple[int, str]
+"""Experiment number and id."""
+
 Asked = tuple[str, str, str, datetime]
 """Client, anonymous id, user, and when."""
+
+# Whose the id of an assignment is, null where it is nobody else's. As a text: beside an insertion, columns are written without
+# their tables.
+_USER: ColumnElement[str] = literal_column(
+    "(SELECT links.user_id FROM identity_links AS links WHERE links.client_id = assignments.client_id"
+    " AND links.id = assignments.user_id AND links.id <> links.user_id)"
+).label("linked_to")
 
 
 class SqlIdentities:
@@ -37,6 +47,34 @@ class SqlIdentities:
     async def linked(self, ids: Collection[Id]) -> dict[Id, str]:
         """The same for the ids of several clients."""
         return {key: user for key, user in (await self._owners(ids)).items() if user != key[1]}
+
+    async def insert(self, first: Mapping[Key, tuple[str, Assignment]]) -> tuple[set[Key], dict[Key, str]]:
+        """Insert assignments, or nothing where there is one or the id is linked; which were added, and whose the linked ids are.
+
+        Where the database says what it inserts, it says whose the id is in the same breath, and the few rows that should not be
+        there are removed: nearly all ids are nobody else's, and no question of its own is asked about them.
+        """
+        if self._connection.dialect.name == "mysql":
+            users = await self._linked_of(first, first)
+            rows = [records.row_of(*first[key]) for key in first if key not in users]
+            return {(key[0], key[1]) for key in await insert_new(self._connection, assignments, rows)}, users
+        added, users = set[Key](), dict[Key, str]()
+        rows = [records.row_of(*first[key]) for key in sorted(first)]
+        for experiment, own, user in await insert_showing(self._connection, assignments, rows, _USER):
+            if user is None:
+                added.add((experiment, own))
+            else:
+                users[experiment, own] = user
+        if users:
+            await self._connection.execute(delete(assignments).where(among(assignments, list(users))))
+        if len(added) + len(users) < len(first):
+            users |= await self._linked_of(first, first.keys() - added - users.keys())
+        return added, users
+
+    async def _linked_of(self, first: Mapping[Key, tuple[str, Assignment]], keys: Collection[Key]) -> dict[Key, str]:
+        own = {key: (first[key][0], key[1]) for key in keys}
+        linked = await self.linked(set(own.values()))
+        return {key: linked[who] for key, who in own.items() if who in linked}
 
     async def add(self, asked: Sequence[Asked]) -> list[Verdict]:
         """Store the links that are new; what became of each, one after the other."""

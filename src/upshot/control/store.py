@@ -98,7 +98,7 @@ class SqlStore:
 
         async def stored() -> list[tuple[Assignment, bool]]:
             async with self.transaction(EVERYONE) as transaction:
-                return await linking.assign(transaction, asked)
+                return await transaction.insert_or_nothing(asked)
 
         answers = iter(await self._database.retried(stored))
         return [[next(answers) for _ in items] for _, items in group]

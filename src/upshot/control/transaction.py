@@ -17,7 +17,6 @@ from upshot.control.sqlaccounts import SqlAccounts
 from upshot.control.sqlhooks import SqlHooks
 from upshot.control.sqlidentities import SqlIdentities
 from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
-from upshot.database import insert_new
 from upshot.database.inserting import among, overwrite
 from upshot.errors import Conflict
 from upshot.events import Withdrawal
@@ -196,21 +195,24 @@ class SqlTransaction:
         await self._connection.execute(insert(outbox).values(exposures=encoded(entry)).inline())
 
     async def insert_or_nothing(self, asked: Sequence[tuple[str, Assignment]]) -> list[tuple[Assignment, bool]]:
-        """Store those of (client, assignment) whose user has none yet, with an outbox entry for the exposures."""
+        """Store those of (client, assignment) whose user has none yet, with an outbox entry for the exposures; of an id that is
+        linked nothing: its answer names the user."""
         first: dict[tuple[int, str], tuple[str, Assignment]] = {}
         for client, assignment in asked:
             first.setdefault((assignment.experiment, assignment.user_id), (client, assignment))
-        new = await insert_new(self._connection, assignments, [records.row_of(*owned) for owned in first.values()])
+        new, users = await self.identities.insert(first)
         stored = {key: assignment for key, (_, assignment) in first.items() if key in new}
-        stored |= await self._read_back([key for key in first if key not in new])
-        exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, asked)
+        stored |= await self._read_back([key for key in first if key not in new and key not in users])
+        own = [pair for pair in asked if (pair[1].experiment, pair[1].user_id) not in users] if users else asked
+        exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, own)
         if exposed:
             exposures = [records.exposure_of(first[key][0], stored[key]) for key in exposed]
             await self.leave(OutboxEntry(exposures))
         answers = []
         for _, assignment in asked:
             key = (assignment.experiment, assignment.user_id)
-            answers.append((stored[key], key in new))
+            kept = replace(assignment, user_id=users[key]) if key in users else stored[key]
+            answers.append((kept, key in new))
             new.discard(key)  # who asks a second time in the same group gets what is stored
         return answers
 

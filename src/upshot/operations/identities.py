@@ -82,19 +82,21 @@ async def by_user(
     stores: Stores,
     client: str,
     users: Sequence[tuple[str, Context]],
-    ask: Callable[[Sequence[tuple[str, Context]]], Awaitable[tuple[Sequence[Answer], Mapping[str, str]]]],
+    ask: Callable[[Sequence[tuple[str, Context]]], Awaitable[tuple[list[Answer], Mapping[str, str]]]],
 ) -> list[Answer]:
     """What `ask` answers about (id, context), with ids that are linked in the place of whose they are; it answers whose the ids
     are that it finds to be linked, and is asked again about these."""
-    ids = [await remembered(stores, client, user_id) for user_id, _ in users]
-    found, linked = await ask([(own, context) for own, (_, context) in zip(ids, users, strict=True)])
-    answers, places = list(found), [place for place, own in enumerate(ids) if own in linked]
+    known = {own: user for own, _ in users if (user := await stores.cache.get(client, KIND, own)) is not None}
+    asked = [(known.get(own, own), context) for own, context in users] if known else users
+    answers, linked = await ask(asked)
+    if not linked:
+        return answers
     for own, user in linked.items():
         await stores.cache.put(client, KIND, own, user)
-    if places:
-        again, _ = await ask([(linked[ids[place]], users[place][1]) for place in places])
-        for place, answer in zip(places, again, strict=True):
-            answers[place] = answer
+    places = [place for place, (own, _) in enumerate(asked) if own in linked]
+    again, _ = await ask([(linked[own], context) for own, context in (asked[place] for place in places)])
+    for place, answer in zip(places, again, strict=True):
+        answers[place] = answer
     return answers
 
 
@@ -102,9 +104,15 @@ def parted(
     asked: Sequence[Assignment], answers: Sequence[tuple[Assignment, bool]]
 ) -> tuple[dict[str, tuple[Assignment, bool]], dict[str, str]]:
     """The answers of `control.assign` by user id; and apart, whose the linked ids are, of which nothing was stored."""
-    pairs = list(zip(asked, answers, strict=True))
-    linked = {each.user_id: kept.user_id for each, (kept, _) in pairs if kept.user_id != each.user_id}
-    return {kept.user_id: (kept, new) for each, (kept, new) in pairs if each.user_id not in linked}, linked
+    stored: dict[str, tuple[Assignment, bool]] = {}
+    linked: dict[str, str] = {}
+    for wanted, answer in zip(asked, answers, strict=True):
+        user = answer[0].user_id
+        if user == wanted.user_id:
+            stored[user] = answer
+        else:
+            linked[wanted.user_id] = user
+    return stored, linked
 
 
 async def follow(stores: Stores, since: datetime) -> datetime:
