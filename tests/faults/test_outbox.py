@@ -13,13 +13,14 @@ from tests.callers import somebody
 
 from upshot import cache, control, eventstore
 from upshot.aggregation import AggregationPlan
+from upshot.assignment import Assignment
 from upshot.clock import FixedClock
-from upshot.events import Event, Exposure
+from upshot.events import IDENTITY_CONFLICT, OVERRIDE, Event, Exposure, Withdrawal
 from upshot.eventstore import EventStore, Verdict
 from upshot.eventstore.embedded.identities import Identities
 from upshot.experiments import Draft
 from upshot.metrics import Kind, Metric
-from upshot.operations import Stores, assignments, experiments, results
+from upshot.operations import Stores, assignments, experiments, identities, results
 from upshot.operations.relay import ENTRIES, Relay
 from upshot.operations.results import Asked
 from upshot.variants import VariantDraft
@@ -60,6 +61,59 @@ async def test_an_event_store_without_identities_is_caught(tmp_path: Path, monke
     """The negative control for doubling."""
     monkeypatch.setattr(Identities, "fingerprints", lambda _, keys: [None] * len(keys))
     assert await exposed_after_a_crash(tmp_path, "relayed", Relay) == 2 * USERS
+
+
+STEPS = ("expose", "link", "withdraw", "relayed")
+
+
+@pytest.mark.parametrize("moment", STEPS)
+async def test_a_crash_of_the_relay_loses_no_link_and_no_withdrawal(tmp_path: Path, moment: str) -> None:
+    """Wherever it dies, ids that were linked are one user, and who had two variants is left out, once."""
+    assert await linked_after_a_crash(tmp_path, moment, Relay) == (USERS // 2, USERS // 4)
+
+
+@pytest.mark.parametrize("moment", STEPS[:3])
+async def test_a_relay_that_forgets_links_first_is_caught(tmp_path: Path, moment: str) -> None:
+    """The negative control: what was not told by then is lost."""
+    assert await linked_after_a_crash(tmp_path, moment, BackwardsRelay) != (USERS // 2, USERS // 4)
+
+
+async def linked_after_a_crash(folder: Path, moment: str, relay: type[Relay]) -> tuple[int, int]:
+    """Users in the result and users who are left out, after the relay died when it was about to do `moment`: of all users half
+    have a second id, half of those with another variant; a quarter was withdrawn besides."""
+    before, after = folder / "before", folder / "after"
+    clock = FixedClock()
+    stores = await _opened(before, clock)
+    draft = Draft("outbox", [VariantDraft("a"), VariantDraft("b")], key="outbox")
+    experiment = await experiments.create(stores, somebody(CLIENT), draft)
+    now = clock.now()
+    ids = [(f"visitor-{n}", n % 2) for n in range(USERS // 2)] + [(f"user-{n}", 0) for n in range(USERS)]
+    given = [Assignment(experiment.number, own, variant, 1, now, now, "{}") for own, variant in ids]
+    await stores.control.assign(CLIENT, given)
+    await identities.link(stores, CLIENT, [(f"visitor-{n}", f"user-{n}") for n in range(USERS // 2)])
+    async with stores.control.transaction(CLIENT) as transaction:
+        gone = [Withdrawal(experiment.number, f"user-{USERS - 1 - n}", OVERRIDE) for n in range(USERS // 4)]
+        await transaction.withdraw(CLIENT, gone)
+    store: Any = stores.control if moment == "relayed" else stores.events
+    whole = getattr(store, moment)
+
+    async def crash(*_: object) -> None:
+        shutil.copytree(before, after)
+        raise CrashError
+
+    setattr(store, moment, crash)
+    with pytest.raises(CrashError):
+        await relay(stores.control, stores.events).run()
+    setattr(store, moment, whole)
+    await stores.close()
+
+    restarted = await _opened(after, clock)
+    clock.advance(seconds=1)
+    try:
+        report = await results.report(restarted, CLIENT, "outbox", Asked())
+    finally:
+        await restarted.close()
+    return report.summary.total_users, report.health.withdrawn.get(IDENTITY_CONFLICT, 0)
 
 
 async def exposed_after_a_crash(folder: Path, moment: str, relay: type[Relay]) -> int:

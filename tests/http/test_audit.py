@@ -24,7 +24,7 @@ from upshot.settings import Settings
 
 _DOCUMENT: dict[str, Any] = create_app(Settings(), {}).application.openapi()
 NO_CHANGES = {
-    "/experiments/{experiment_id}/assignments", "/assignments", "/events", "/events/batch", "/planner",
+    "/experiments/{experiment_id}/assignments", "/assignments", "/identities", "/events", "/events/batch", "/planner",
     "/auth/token", "/auth/refresh", "/auth/session", "/auth/invitation",
 }  # fmt: skip
 VARIANTS = [{"name": "a"}, {"name": "b"}]

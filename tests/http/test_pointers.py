@@ -14,10 +14,10 @@ from upshot.errors import Fault, Invalid, pointer
 from upshot.http.body import document, validated
 from upshot.http.definitions import MetricDefinitionIn, MetricDefinitionPatch
 from upshot.http.planning import PlanRequest
-from upshot.http.wire import AssignManyIn, EventsIn, ExperimentIn, ExperimentPatch, ImportIn, In, UserIn
+from upshot.http.wire import AssignManyIn, EventsIn, ExperimentIn, ExperimentPatch, IdentityIn, ImportIn, In, UserIn
 
 MODELS: tuple[type[BaseModel], ...] = (
-    AssignManyIn, EventsIn, ExperimentIn, ExperimentPatch, ImportIn, MetricDefinitionIn, MetricDefinitionPatch,
+    AssignManyIn, EventsIn, ExperimentIn, ExperimentPatch, IdentityIn, ImportIn, MetricDefinitionIn, MetricDefinitionPatch,
     PlanRequest, UserIn,
 )  # fmt: skip
 NAMES = sorted(

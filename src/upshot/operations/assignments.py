@@ -155,8 +155,7 @@ async def _assign(
 async def _assign_own(
     stores: Stores, client: str, experiment: Experiment, users: Sequence[tuple[str, Context]], *, exposed: bool
 ) -> tuple[list[Assigned], dict[str, str]]:
-    """Decide for each user; store the decisions that gave a variant, look up what is stored for the others. And whose ids are
-    that turned out to be linked."""
+    """Decide for each; store decisions that gave a variant, look up the others. And whose ids are that are found to be linked."""
     now = stores.clock.now()
     decided = [decide(experiment, user_id, context) for user_id, context in users]
     phase = experiment.phase.number if experiment.phase else 0

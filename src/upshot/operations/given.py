@@ -17,7 +17,8 @@ async def assign(
     """
     stored = await control.assign(client, assignments)
     places = [place for place, (kept, _) in enumerate(stored) if kept.user_id != assignments[place].user_id]
-    moved = [replace(assignments[place], user_id=stored[place][0].user_id) for place in places]
-    for place, found in zip(places, await control.assign(client, moved), strict=True):
-        stored[place] = found
+    if places:
+        moved = [replace(assignments[place], user_id=stored[place][0].user_id) for place in places]
+        for place, found in zip(places, await control.assign(client, moved), strict=True):
+            stored[place] = found
     return stored
