@@ -22,12 +22,13 @@ Row = dict[str, Any]
 
 
 def of_links(client_key: int, links: Sequence[tuple[str, str]], keys: Keys) -> list[Row]:
-    """The rows of (alias, user) pairs, one for each alias."""
+    """The rows of (alias, user) pairs: one for each alias, and one for each user, who is the own alias."""
     found: dict[int, Row] = {}
     for alias, user_id in links:
         alias_key, user_key = integers([keys.user(alias), keys.user(user_id)])[:, 0].tolist()
-        row = {"client_key": client_key, "alias_key": alias_key, "user_key": user_key, "user_id": user_id}
-        found.setdefault(alias_key, row)
+        for key in (alias_key, user_key):
+            row = {"client_key": client_key, "alias_key": key, "user_key": user_key, "user_id": user_id}
+            found.setdefault(key, row)
     return list(found.values())
 
 

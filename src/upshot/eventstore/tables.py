@@ -57,7 +57,8 @@ exposures = Table(
     Column("context", Text, nullable=False),
 )  # fmt: skip
 
-# Ids that are another's: who has an alias is that user, whatever stands beside the events and exposures.
+# Ids that are linked: who has an alias is that user, whatever stands beside the events and exposures. The user's own id is one of
+# the aliases, so that all ids of a user who has several are found here.
 aliases = Table(
     "aliases", metadata,
     Column("client_key", Integer, nullable=False),

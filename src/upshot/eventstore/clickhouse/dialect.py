@@ -40,8 +40,8 @@ READING: dict[str, Any] = {
 # Without FINAL, which takes four times as long: who looks up wants any row of an identity, the first one if there are two.
 LOOKING_UP = READING | {"final": 0}
 
-# The ids of one user lie on several shards: who counts is found first, and sent to all.
-LINKED = READING | {"distributed_product_mode": "global"}
+# Where ids are linked or users withdrawn, who counts is found first and sent to all: the ids of one user lie on several shards.
+SENT_AROUND = READING | {"distributed_product_mode": "global"}
 
 # Types and users are spread differently over a cluster; a recount relates both, and has the time to send them around.
 RECOUNTING = READING | {"max_execution_time": RECOUNT_SECONDS, "distributed_product_mode": "global"}

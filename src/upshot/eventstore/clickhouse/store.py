@@ -175,7 +175,8 @@ class ClickHouseStore(Appends):
         key = client_key(client)
         asked = sql.Question(plan, key, known, dialect.ClickHouseForms(key))
         question = await greenlet_spawn(sql.identified, asked, fetching(self._connection))
-        return question, dialect.LINKED if question.linked else dialect.READING
+        told = question.linked or question.withdrawn
+        return question, dialect.SENT_AROUND if told else dialect.READING
 
     def _keys_of(self, client: str) -> Keys:
         if client not in self._keys:

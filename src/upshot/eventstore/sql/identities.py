@@ -63,21 +63,23 @@ def contexts(question: Question) -> Select[Any]:
 
 
 def aliases_of(question: Question) -> Subquery:
-    """The client's linked ids: alias_key, user_key, user_id."""
+    """The client's linked ids, each with its user's key and id; the user's own is one of them."""
     table = question.forms.aliases.c
     query = select(table.alias_key, table.user_key, table.user_id)
     return query.where(table.client_key == question.client_key).subquery()
 
 
 def by_id(question: Question, users: FromClause) -> tuple[FromClause, Column]:
-    """Users (a common table expression, where ids are linked) with a row for each of their ids, and the column of the id's key:
-    what events are joined to."""
+    """Users with a row for each of their ids, and the column of the id's key: what events are joined to.
+
+    PostgreSQL is told to find them first: it would rather join every event with every user than spread users over their ids.
+    """
     if not question.linked:
         return users, users.c.user_key
     aliases = aliases_of(question)
-    own = select(*users.c, users.c.user_key.label("id_key"))
-    others = select(*users.c, aliases.c.alias_key).join_from(users, aliases, aliases.c.user_key == users.c.user_key)
-    found = union_all(own, others).subquery()
+    id_key = func.coalesce(aliases.c.alias_key, users.c.user_key).label("id_key")
+    query = select(*users.c, id_key).join_from(users, aliases, aliases.c.user_key == users.c.user_key, isouter=True)
+    found = query.cte().prefix_with("MATERIALIZED", dialect="postgresql")
     return found, found.c.id_key
 
 
@@ -88,7 +90,6 @@ def _users(question: Question, experiment: int, names: Sequence[str], label: str
     query = select(*(first.c[name] for name in names))
     if question.linked:
         reason = case((first.c.lowest != first.c.highest, literal(IDENTITY_CONFLICT)))
-        query = query.where(first.c.place == 1)
     if question.withdrawn:
         reasons = _reasons(question, experiment)
         reason = func.coalesce(reasons.c.reason, reason) if question.linked else reasons.c.reason
@@ -97,26 +98,36 @@ def _users(question: Question, experiment: int, names: Sequence[str], label: str
 
 
 def _first(question: Question, experiment: int, names: Sequence[str]) -> Subquery:
-    """The exposures of an experiment by user; where ids are linked with their places, and the bounds of a user's variants."""
+    """The first exposure of each user; where ids are linked, with the lowest and the highest variant that the user was given.
+
+    Only users with several ids can have several exposures: the others, who are most, are spared the sorting.
+    """
     table = question.forms.exposures.c
     columns: dict[str, Column] = {name: table[name] for name in ("user_key", *names)}
     own = table.client_key == question.client_key, table.experiment == experiment
     if not question.linked:
         return select(*columns.values()).where(*own).subquery()
     aliases = aliases_of(question)
-    user = func.coalesce(aliases.c.user_key, table.user_key)
-    columns["user_key"] = user
-    if "user_id" in columns:
-        columns["user_id"] = func.coalesce(aliases.c.user_id, table.user_id)
-    in_order = (table.exposed_at, table.id_high, table.id_low)
+    joined = question.forms.exposures.outerjoin(aliases, aliases.c.alias_key == table.user_key)
+    variants = (table.variant.label("lowest"), table.variant.label("highest"))
+    alone = select(*columns.values(), *variants).select_from(joined).where(*own, aliases.c.alias_key.is_(None))
+    return union_all(alone, _first_of_several(question, columns, own)).subquery()
+
+
+def _first_of_several(question: Question, columns: Mapping[str, Column], own: tuple[Column, Column]) -> Select[Any]:
+    """The first exposure of each user with several ids, and the bounds of the variants."""
+    table, aliases = question.forms.exposures.c, aliases_of(question)
+    user = {name: aliases.c[name] for name in ("user_key", "user_id") if name in columns}
+    by_user: dict[str, Any] = {"partition_by": aliases.c.user_key}
     ranked = select(
-        *(column.label(name) for name, column in columns.items()),
-        func.row_number().over(partition_by=user, order_by=in_order).label("place"),
-        func.min(table.variant).over(partition_by=user).label("lowest"),
-        func.max(table.variant).over(partition_by=user).label("highest"),
+        *(column.label(name) for name, column in {**columns, **user}.items()),
+        func.row_number().over(**by_user, order_by=(table.exposed_at, table.id_high, table.id_low)).label("place"),
+        func.min(table.variant).over(**by_user).label("lowest"),
+        func.max(table.variant).over(**by_user).label("highest"),
     )
-    joined = ranked.join_from(question.forms.exposures, aliases, aliases.c.alias_key == table.user_key, isouter=True)
-    return joined.where(*own).subquery()
+    joined = ranked.join_from(question.forms.exposures, aliases, aliases.c.alias_key == table.user_key)
+    found = joined.where(*own).subquery()
+    return select(*(found.c[name] for name in columns), found.c.lowest, found.c.highest).where(found.c.place == 1)
 
 
 def _reasons(question: Question, experiment: int) -> Subquery:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import CTE, FromClause, Integer, Select, Subquery, and_, case, func, literal, select
+from sqlalchemy import FromClause, Integer, Select, Subquery, and_, case, func, literal, select
 
 from upshot.aggregation import AggregationPlan
 from upshot.eventstore import filters
@@ -33,10 +33,10 @@ def exposed(question: Question) -> Select[Any]:
     return counted.group_by(*cells).order_by(*cells)
 
 
-def exposed_users(question: Question, *, context: bool = False) -> Subquery | CTE:
+def exposed_users(question: Question, *, context: bool = False) -> Subquery:
     """The experiment's exposed users who count; of those who are in another experiment, too, where that is asked for."""
     query = _entered(question) if question.plan.entry else _assigned(question, context=context)
-    return query.cte() if question.linked else query.subquery("exposed")
+    return query.subquery("exposed")
 
 
 def _assigned(question: Question, *, context: bool) -> Select[Any]:
