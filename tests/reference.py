@@ -2,6 +2,7 @@
 
 import json
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ import numpy as np
 
 from upshot import targeting
 from upshot.aggregation import AggregationPlan, Cell, Delivery, Measured, Ordered
-from upshot.events import SEQUENCES, Event, Exposure
+from upshot.events import IDENTITY_CONFLICT, SEQUENCES, Event, Exposure, Withdrawal
 from upshot.eventstore.filters import scalars
+from upshot.eventstore.keys import Keys, integers
 from upshot.metrics import Fold, Kind, Metric, Quantity, Source, Unit
 from upshot.statistics import Moments, ThirdMoments, quantile
 from upshot.statistics.comoments import Comoments
@@ -21,11 +23,34 @@ Contexts = Mapping[str, Mapping[str, Any]]
 
 
 class Expected(NamedTuple):
-    """What a plan should find: users, those whose window is over, and metrics, per cell."""
+    """What a plan should find: users, those whose window is over, and metrics, per cell; and who is left out, by reason."""
 
     exposed: dict[Cell, int]
     eligible: dict[tuple[Cell, str], int]
     measured: dict[tuple[Cell, str], Measured]
+    withdrawn: Mapping[str, int] = {}
+
+
+class Identities(NamedTuple):
+    """Links as (client, alias, user), and withdrawals with their clients, as they were told."""
+
+    links: Sequence[tuple[str, str, str]] = ()
+    withdrawals: Sequence[tuple[str, Withdrawal]] = ()
+
+    def user(self, client: str, own: str) -> str:
+        """Whose an id is."""
+        return next((user for owner, alias, user in self.links if (owner, alias) == (client, own)), own)
+
+    def reason(self, client: str, experiment: int, user: str) -> str | None:
+        """Why a user was withdrawn from an experiment: the first reason of each of the ids, the least of these."""
+        found: dict[str, str] = {}
+        for owner, (number, own, reason) in self.withdrawals:
+            if (owner, number) == (client, experiment) and self.user(client, own) == user:
+                found.setdefault(own, reason)
+        return min(found.values(), default=None)
+
+
+NOTHING = Identities()
 
 
 def at_or_after(event: Event, exposure: Exposure) -> bool:
@@ -40,9 +65,10 @@ def aggregate(
     events: Iterable[tuple[str, Event]],
     contexts: Contexts,
     counts: Rule = at_or_after,
+    identities: Identities = NOTHING,
 ) -> Expected:
     """Aggregate by looking at every event; `counts` is the attribution rule, for mutants to replace."""
-    users = _users(client, plan, exposures, events, contexts)
+    users = _users(client, plan, exposures, events, contexts, identities)
     exposed: dict[Cell, int] = {}
     eligible: dict[tuple[Cell, str], int] = {}
     for user in users:
@@ -54,7 +80,7 @@ def aggregate(
     measured: dict[tuple[Cell, str], Measured] = {}
     for metric in plan.metrics:
         measured |= {(cell, metric.key): found for cell, found in _metric(metric, users, plan, counts).items()}
-    return Expected(exposed, eligible, measured)
+    return Expected(exposed, eligible, measured, {} if plan.entry else _left_out(client, plan, exposures, identities))
 
 
 def delivery(
@@ -66,11 +92,12 @@ def delivery(
     *,
     from_the_start: bool = False,
     one_session: bool = False,
+    identities: Identities = NOTHING,
 ) -> dict[Cell, Delivery]:
     """What was lost of numbered events, and sent; broken where a session's numbers from before the exposure are forgotten
     (`from_the_start`), or all of a user's sessions are taken for one (`one_session`)."""
     numbers: dict[Cell, list[tuple[int, int]]] = {}
-    for user in _users(client, plan, exposures, events, {}):
+    for user in _users(client, plan, exposures, events, {}, identities):
         sessions: dict[int, list[tuple[int, bool]]] = {}
         for event in user.events:
             if event.ordinal is not None:
@@ -97,9 +124,16 @@ def _users(
     exposures: Sequence[Exposure],
     events: Iterable[tuple[str, Event]],
     contexts: Contexts,
+    identities: Identities,
 ) -> "list[_User]":
+    own = [event for owner, event in events if owner == client]
+    events = [(client, event._replace(user_id=identities.user(client, event.user_id))) for event in own]
     if plan.entry:
         exposures = [*_entered(client, plan, events)]
+    else:
+        kept = [(first, user) for first, user, reason in _by_user(client, exposures, identities) if reason is None]
+        of_plan = {user: contexts.get(first.user_id, {}) for first, user in kept if first.experiment == plan.experiment}
+        contexts, exposures = {**contexts, **of_plan}, [replace(first, user_id=user) for first, user in kept]
     first: dict[str, Exposure] = {}
     beside: dict[str, int] = {}
     for exposure in exposures:
@@ -119,6 +153,39 @@ def _users(
     return [
         _User(exposure, of_user[user], contexts.get(user, {}), beside.get(user)) for user, exposure in first.items()
     ]
+
+
+def _by_user(
+    client: str, exposures: Sequence[Exposure], identities: Identities
+) -> Iterator[tuple[Exposure, str, str | None]]:
+    """The first exposure of each user in each experiment, under whichever id, whose it is, and why it does not count."""
+    found: dict[tuple[int, str], dict[str, Exposure]] = {}
+    for exposure in exposures:
+        if exposure.client == client:
+            user = identities.user(client, exposure.user_id)
+            found.setdefault((exposure.experiment, user), {}).setdefault(exposure.user_id, exposure)
+    for (experiment, user), own in found.items():
+        reason = identities.reason(client, experiment, user)
+        if reason is None and len({exposure.variant for exposure in own.values()}) > 1:
+            reason = IDENTITY_CONFLICT
+        yield min(own.values(), key=lambda exposure: (exposure.exposed_at, _identity(exposure))), user, reason
+
+
+def _identity(exposure: Exposure) -> tuple[int, int]:
+    """What tells exposures of one moment apart."""
+    high, low = integers([Keys(exposure.client).exposure(exposure.experiment, exposure.user_id)])[0].tolist()
+    return high, low
+
+
+def _left_out(
+    client: str, plan: AggregationPlan, exposures: Sequence[Exposure], identities: Identities
+) -> dict[str, int]:
+    found = Counter(
+        reason
+        for exposure, _, reason in _by_user(client, exposures, identities)
+        if reason is not None and exposure.experiment == plan.experiment and exposure.exposed_at < plan.end
+    )
+    return dict(found)
 
 
 def _entered(client: str, plan: AggregationPlan, events: Iterable[tuple[str, Event]]) -> Iterator[Exposure]:

@@ -156,6 +156,8 @@ class Aggregates:
     the metrics that count only these. `unadjusted` are those of the plan, and those whose covariates a sample of the users
     found to be of no use. `delivery` is empty where it was not asked for, or no event is numbered.
 
+    `withdrawn` are the users, by reason, who were exposed before the plan's end and are left out of everything else.
+
     `as_of` is the moment (µs) that a copy of the store had come to, where one that lags behind was read.
     """
 
@@ -166,7 +168,7 @@ class Aggregates:
     delivery: Mapping[Cell, Delivery] = field(default_factory=dict)
     event_counts: Mapping[tuple[Cell, str], int] = field(default_factory=dict)
     first_exposure: int | None = None
-    crossovers: int = 0
+    withdrawn: Mapping[str, int] = field(default_factory=dict)
     late_events: int = 0
     duplicates: int = 0
     conflicts: int = 0

@@ -1,9 +1,10 @@
 """Contexts: what is known of a user when a variant is asked for, by which targeting decides and results are broken down."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from upshot import identifiers
+from upshot.errors import Fault, Invalid
 
 ATTRIBUTES = 50
 LENGTH = 1_000
@@ -28,3 +29,17 @@ def fault_of_context(context: Context) -> tuple[str, str] | None:
         if isinstance(value, int) and not -(2**53) < value < 2**53:
             return "too_large", "an integer must lie within ±(2^53 − 1)"
     return None
+
+
+def check(users: Sequence[tuple[str, Context]], place: str = "") -> None:
+    """Refuse users or contexts that break a rule. `place` says where one of several stands."""
+    faults = []
+    for index, (user_id, context) in enumerate(users):
+        at = place.format(index=index)
+        fault = identifiers.check_user_id(user_id, at or "/user_id")
+        if fault:
+            faults.append(fault)
+        if found := fault_of_context(context):
+            faults.append(Fault(f"{at}/context", *found))
+    if faults:
+        raise Invalid.of(*faults)

@@ -87,6 +87,19 @@ class Exposure:
     context: str
 
 
+class Withdrawal(NamedTuple):
+    """The exposure of a user in an experiment (by number) counts no longer, for good; `reason` is one of the words below."""
+
+    experiment: int
+    user_id: str
+    reason: str
+
+
+IDENTITY_CONFLICT = "identity_conflict"  # two ids of one user had different variants
+OVERRIDE = "override"  # the variant was chosen by hand
+CROSSOVER = "crossover"  # the user was given another variant elsewhere
+
+
 class Rejection(NamedTuple):
     """Why an event was not taken: the field (JSON pointer within the event), a stable code, and words."""
 

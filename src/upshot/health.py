@@ -1,11 +1,12 @@
-"""Whether a result can be trusted: sample ratio, loss of events, crossovers, late and repeated events, and what a reader must
-know."""
+"""Whether a result can be trusted: sample ratio, loss of events, users who are left out, late and repeated events, and what a
+reader must know."""
 
 from collections.abc import Sequence
 
 from upshot import statistics
 from upshot.aggregation import Aggregates
 from upshot.arms import Arms
+from upshot.events import CROSSOVER, IDENTITY_CONFLICT, OVERRIDE
 from upshot.metrics import Metric
 from upshot.report import (
     Caution,
@@ -29,6 +30,10 @@ def health(
     metrics: Sequence[Metric],
 ) -> Health:
     """Whether a result can be trusted."""
+
+    def out(reason: str) -> int:
+        return aggregates.withdrawn.get(reason, 0)
+
     rates = [part.rate or 0.0 for part in loss.variants.values()] if loss else []
     warnings = [
         Caution(code, message)
@@ -51,7 +56,13 @@ def health(
                 "No event has counted yet.",
                 any(ratio.observed.values()) and not aggregates.event_counts,
             ),
-            ("crossovers", "Some users were given more than one variant.", aggregates.crossovers > 0),
+            ("crossovers", "Some users were given more than one variant; they are left out.", out(CROSSOVER) > 0),
+            (
+                "identity_conflicts",
+                "Some users had another variant before they signed in; they are left out.",
+                out(IDENTITY_CONFLICT) > 0,
+            ),
+            ("overrides", "Some users were given a variant by hand; they are left out.", out(OVERRIDE) > 0),
             (
                 "late_events",
                 "Some events came more than a week after they happened.",
@@ -82,12 +93,14 @@ def health(
     ]
     return Health(
         sample_ratio=ratio,
-        crossovers=aggregates.crossovers,
+        crossovers=out(CROSSOVER) + out(IDENTITY_CONFLICT),
         late_events=aggregates.late_events,
         duplicates=aggregates.duplicates,
         conflicts=aggregates.conflicts,
         warnings=warnings + _skewed(arms, metrics),
         event_loss=loss,
+        identity_conflicts=out(IDENTITY_CONFLICT),
+        withdrawn=dict(sorted(aggregates.withdrawn.items())),
     )
 
 

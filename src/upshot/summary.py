@@ -90,7 +90,8 @@ def evidence(
 ) -> Evidence:
     """What the rules of the decision look at."""
     planned, users = judgement.plan.planned_users, arms.everyone
-    crossing = users >= CROSSOVER_USERS and health.crossovers > CROSSOVER_ALARM * users
+    seen = users + health.crossovers  # who had two variants is left out of the users
+    crossing = seen >= CROSSOVER_USERS and health.crossovers > CROSSOVER_ALARM * seen
     distrust = [
         reason
         for reason, applies in (

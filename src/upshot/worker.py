@@ -1,7 +1,8 @@
 """Work that goes on beside the requests: in the server's own process, or in `upshot worker`.
 
-In the server: exposures are relayed, assignments that were answered without the database are stored, the spool is handed on, and,
-where there is no queue, the scheduled work is done. `upshot worker` empties the queue and does the scheduled work.
+In the server: exposures and links are relayed, assignments that were answered without the database are stored, the spool is
+handed on, links of other servers are learned, and, where there is no queue, the scheduled work is done. `upshot worker` empties
+the queue and does the scheduled work.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from tenacity import (
 
 from upshot.errors import TimedOut, Unavailable
 from upshot.eventqueue import EventQueue
-from upshot.operations import Stores, deliveries, events, schedule
+from upshot.operations import Stores, deliveries, events, identities, schedule
 from upshot.operations.credentials import Credentials
 from upshot.operations.deliveries import Stored
 from upshot.settings import Settings
@@ -36,6 +37,7 @@ MESSAGES = 200
 RECEIVE_SECONDS = 1.0
 REPORTING = timedelta(seconds=2)
 NOTING = 30.0
+FOLLOWING = 3.0
 
 Answer = TypeVar("Answer")
 
@@ -45,7 +47,8 @@ log = logging.getLogger(__name__)
 @asynccontextmanager
 async def beside_requests(stores: Stores, settings: Settings, credentials: Credentials) -> AsyncIterator[None]:
     """The server's own work, for as long as the block lasts."""
-    work = [relay_exposures(stores), _again(store_pending, stores), _again(events.drain, stores), note_use(credentials)]
+    work = [relay_exposures(stores), _again(store_pending, stores), _again(events.drain, stores), note_use(credentials),
+            follow_links(stores)]  # fmt: skip
     if settings.scheduler == "worker" and stores.queue is None:
         work.append(scheduled(stores, policy_of(settings)))
     tasks = [asyncio.create_task(part) for part in work]
@@ -82,6 +85,17 @@ async def relay_exposures(stores: Stores) -> None:
         except Exception as error:  # noqa: BLE001 - whatever it was, the exposures that come after it must be relayed, too
             log.warning("exposures wait to be relayed: %s", error)
             await asyncio.sleep(PAUSE)
+
+
+async def follow_links(stores: Stores) -> None:
+    """Learn every few seconds, until cancelled, which ids other servers linked."""
+    since = stores.clock.now() - identities.OVERLAP
+    while True:
+        await asyncio.sleep(FOLLOWING)
+        try:
+            since = await identities.follow(stores, since)
+        except Unavailable as error:
+            log.warning("ids that other servers linked are not known here yet: %s", error)
 
 
 async def store_pending(stores: Stores) -> int:

@@ -121,7 +121,7 @@ def test_the_client_comes_first_in_every_store_method(contract: type) -> None:
         "take_deliveries",
         "forget_deliveries",
     }
-    nobodys |= {"lease", "running", "refresh", "maintain", "report_progress", "complete_to"}
+    nobodys |= {"linked_since", "lease", "running", "refresh", "maintain", "report_progress", "complete_to"}
     methods = {
         name: method for name, method in inspect.getmembers(contract, inspect.isfunction) if not name.startswith("_")
     }

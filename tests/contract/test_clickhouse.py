@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.contract.test_eventstore import ANY, BOUGHT, END, HOUR, PLANS, SPENT,
 from upshot import eventstore
 from upshot.aggregation import AggregationPlan, Period
 from upshot.errors import ConfigurationError, TimedOut, Unavailable, UpshotError
-from upshot.events import Event, Exposure
+from upshot.events import OVERRIDE, Event, Exposure, Withdrawal
 from upshot.eventstore import Verdict, rollups
 from upshot.eventstore.clickhouse import dialect, schema, upkeep
 from upshot.eventstore.clickhouse.blocks import Block
@@ -36,9 +37,7 @@ HOURS = AggregationPlan(
     1, (BOUGHT,), None, END, tuple(Period(n * HOUR, (n + 1) * HOUR) for n in range(START // HOUR, START // HOUR + 4))
 )
 BUY = Event("id", "u", "buy", START, START, 1.0, "{}", None, 0, 7)
-STATEMENTS = (
-    9  # of a refresh of an hour and a day: marks, owners, version, experiments, two counted and written, removal
-)
+STATEMENTS = 10  # of a refresh of an hour and a day: marks, owners, version, experiments, links, two counted and written, removal
 _numbers = itertools.count()
 
 Open = Callable[[str], Any]
@@ -416,6 +415,24 @@ async def test_a_refresh_that_stops_anywhere_is_made_up_for(url: str, opened: Op
     assert await stored(reading, "marks") == 0
 
 
+async def test_cells_that_all_users_left_are_noticed(url: str, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rolled-up row is replaced, not removed: one without users takes its place, and without that the old one counts on."""
+    store = await opened(url)
+    for leaves in (True, False):
+        seen = replace(SEEN, user_id=f"u-{leaves}", variant=int(leaves))
+        await store.expose([seen])
+        await store.append("one", [BUY._replace(event_id=seen.user_id, user_id=seen.user_id)])
+        await store.refresh()
+        await store.withdraw("one", [Withdrawal(1, seen.user_id, OVERRIDE)])
+        if not leaves:
+            monkeypatch.setattr(upkeep, "_left", lambda *_: ())
+        await store.refresh()
+
+        found = await store.aggregate("one", HOURS)
+
+        assert [part.events for part in found.measured.values()] == ([] if leaves else [1])
+
+
 async def test_a_block_that_another_program_inserts_is_marked(url: str, opened: Open) -> None:
     """As one of an earlier version does: the tables themselves leave the marks."""
     store = await opened(url)
@@ -515,6 +532,8 @@ async def test_upkeep_of_a_cluster_speaks_to_all_of_its_servers(
                 return [(0, 5, 0, HOUR, 0, [7, 8])]
             if "partition_id" in statement:
                 return [("202509",), ("202510",)]
+            if "EXISTS" in statement:
+                return [(1, 0)]
             return [(5, 1)] if "event_types" in statement else [(1,)] if "version" in statement else []
 
         async def command(self, statement: str) -> None:
@@ -528,12 +547,15 @@ async def test_upkeep_of_a_cluster_speaks_to_all_of_its_servers(
     assert [statement.split(" ON CLUSTER ")[0].strip() for statement in told if "ON CLUSTER" in statement] == [
         "SYSTEM SYNC REPLICA",
         "SYSTEM SYNC REPLICA",
+        "SYSTEM SYNC REPLICA",
+        "SYSTEM SYNC REPLICA",
         "DELETE FROM upshot.marks_local",
         "ALTER TABLE upshot.events_local",
         "DELETE FROM upshot.marks_local",
     ]
     assert "exposures_local" in told[4]
-    assert "min(exposures.exposed_at)" in told[5]
+    assert "upshot.aliases " in told[5] + " "
+    assert "min(exposures.exposed_at)" in told[7]
 
 
 # Names

@@ -175,7 +175,7 @@ async def test_of_simultaneous_first_requests_one_wins_in_every_process(opened: 
         variants.setdefault(kept.user_id, set()).add(kept.variant)
     assert {len(seen) for seen in variants.values()} == {1}
     assert sum(new for _, new in answers) == len(variants) == 60
-    relayed = [e.user_id for _, entry in await stores[0].outbox(1_000) for e in entry]
+    relayed = [e.user_id for _, entry in await stores[0].outbox(1_000) for e in entry.exposures]
     assert sorted(relayed) == sorted(variants)
 
 
@@ -190,7 +190,8 @@ async def test_an_exposure_is_noted_once_and_leaves_through_the_outbox(store: Co
     await store.assign("one", [given(experiment, "u", exposed=later + timedelta(days=1))])
 
     assert (kept.exposed_at, new) == (later, False)
-    [(entry, [exposure])] = await store.outbox(10)
+    [(entry, told)] = await store.outbox(10)
+    [exposure] = told.exposures
     assert (exposure.user_id, exposure.exposed_at) == ("u", int(later.timestamp()) * 1_000_000 + 123456)
     await store.relayed([entry])
     assert await store.outbox(10) == []
@@ -239,7 +240,7 @@ async def test_exposures_of_a_group_are_noted_in_one_statement(
         assert set(await view.assignments("one", [(other.number, user) for user in users])) == {
             given(other, user, exposed=None) for user in users
         }
-    relayed = [exposure.user_id for _, entry in await store.outbox(1_000) for exposure in entry]
+    relayed = [exposure.user_id for _, entry in await store.outbox(1_000) for exposure in entry.exposures]
     assert sorted(relayed) == sorted(users)
 
     written.clear()
@@ -265,7 +266,7 @@ async def test_of_simultaneous_first_exposures_one_stays(opened: Opened) -> None
     async with stores[0].reading(EVERYONE) as view:
         stored = await view.assignments("one", [(experiment.number, user) for user in users])
     assert [[kept for kept, _ in answer] for answer in answers] == [stored] * 4
-    relayed = [exposure.user_id for _, entry in await stores[0].outbox(1_000) for exposure in entry]
+    relayed = [exposure.user_id for _, entry in await stores[0].outbox(1_000) for exposure in entry.exposures]
     assert sorted(relayed) == sorted(users)
 
 

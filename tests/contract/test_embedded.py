@@ -35,7 +35,7 @@ async def store(url: str, monkeypatch: pytest.MonkeyPatch) -> EventStore:
     opened = await eventstore.connect(url)
     await opened.expose([Exposure("one", 1, f"u{n}", 0, 1, START, "{}") for n in range(100)])
     await opened.append("one", [event(n) for n in range(100)])
-    monkeypatch.setattr(duck, "SEGMENT_VALUES", FOR_HOURS + " AND $1 + $2 + $3 IS NOT NULL")
+    monkeypatch.setattr(duck, "SEGMENT_VALUES", FOR_HOURS + " AND $1 + $2 IS NOT NULL")
     monkeypatch.setattr(embedded, "outstanding", lambda cursor: cursor.execute(FOR_HOURS).fetchall())
     return opened
 

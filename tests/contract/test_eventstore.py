@@ -68,6 +68,8 @@ async def store(fresh: Fresh) -> AsyncIterator[EventStore]:
 class World:
     """Random exposures and events of two clients with the same ids, with repeats and events on the edge of rules."""
 
+    identities = reference.Identities()
+
     def __init__(self, seed: int, users: int = 120, events: int = 1_500) -> None:
         chance = random.Random(seed)
         self.contexts: dict[str, dict[str, Any]] = {
@@ -138,6 +140,7 @@ def same(found: Aggregates, expected: reference.Expected) -> bool:
     measured = {key: value for key, value in found.measured.items() if value.users}
     return (
         dict(found.exposed) == expected.exposed
+        and dict(found.withdrawn) == dict(expected.withdrawn)
         and measured.keys() == expected.measured.keys()
         and all(
             (measured[key].users, measured[key].events) == (value.users, value.events)

@@ -17,7 +17,7 @@ from upshot.control.store import SqlStore
 from upshot.control.tables import metadata
 from upshot.database import Database
 from upshot.errors import ConfigurationError, Unavailable
-from upshot.events import Event
+from upshot.events import OVERRIDE, Event, Withdrawal
 from upshot.experiments import Draft, create
 from upshot.variants import VariantDraft
 
@@ -89,6 +89,7 @@ async def fill(store: ControlStore) -> None:
             key = ApiKey(f"k{number}", "key", frozenset({Scope.ASSIGN}), (), "d" * 64, "wxyz", "u", NOW, None)
             await transaction.accounts.add_key(client, key)
         await store.assign(client, [Assignment(experiment.number, "visitor", 0, 1, NOW, NOW, "{}")])
+        await store.link(client, [("anonymous", "visitor")], NOW)
 
 
 async def seen(store: SqlStore, client: str | None) -> dict[str, int]:
@@ -106,9 +107,9 @@ async def test_a_query_without_a_filter_sees_no_foreign_row(store: SqlStore) -> 
     mine, nobodys, all_of_it = await seen(store, "one"), await seen(store, None), await seen(store, EVERYONE)
 
     held = {name for name, rows in all_of_it.items() if rows and name != "outbox"}
-    assert held == {"experiments", "variants", "phases", "assignments", "api_keys"}
+    assert held == {"experiments", "variants", "phases", "assignments", "api_keys", "identity_links"}
     assert {name: 2 * rows for name, rows in mine.items() if name in held} == {name: all_of_it[name] for name in held}
-    assert all_of_it["outbox"] == 2
+    assert all_of_it["outbox"] == 4
     assert mine["outbox"] == 0
     assert set(nobodys.values()) == {0}
 
@@ -123,6 +124,19 @@ async def test_a_foreign_row_can_be_neither_written_nor_changed(store: SqlStore)
         removed = await connection.execute(text("DELETE FROM assignments WHERE client_id = 'two'"))
 
     assert (changed.rowcount, removed.rowcount) == (1, 0)
+
+
+async def test_a_clients_own_transaction_adds_to_the_outbox_and_sees_nothing_of_it(store: SqlStore) -> None:
+    """Withdrawals leave with the change that causes them; a transaction that says no client may not even add."""
+    gone = [Withdrawal(1, "visitor", OVERRIDE)]
+    async with store.transaction("one") as transaction:
+        await transaction.withdraw("one", gone)
+
+    assert (await seen(store, "one"))["outbox"] == 0
+    assert [entry.withdrawals for _, entry in await store.outbox(10) if entry.withdrawals] == [{"one": gone}]
+    with pytest.raises(Unavailable, match="refuses"):
+        async with store._database.begin() as connection:
+            await connection.execute(text("INSERT INTO outbox (exposures) VALUES ('[]')"))
 
 
 async def test_a_connection_forgets_whose_it_was(store: SqlStore) -> None:
@@ -146,7 +160,7 @@ async def test_all_goes_on_as_with_one_role(store: SqlStore, roles: TwoRoles) ->
     assert [found.event_type for found in await events.event_types("one")] == ["visit"]
     assert await store.owner(Credential.KEY, "k1") == "two"
     assert len(await store.running()) == 2
-    assert len(await store.outbox(10)) == 2
+    assert len(await store.outbox(10)) == 4
     await events.close()
 
 

@@ -12,8 +12,8 @@ from tests.contract.test_eventstore import ANY, BOUGHT, HOUR, SEEN, SPENT, START
 
 from upshot import eventstore
 from upshot.aggregation import AggregationPlan, Period
-from upshot.events import Exposure
-from upshot.eventstore import EventStore, rollups, sql
+from upshot.events import CROSSOVER, OVERRIDE, Exposure, Withdrawal
+from upshot.eventstore import EventStore, linking, rollups, sql
 from upshot.metrics import Kind, Metric
 
 __all__ = ["fresh", "store"]
@@ -41,7 +41,9 @@ async def wrong(store: EventStore, world: World) -> list[str]:
     found = []
     for name, plan in PLANS.items():
         for client in ("one", "two"):
-            expected = reference.aggregate(client, plan, world.exposures, world.events, world.contexts)
+            expected = reference.aggregate(
+                client, plan, world.exposures, world.events, world.contexts, identities=world.identities
+            )
             if not same(await store.aggregate(client, plan), expected):
                 found.append(f"{name} of {client}")
     return found
@@ -95,9 +97,52 @@ async def test_rollups_are_used_and_marks_are_needed(store: EventStore, monkeypa
     assert await wrong(store, world) != []
 
 
+def identities_of(world: World) -> reference.Identities:
+    """Every third user of the client "one" is another one's second id, every fifth is withdrawn, and a variant is left by all."""
+    links = [("one", f"u{n}", f"u{n + 1}") for n in range(0, 120, 3)]
+    withdrawals = [("one", Withdrawal(1 + n % 2, f"u{n}", OVERRIDE)) for n in range(0, 120, 5)]
+    everyone = {e.user_id for e in world.exposures if (e.client, e.experiment, e.variant) == ("one", 1, 2)}
+    return reference.Identities(
+        links, [*withdrawals, *(("one", Withdrawal(1, u, CROSSOVER)) for u in sorted(everyone))]
+    )
+
+
+async def identify(store: EventStore, world: World) -> None:
+    """Tell a store who is one user, and who is out."""
+    world.identities = identities_of(world)
+    await store.link("one", [(alias, user) for _, alias, user in world.identities.links])
+    await store.withdraw("one", [withdrawal for _, withdrawal in world.identities.withdrawals])
+
+
+async def test_rolled_up_answers_follow_links_and_withdrawals(store: EventStore) -> None:
+    """What was rolled up before is counted until it is rolled up again, and then the same; cells that all have left are gone."""
+    world = World(17, events=600)
+    await world.fill(store, order=1)
+    assert await store.refresh() > 0
+
+    await identify(store, world)
+    assert await wrong(store, world) == []
+
+    assert await store.refresh() > 0
+    assert await store.refresh() == 0
+    assert await wrong(store, world) == []
+
+
+async def test_links_that_leave_no_marks_are_noticed(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above would see a store that goes on answering what it rolled up before."""
+    world = World(17, events=600)
+    await world.fill(store, order=1)
+    await store.refresh()
+    monkeypatch.setattr(linking, "touched", lambda *_: [])
+
+    await identify(store, world)
+
+    assert await wrong(store, world) != []
+
+
 @pytest.mark.slow
 async def test_refreshes_at_once_and_during_appends_are_safe(fresh: Fresh) -> None:
-    """Two stores of one database refresh while a third appends, where several may open it; the last answer is right."""
+    """Two stores of one database refresh while a third appends and links, where several may open it; the last answer is right."""
     url = fresh()
     several = url.partition(":")[0] in {"postgresql", "mysql", "clickhouse"}
     stores = [await eventstore.connect(url) for _ in range(3 if several else 1)]
@@ -109,7 +154,11 @@ async def test_refreshes_at_once_and_during_appends_are_safe(fresh: Fresh) -> No
             await opened.refresh()
             await asyncio.sleep(chance.random() / 20)
 
-    await asyncio.gather(world.fill(stores[0], order=2), *(refreshing(opened) for opened in stores))
+    async def filling() -> None:
+        await world.fill(stores[0], order=2)
+        await identify(stores[-1], world)
+
+    await asyncio.gather(filling(), *(refreshing(opened) for opened in stores))
     await stores[-1].refresh()
 
     found = await wrong(stores[-1], world)

@@ -1,4 +1,4 @@
-"""An event store of the version before events were numbered is brought up to date in place, wherever a run before was killed."""
+"""An event store from before events were numbered and ids linked is brought up to date in place, wherever a run was killed."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from upshot import eventstore
 from upshot.database import parsed
 from upshot.database.urls import blocking
 from upshot.errors import ConfigurationError, Unavailable
+from upshot.events import OVERRIDE, Withdrawal
 from upshot.eventstore import EventStore
 
 __all__ = ["fresh"]
@@ -29,7 +30,8 @@ INDEX = {
     "mysql": "DROP INDEX ix_events_ordinal ON events",
 }
 VERSION = "UPDATE eventstore_schema SET version = {}"
-KILLED = {"never begun": 3, "after the column": 2, "after the index": 1}
+TABLES = ["DROP TABLE aliases", "DROP TABLE withdrawals"]
+KILLED = {"never begun": 5, "after the column": 2, "after the index": 1}
 
 
 def is_relational(url: str) -> bool:
@@ -47,17 +49,19 @@ def run(url: str, statements: Sequence[str]) -> list[Any]:
     return found
 
 
-async def older(url: str, steps: int = 3) -> None:
+async def older(url: str, steps: int = 5) -> None:
     """Take back the last so many steps of making the tables of a closed store."""
     scheme = url.partition(":")[0]
     if is_relational(url):
-        run(url, [VERSION.format(1), INDEX[scheme], COLUMN][:steps])
+        run(url, [VERSION.format(1), INDEX[scheme], COLUMN, *TABLES][:steps])
     elif scheme == "duckdb":
         with duckdb.connect(str(Path(url.removeprefix("duckdb:///")))) as connection:
-            connection.execute(COLUMN)
+            for statement in (COLUMN, *TABLES):
+                connection.execute(statement)
     else:
         opened: Any = await eventstore.connect(url)
-        await opened._connection.command(COLUMN)
+        for statement in (COLUMN, *(f"{drop} SYNC" for drop in TABLES)):
+            await opened._connection.command(statement)
         await opened.close()
 
 
@@ -94,10 +98,14 @@ async def test_a_store_of_the_version_before_is_brought_up_to_date(fresh: Fresh,
     await store.close()
     again = await eventstore.connect(url)
     found = (await again.aggregate("one", numbered.PLAN)).delivery
+    await again.withdraw("one", [Withdrawal(1, "u1", OVERRIDE)])
+    await again.link("one", [("u1", "u2")])
+    left_out = (await again.aggregate("one", WHOLE)).withdrawn
     await again.close()
 
+    assert left_out == {OVERRIDE: 1}
     assert numbered.same(found, more.expected())
-    assert not is_relational(url) or run(url, ["SELECT version FROM eventstore_schema"]) == [2]
+    assert not is_relational(url) or run(url, ["SELECT version FROM eventstore_schema"]) == [3]
 
 
 async def test_a_store_that_is_not_brought_up_to_date_is_noticed(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +114,7 @@ async def test_a_store_that_is_not_brought_up_to_date_is_noticed(fresh: Fresh, m
     if url.partition(":")[0] != "sqlite":
         return
     await filled(url, world)
-    await older(url)
+    await older(url, 3)
     monkeypatch.setattr("upshot.eventstore.relational.schema.VERSION", 1)
 
     store = await eventstore.connect(url)
@@ -123,7 +131,7 @@ async def test_a_store_of_a_newer_version_is_refused(fresh: Fresh) -> None:
     if not is_relational(url):
         return
     await (await eventstore.connect(url)).close()
-    run(url, [VERSION.format(3)])
+    run(url, [VERSION.format(4)])
 
-    with pytest.raises(ConfigurationError, match="schema 3, this version knows 2"):
+    with pytest.raises(ConfigurationError, match="schema 4, this version knows 3"):
         await eventstore.connect(url)

@@ -1,8 +1,9 @@
-"""What a reader of a result is warned of: means of values that are too skewed for so few users."""
+"""What a reader of a result is warned of: means of values that are too skewed for so few users, and users who are left out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import pytest
 from scipy import stats
@@ -23,7 +24,11 @@ CODE = "skewed_values"
 
 
 def reported(
-    users: Mapping[str, int], buyers: Mapping[str, list[float]], metric: Metric = REVENUE, silent: float = 0.0
+    users: Mapping[str, int],
+    buyers: Mapping[str, list[float]],
+    metric: Metric = REVENUE,
+    silent: float = 0.0,
+    withdrawn: Mapping[str, int] = MappingProxyType({}),
 ) -> Report:
     """The full result of an experiment of so many users, of whom some bought for these values."""
     draft = Draft("Test", [VariantDraft(name) for name in users], primary_metric="buy")
@@ -37,7 +42,7 @@ def reported(
         found = Measured(len(values), len(values), moments.total, moments, (silent,), third=third)
         measured[cells[name], metric.key] = found
     question = Question((metric,), {}, Window(None, NOW, "UTC", NOW), 0.95)
-    aggregates = Aggregates({cells[name]: n for name, n in users.items()}, measured=measured)
+    aggregates = Aggregates({cells[name]: n for name, n in users.items()}, measured=measured, withdrawn=withdrawn)
     return results.report(experiment, question, aggregates, sufficient=True)
 
 
@@ -85,6 +90,22 @@ def test_a_full_result_shows_the_skewness_of_all_users() -> None:
 
     assert shown == {"a": pytest.approx(stats.skew([*values, *[0.5] * 16])), "b": None}
     assert {part.skewness for part in share.sufficient_statistics} == {None}
+
+
+def test_users_who_are_left_out_are_told_of_by_reason() -> None:
+    """Each reason has its warning; a crossover is whoever had two variants, and nobody is where nobody was left out."""
+    words = {"identity_conflict": "identity_conflicts", "crossover": "crossovers", "override": "overrides"}
+    users = {"a": 10, "b": 10}
+
+    for reason, code in words.items():
+        health = reported(users, {}, withdrawn={reason: 3, "another": 1}).health
+        assert {warning.code for warning in health.warnings} & set(words.values()) == {code}
+        assert health.withdrawn == {reason: 3, "another": 1}
+        assert health.identity_conflicts == (3 if reason == "identity_conflict" else 0)
+        assert health.crossovers == (0 if reason == "override" else 3)
+    whole = reported(users, {}).health
+    assert not {warning.code for warning in whole.warnings} & set(words.values())
+    assert (whole.withdrawn, whole.identity_conflicts, whole.crossovers) == ({}, 0, 0)
 
 
 def filled_without_silent_users(whole: Callable[..., Measured]) -> Callable[..., Measured]:

@@ -212,7 +212,7 @@ async def _sound(store: SqlStore, known: dict[str, int], elsewhere: EventsElsewh
             sound = bool((await connection.exec_driver_sql("PRAGMA integrity_check")).scalar_one() == "ok")
             rows = await connection.execute(select(assignments.c.user_id, assignments.c.variant))
             stored = {row.user_id: row.variant for row in rows}
-        waiting = {exposure.user_id for _, entry in await store.outbox(1_000_000) for exposure in entry}
+        waiting = {exposure.user_id for _, entry in await store.outbox(1_000_000) for exposure in entry.exposures}
     except (DBAPIError, sqlite3.DatabaseError, Unavailable):
         sound = False
     if not sound:

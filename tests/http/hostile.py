@@ -145,6 +145,7 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
             "countries of numbers": '{"countries":[1]}',
         "no version": json.dumps({"min_version": CANARY}), "1,001 values": _where("in", list(range(1_001))),
         "null as value": _where("eq", None), "a condition in a list": f"[{_where('eq', 1)}]"},
+    "identities": {"none": "[]", "1,001 links": json.dumps([{"anonymous_id": f"a{n}", "user_id": "u"} for n in range(1_001)])},
     "users": {"none": "[]", "1,001 users": json.dumps([f"u{index}" for index in range(1_001)])},
     "events": {"none": "[]", "10,001 events": json.dumps([{"user_id": f"u{i}", "event_type": "t"} for i in range(10_001)])},
     "sent": {label: _MOMENTS[label] for label in ("naive", "epoch seconds", "epoch as text", "empty", "words",

@@ -60,6 +60,8 @@ class Case:
 
 
 _USER = {"user_id": "visitor 1", "context": {"country": "US"}}
+_LINK = {"anonymous_id": "visitor 3", "user_id": "user 3"}
+_LINK_SLOTS = {"/anonymous_id": "user s", "/user_id": "user s"}
 _EVENT = {"user_id": "visitor 1", "event_type": "purchase", "timestamp": "2026-01-31T12:00:00Z", "event_id": "e1",
           "properties": {"price": 10.5, "tags": ["a"]}, "experiment_id": "running"}  # fmt: skip
 _ROW = {"user_id": "visitor 1", "variant": "a", "assigned_at": "2026-01-31T12:00:00Z", "context": {"country": "US"}}
@@ -177,6 +179,9 @@ TARGETS = (
     Target("POST /experiments/{id}/assignments", "/experiments/{running}/assignments", {"users": ["visitor 2", _USER]},
            {"/users": "users a", "/users/0": "user s"} | _below("/users/1", _USER_SLOTS), ("/users/1/context",)),
     Target("POST /assignments", "/assignments", _USER, _USER_SLOTS, ("/context",)),
+    Target("POST /identities", "/identities", _LINK, _LINK_SLOTS, shape="(one)"),
+    Target("POST /identities", "/identities", {"identities": [_LINK]}, {"/identities": "identities"}
+           | _below("/identities/0", _LINK_SLOTS), shape="(many)"),
     Target("POST /events", "/events", _EVENT, _EVENT_SLOTS, ("/properties",), shape="(one)"),
     Target("POST /events", "/events", [_EVENT], {"": "events"} | _below("/0", _EVENT_SLOTS), ("/0/properties",),
     shape="(list)"),

@@ -24,8 +24,8 @@ from upshot.settings import Settings
 
 _DOCUMENT: dict[str, Any] = create_app(Settings(), {}).application.openapi()
 NO_CHANGES = {
-    "/experiments/{experiment_id}/assignments", "/assignments", "/events", "/events/batch", "/exposures", "/planner",
-    "/auth/token", "/auth/refresh", "/auth/session", "/auth/invitation", "/ofrep/v1/evaluate/flags",
+    "/experiments/{experiment_id}/assignments", "/assignments", "/identities", "/events", "/events/batch", "/exposures",
+    "/planner", "/auth/token", "/auth/refresh", "/auth/session", "/auth/invitation", "/ofrep/v1/evaluate/flags",
     "/ofrep/v1/evaluate/flags/{flag_key}",
 }  # fmt: skip
 VARIANTS = [{"name": "a"}, {"name": "b"}]

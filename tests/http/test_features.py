@@ -153,6 +153,29 @@ async def test_an_override_shows_a_variant_and_stores_nothing(api: httpx.AsyncCl
     assert (await got(api, "tried", "tester"))[1] == "assigned"
 
 
+async def test_who_had_entered_before_an_override_counts_no_longer(api: httpx.AsyncClient) -> None:
+    """Those whom it names at once, those whom its rule meets when they come; others stay."""
+    await experiment(api, "tried", primary_metric="buy")
+    for user in ("named", "met", "other"):
+        await got(api, "tried", user)
+
+    async def counted() -> tuple[int, dict[str, int]]:
+        found = (await api.get("/experiments/tried/results?format=full")).json()
+        return found["summary"]["total_users"], found["health"]["withdrawn"]
+
+    before = await counted()
+    rule = {"attribute": "qa", "operator": "eq", "value": "yes"}
+    overrides = [{"variant": "blue", "users": ["named", "stranger"]}, {"variant": "blue", "targeting": rule}]
+    await api.patch("/experiments/tried", json={"overrides": overrides})
+    named = await counted()
+    for _ in range(2):
+        await got(api, "tried", "met?qa=yes")
+        await got(api, "tried", "stranger?qa=yes")
+    met = await counted()
+
+    assert (before, named, met) == ((3, {}), (2, {"override": 1}), (1, {"override": 2}))
+
+
 async def test_a_flag_comes_back_as_it_was_made_and_is_listed_by_key(api: httpx.AsyncClient) -> None:
     """201 with its place; pages of flags."""
     driver = await experiment(api, "driver")

@@ -69,7 +69,7 @@ def test_the_corpus_is_large() -> None:
     per_route = Counter(case.target.route for case in everything if case.target.slots)
 
     assert len({case.content for case in everything}) >= 3_000
-    assert len(per_route) == 15
+    assert len(per_route) == 16
     assert min(per_route.values()) >= 150
 
 

@@ -33,6 +33,7 @@ _RULES = {
     "/experiments/{experiment_id}/assignment/{user_id}": "a user id and the names of attributes hold no control characters",
     "/experiments/{experiment_id}/assignments": "as above",
     "/assignments": "as above",
+    "/identities": "two ids that differ, neither of them linked elsewhere, without control characters",
     "/planner": "one source of a baseline, an effect that is not zero, users or days, definitions, an experiment that exists",
     "/events": "one of two names of the type, identifiers, an experiment that exists, the size and depth of properties",
     "/events/batch": "as above",
@@ -60,7 +61,7 @@ _RULES = {
     "/ofrep/v1/evaluate/flags/{flag_key}": "as above",
 }
 # Items are judged one by one: a bad one among good ones is answered by its index, with the success of the others.
-_BATCHES = ("/events", "/events/batch", "/exposures", "/experiments/{experiment_id}/import")
+_BATCHES = ("/events", "/events/batch", "/exposures", "/experiments/{experiment_id}/import", "/identities")
 # Every query parameter arrives as text: what Schemathesis means as a wrong type is a context like any other.
 _TEXTS = ("/experiments/{experiment_id}/assignment/{user_id}",)
 # 400: a path must not hold control characters, whatever it names. 413: a body has its bytes counted, not its items.
@@ -202,12 +203,13 @@ ASSIGNING = {"POST /assignments", "POST /experiments/{experiment_id}/assignments
              "GET /experiments/{experiment_id}/assignment/{user_id}", "GET /sdk/config", "POST /exposures",
              "POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/{flag_key}"}  # fmt: skip
 RECORDING = {"POST /events", "POST /events/batch", "POST /exposures"}
+LINKING = {"POST /identities"}
 OPEN = {"GET /livez", "GET /readyz", "GET /health"}
 OPENED: dict[str, Callable[[str], bool]] = {
     "nothing": lambda operation: operation in OPEN,
     "expired": lambda operation: operation in OPEN,
-    "assign": lambda operation: operation in OPEN | ASSIGNING,
-    "events:write": lambda operation: operation in OPEN | RECORDING,
+    "assign": lambda operation: operation in OPEN | ASSIGNING | LINKING,
+    "events:write": lambda operation: operation in OPEN | RECORDING | LINKING,
     "browser": lambda operation: operation in OPEN,  # Schemathesis is no page of its origin
     "results:read": lambda operation: operation.startswith("GET ") or operation == "POST /planner",
     "viewer": lambda operation: operation.startswith("GET ") or operation in {"POST /planner", "POST /auth/logout"},

@@ -13,12 +13,12 @@ from pydantic import BaseModel, Field
 from upshot.errors import Fault, Invalid, pointer
 from upshot.http.body import document, validated
 from upshot.http.definitions import MetricDefinitionIn, MetricDefinitionPatch
-from upshot.http.intake import AssignManyIn, EventsIn, ImportIn, UserIn
+from upshot.http.intake import AssignManyIn, EventsIn, IdentityIn, ImportIn, UserIn
 from upshot.http.planning import PlanRequest
 from upshot.http.wire import ExperimentIn, ExperimentPatch, In
 
 MODELS: tuple[type[BaseModel], ...] = (
-    AssignManyIn, EventsIn, ExperimentIn, ExperimentPatch, ImportIn, MetricDefinitionIn, MetricDefinitionPatch,
+    AssignManyIn, EventsIn, ExperimentIn, ExperimentPatch, IdentityIn, ImportIn, MetricDefinitionIn, MetricDefinitionPatch,
     PlanRequest, UserIn,
 )  # fmt: skip
 NAMES = sorted(

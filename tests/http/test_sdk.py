@@ -108,14 +108,18 @@ async def test_exposures_are_stored_once_and_count_in_results(api: httpx.AsyncCl
 
 
 async def test_a_user_who_was_shown_two_variants_is_a_conflict(api: httpx.AsyncClient) -> None:
-    """The stored variant stays."""
+    """The stored variant stays; the user counts no longer, and the result says why."""
     await experiment(api, "one")
+    await api.get("/experiments/one/assignment/another")
     stored = (await api.get("/experiments/one/assignment/u1")).json()["variant"]["name"]
     other = {"control": "blue", "blue": "control"}[stored]
 
     answer = await expose(api, {"user_id": "u1", "experiment": "one", "variant": other})
 
+    results = (await api.get("/experiments/one/results?format=full")).json()
     assert answer.json()["conflicts"] == 1
+    assert results["summary"]["total_users"] == 1
+    assert (results["health"]["crossovers"], results["health"]["withdrawn"]) == (1, {"crossover": 1})
     assert (await api.get("/experiments/one/assignment/u1")).json()["variant"]["name"] == stored
 
 

@@ -40,6 +40,7 @@ BODIES: dict[str, Any] = {
     "post /metric-definitions": {"event_type": "visit"},
     "patch /metric-definitions/{key}": {"name": "taken over"},
     "post /assignments": {"user_id": "visitor"},
+    "post /identities": {"anonymous_id": "visitor", "user_id": "visitor-signed-in"},
     "post /events": {"user_id": "visitor", "event_type": "visit"},
     "post /events/batch": [{"user_id": "visitor", "event_type": "visit"}],
     "post /planner": {"baseline": {"kind": "conversion", "rate": 0.1}, "lift": 0.1},
@@ -253,10 +254,11 @@ async def test_every_scope_opens_its_own_operations_only(app: Envelope, asking: 
         "/assignments",
         "/sdk/config",
         "/exposures",
+        "/identities",
         "/ofrep/v1/evaluate/flags",
         "/ofrep/v1/evaluate/flags/{flag_key}",
     }
-    assert opened["events:write"] == {"post /events", "post /events/batch", "post /exposures"}
+    assert opened["events:write"] == {"post /events", "post /events/batch", "post /exposures", "post /identities"}
     assert all(path.startswith(("get ", "post /planner")) for path in opened["results:read"])
     assert opened["experiments:write"] - opened["results:read"] >= {
         "post /experiments",

@@ -184,11 +184,12 @@ class Book:
         self.batches = batches
         self.taken: list[tuple[str, int]] = []
 
-    async def assign(self, client: str, asked: list[Assignment]) -> None:
+    async def assign(self, client: str, asked: list[Assignment]) -> list[tuple[Assignment, bool]]:
         """Take a batch."""
         if len(self.taken) == self.batches:
             raise Unavailable("The database is away.", retry_after=1)
         self.taken.append((client, len(asked)))
+        return [(assignment, True) for assignment in asked]
 
 
 def test_the_first_answer_stays() -> None:
@@ -209,9 +210,10 @@ async def test_an_exposure_during_the_outage_is_stored_though_the_user_waited_al
     stored: list[Assignment] = []
 
     class Slow(Book):
-        async def assign(self, client: str, asked: list[Assignment]) -> None:
+        async def assign(self, client: str, asked: list[Assignment]) -> list[tuple[Assignment, bool]]:
             stored.extend(asked)
             pending.add(client, replace(waiting("user", variant=1), exposed_at=moment))
+            return [(assignment, True) for assignment in asked]
 
     slow: Any = Slow(2)
     await pending.store(slow)

@@ -1,5 +1,5 @@
-"""The control store: experiments, variants, phases, metric definitions, assignments, and the outbox of exposures; people, keys,
-sign-ins and the audit log (`accounts.py`).
+"""The control store: experiments, variants, phases, metric definitions, assignments, linked ids, and the outbox of exposures;
+people, keys, sign-ins and the audit log (`accounts.py`).
 
 This page is the contract. One backend serves SQLite, PostgreSQL, MySQL and MariaDB; it is loaded when it is used:
 
@@ -19,16 +19,19 @@ from typing import Protocol
 
 from upshot.assignment import Assignment
 from upshot.control.accounts import Accounts, EntryPage, ReadAccounts
+from upshot.control.entries import OutboxEntry
 from upshot.control.features import Features, ReadFeatures
 from upshot.control.hooks import Hooks, ReadHooks
-from upshot.events import Exposure
+from upshot.control.identities import Linking, ReadIdentities, Verdict
+from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
 from upshot.metrics import Metric
 from upshot.webhooks import Delivery
 
 __all__ = [
-    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Features", "Hooks", "Page",
-    "ReadAccounts", "ReadFeatures", "ReadHooks", "ReadTransaction", "Transaction", "connect",
+    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Features", "Hooks", "Linking",
+    "OutboxEntry", "Page", "ReadAccounts", "ReadFeatures", "ReadHooks", "ReadIdentities", "ReadTransaction", "Transaction",
+    "Verdict", "connect",
 ]  # fmt: skip
 
 
@@ -82,6 +85,11 @@ class ReadTransaction(Protocol):
     @property
     def features(self) -> ReadFeatures:
         """Layers, holdouts, flags."""
+        ...
+
+    @property
+    def identities(self) -> ReadIdentities:
+        """Whose an id is."""
         ...
 
     async def experiment(self, client: str, reference: str) -> Experiment | None:
@@ -153,6 +161,10 @@ class Transaction(ReadTransaction, Protocol):
         """The positions of the variants that have users."""
         ...
 
+    async def withdraw(self, client: str, withdrawals: Sequence[Withdrawal]) -> None:
+        """Leave users out of experiments from now on: through the outbox, with this transaction. Twice is as good as once."""
+        ...
+
     async def add_definition(self, client: str, metric: Metric, now: datetime) -> Definition:
         """Store the definition of a key that has none; returns it with its version, which follows that of an archived one.
 
@@ -208,11 +220,25 @@ class ControlStore(Protocol):
         """Insert each assignment or, where the user has one, nothing; returns the stored one and whether it is new.
 
         Where an assignment says `exposed_at` and the stored one does not yet, that is stored, too. The exposure goes into the
-        outbox in the same transaction. Durable on return.
+        outbox in the same transaction. Durable on return. Of an id that is linked to a user nothing is stored: the answer is
+        what was asked for with the user's id, not new; who wants to know the user's variant asks again with that.
 
         Raises:
             Unavailable: too many writes are waiting; or it took longer than `patience` seconds: it may be stored later.
         """
+        ...
+
+    async def link(self, client: str, links: Sequence[tuple[str, str]], now: datetime) -> list[Linking]:
+        """Let each (anonymous id, user) be one user, one after the other; what became of each. The first assignment wins, the
+        event store is told through the outbox, all in one transaction. Durable on return.
+
+        Raises:
+            Unavailable: too many writes are waiting.
+        """
+        ...
+
+    async def linked_since(self, moment: datetime) -> list[tuple[str, str, str]]:
+        """The links that were made since then: (client, anonymous id, user), of all clients."""
         ...
 
     async def lease(self, name: str, holder: str, now: datetime, seconds: float) -> bool:
@@ -231,12 +257,12 @@ class ControlStore(Protocol):
         """The running experiments of all clients, with their clients: for work that is done for everyone."""
         ...
 
-    async def outbox(self, limit: int) -> list[tuple[int, list[Exposure]]]:
-        """The oldest entries that have not been relayed: (entry, exposures)."""
+    async def outbox(self, limit: int) -> list[tuple[int, OutboxEntry]]:
+        """The oldest entries that have not been relayed, with their numbers."""
         ...
 
     async def relayed(self, entries: Sequence[int]) -> None:
-        """Forget entries whose exposures the event store holds durably."""
+        """Forget entries that the event store holds durably."""
         ...
 
     async def ping(self) -> str:

@@ -5,7 +5,7 @@ schema, and the application, which can then neither bypass a policy nor switch o
 
 Each transaction says whose it is (`set_config('upshot.client', …, true)`, in the round trip that sets its limits). Policies
 show it that client's rows, nothing where none is said, and everything to `*`, which stands for all clients where work is done
-for everybody.
+for everybody. Any client may add to the outbox, of which it sees nothing.
 """
 
 from sqlalchemy import Connection, text
@@ -21,6 +21,7 @@ _POWERS = text(
 _BOUND = text(
     "SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity AND relnamespace = current_schema()::regnamespace"
 )
+_MAY_ADD = text("SELECT count(*) FROM pg_policies WHERE schemaname = current_schema() AND policyname = 'outbox_added'")
 _CLIENT = "current_setting('upshot.client', true)"
 _NAMES = {"rolsuper": "is a superuser", "rolbypassrls": "has BYPASSRLS", "owns": "owns the tables"}
 
@@ -36,6 +37,8 @@ def separate(connection: Connection, role: str) -> None:
             connection.execute(text(f"DROP POLICY IF EXISTS {policy}"))
             connection.execute(text(f"CREATE POLICY {policy} USING ({rule}) WITH CHECK ({rule})"))
             connection.execute(text(f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"))
+    if not connection.scalar(_MAY_ADD):
+        connection.execute(text(f"CREATE POLICY outbox_added ON outbox FOR INSERT WITH CHECK ({_CLIENT} <> '')"))
     quoted = connection.dialect.identifier_preparer.quote(role)
     schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
     for statement in (

@@ -78,6 +78,11 @@ def assignment_of(row: Row[Any]) -> Assignment:
     return Assignment(row.experiment, row.user_id, row.variant, row.phase, row.assigned_at, row.exposed_at, row.context)
 
 
+def row_of(client: str, assignment: Assignment) -> dict[str, Any]:
+    """The row of an assignment."""
+    return {"client_id": client} | {name: getattr(assignment, name) for name in Assignment.__slots__}
+
+
 def exposure_of(client: str, assignment: Assignment) -> Exposure:
     """The exposure that an assignment's first reading is."""
     return Exposure(

@@ -7,20 +7,22 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
-import msgspec
 from sqlalchemy import Column, delete, func, or_, select, union, update
 
 from upshot.access import EVERYONE
 from upshot.assignment import Assignment
-from upshot.control import Credential, isolation, migrate
+from upshot.control import Credential, isolation, linking, migrate
 from upshot.control.accesstables import api_keys, invitations, refresh_tokens, sessions, users
+from upshot.control.entries import OutboxEntry, decoded
 from upshot.control.hooktables import webhook_deliveries
+from upshot.control.identities import Linking
+from upshot.control.identitytables import identity_links
 from upshot.control.sqlhooks import delivery_of
+from upshot.control.sqlidentities import Asked
 from upshot.control.tables import experiments, leases, outbox, progress
 from upshot.control.transaction import SqlTransaction
 from upshot.database import Database, insert_new
 from upshot.errors import ConfigurationError, Unavailable
-from upshot.events import Exposure
 from upshot.experiments import Experiment, Status
 from upshot.groupcommit import GroupCommit
 from upshot.webhooks import Delivery
@@ -41,7 +43,6 @@ _REFERENCES: Mapping[Credential, tuple[Column[str], ...]] = MappingProxyType(
 
 _Asked = tuple[str, Sequence[Assignment]]
 _Answer = list[tuple[Assignment, bool]]
-_exposures = msgspec.json.Decoder(list[Exposure])
 
 
 class SqlStore:
@@ -58,6 +59,9 @@ class SqlStore:
             group_weight=GROUP_ROWS,
             waiting_weight=WAITING_ROWS,
             weigh=lambda item: len(item[1]),
+        )
+        self._links: GroupCommit[Sequence[Asked], list[Linking]] = GroupCommit(
+            self._link_group, group_weight=GROUP_ROWS, waiting_weight=WAITING_ROWS, weigh=len
         )
 
     @asynccontextmanager
@@ -98,6 +102,29 @@ class SqlStore:
 
         answers = iter(await self._database.retried(stored))
         return [[next(answers) for _ in items] for _, items in group]
+
+    async def link(self, client: str, links: Sequence[tuple[str, str]], now: datetime) -> list[Linking]:
+        """Let ids be one user, in one commit with whoever else waits."""
+        return await self._links.submit([(client, *pair, now) for pair in links]) if links else []
+
+    async def _link_group(self, group: Sequence[Sequence[Asked]]) -> list[list[Linking]]:
+        asked = [link for items in group for link in items]
+
+        async def linked() -> list[Linking]:
+            async with self.transaction(EVERYONE) as transaction:
+                return await linking.link(transaction, asked)
+
+        answers = iter(await self._database.retried(linked))
+        return [[next(answers) for _ in items] for items in group]
+
+    async def linked_since(self, moment: datetime) -> list[tuple[str, str, str]]:
+        """The links that were made since then, of all clients."""
+        await self._ready()
+        columns = identity_links.c
+        query = select(columns.client_id, columns.id, columns.user_id)
+        lately = query.where(columns.linked_at >= moment, columns.id != columns.user_id)
+        async with self._database.read(client=EVERYONE) as connection:
+            return [(client, alias, user) for client, alias, user in await connection.execute(lately)]
 
     async def owner(self, credential: Credential, reference: str) -> str | None:
         """The client whose credential that is."""
@@ -149,12 +176,12 @@ class SqlStore:
             found = [(client, await transaction.experiment(client, reference)) for client, reference in owned]
         return [(client, experiment) for client, experiment in found if experiment is not None]
 
-    async def outbox(self, limit: int) -> list[tuple[int, list[Exposure]]]:
+    async def outbox(self, limit: int) -> list[tuple[int, OutboxEntry]]:
         """The oldest entries that have not been relayed."""
         await self._ready()
         async with self._database.read(client=EVERYONE) as connection:
             rows = await connection.execute(select(outbox).order_by(outbox.c.entry).limit(limit))
-            return [(row.entry, _exposures.decode(row.exposures)) for row in rows]
+            return [(row.entry, decoded(row.exposures)) for row in rows]
 
     async def relayed(self, entries: Sequence[int]) -> None:
         """Forget relayed entries."""
@@ -209,6 +236,7 @@ class SqlStore:
     async def close(self) -> None:
         """Finish the waiting groups, then close the connections."""
         await self._group.drain()
+        await self._links.drain()
         await self._database.dispose()
 
     async def migrate(self) -> None:

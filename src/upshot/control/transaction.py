@@ -5,21 +5,23 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-import msgspec
-from sqlalchemy import Select, delete, func, insert, or_, select, update
+from sqlalchemy import Select, delete, insert, or_, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.assignment import Assignment
 from upshot.control import Definition, DefinitionPage, Page, records
+from upshot.control.definitions import current
+from upshot.control.entries import OutboxEntry, encoded
 from upshot.control.sqlaccounts import SqlAccounts
 from upshot.control.sqlfeatures import SqlFeatures
 from upshot.control.sqlhooks import SqlHooks
+from upshot.control.sqlidentities import SqlIdentities
 from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
-from upshot.database import insert_new
 from upshot.database.inserting import among, overwrite
 from upshot.errors import Conflict
+from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
 from upshot.metrics import Metric
 
@@ -90,7 +92,7 @@ class SqlTransaction:
 
     async def definitions(self, client: str, keys: Collection[str] | None = None) -> dict[str, Metric]:
         """What these keys, or all that the client has, mean now."""
-        query = _current(client)
+        query = current(client)
         if keys is not None:
             query = query.where(metric_definitions.c.key.in_(sorted(keys)))
         found = map(records.definition_of, await self._connection.execute(query))
@@ -101,7 +103,7 @@ class SqlTransaction:
         if self._writing:
             await self._hold(client, key)
         table = metric_definitions.c
-        query = _current(client)
+        query = current(client)
         if version is not None:
             query = select(metric_definitions).where(table.client_id == client, table.version == version)
         row = (await self._connection.execute(query.where(table.key == key))).one_or_none()
@@ -112,7 +114,7 @@ class SqlTransaction:
     ) -> DefinitionPage:
         """A page of what keys mean now, the last changed first."""
         table = metric_definitions.c
-        query = _current(client)
+        query = current(client)
         if search:
             columns = (table.key, table.name, table.description)
             query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
@@ -188,22 +190,39 @@ class SqlTransaction:
         )
         return bool((await self._connection.execute(archived.values(archived_at=now))).rowcount)
 
+    @property
+    def identities(self) -> SqlIdentities:
+        """Whose an id is."""
+        return SqlIdentities(self._connection)
+
+    async def withdraw(self, client: str, withdrawals: Sequence[Withdrawal]) -> None:
+        """Leave users out of experiments."""
+        if withdrawals:
+            await self.leave(OutboxEntry(withdrawals={client: withdrawals}))
+
+    async def leave(self, entry: OutboxEntry) -> None:
+        """Put an entry into the outbox. A client's own transaction may, though it sees none of them: nothing is asked back."""
+        await self._connection.execute(insert(outbox).values(exposures=encoded(entry)).inline())
+
     async def insert_or_nothing(self, asked: Sequence[tuple[str, Assignment]]) -> list[tuple[Assignment, bool]]:
-        """Store those of (client, assignment) whose user has none yet, with an outbox entry for the exposures."""
+        """Store those of (client, assignment) whose user has none yet, with an outbox entry for the exposures; of an id that is
+        linked nothing: its answer names the user."""
         first: dict[tuple[int, str], tuple[str, Assignment]] = {}
         for client, assignment in asked:
             first.setdefault((assignment.experiment, assignment.user_id), (client, assignment))
-        new = await insert_new(self._connection, assignments, [_row(*owned) for owned in first.values()])
+        new, users = await self.identities.insert(first)
         stored = {key: assignment for key, (_, assignment) in first.items() if key in new}
-        stored |= await self._read_back([key for key in first if key not in new])
-        exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, asked)
+        stored |= await self._read_back([key for key in first if key not in new and key not in users])
+        own = [pair for pair in asked if (pair[1].experiment, pair[1].user_id) not in users] if users else asked
+        exposed = [key for key in new if first[key][1].exposed_at] + await self._expose(stored, own)
         if exposed:
             exposures = [records.exposure_of(first[key][0], stored[key]) for key in exposed]
-            await self._connection.execute(insert(outbox).values(exposures=msgspec.json.encode(exposures)))
+            await self.leave(OutboxEntry(exposures))
         answers = []
         for _, assignment in asked:
             key = (assignment.experiment, assignment.user_id)
-            answers.append((stored[key], key in new))
+            kept = replace(assignment, user_id=users[key]) if key in users else stored[key]
+            answers.append((kept, key in new))
             new.discard(key)  # who asks a second time in the same group gets what is stored
         return answers
 
@@ -223,7 +242,7 @@ class SqlTransaction:
             stored[key] = replace(stored[key], exposed_at=moments[key])
         owners = {(assignment.experiment, assignment.user_id): client for client, assignment in asked}
         await overwrite(
-            self._connection, assignments, [_row(owners[key], stored[key]) for key in exposed], "exposed_at"
+            self._connection, assignments, [records.row_of(owners[key], stored[key]) for key in exposed], "exposed_at"
         )
         return exposed
 
@@ -271,20 +290,3 @@ class SqlTransaction:
             return await self._connection.execute(statement)
         except IntegrityError:
             raise Conflict(f"Another {kind} has this key.") from None
-
-
-def _row(client: str, assignment: Assignment) -> dict[str, Any]:
-    return {"client_id": client} | {name: getattr(assignment, name) for name in Assignment.__slots__}
-
-
-def _current(client: str) -> Select[Any]:
-    """The newest version of every key, unless it is archived."""
-    versions = metric_definitions.alias()
-    newest = select(func.max(versions.c.version)).where(
-        versions.c.client_id == client, versions.c.key == metric_definitions.c.key
-    )
-    return select(metric_definitions).where(
-        metric_definitions.c.client_id == client,
-        metric_definitions.c.archived_at.is_(None),
-        metric_definitions.c.version == newest.scalar_subquery(),
-    )

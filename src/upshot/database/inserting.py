@@ -1,7 +1,7 @@
 """Insert-or-nothing: rows whose key is there stay as they are, and the caller learns which ones it added; and many rows changed
 at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, insert, or_, select
@@ -26,10 +26,18 @@ async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[M
     ordered = sorted(rows, key=lambda row: [row[name] for name in names])
     if connection.dialect.name == "mysql":
         return await _one_by_one_where_it_matters(connection, table, names, ordered)
-    statement = (
-        DIALECTS[connection.dialect.name].insert(table).on_conflict_do_nothing().returning(*table.primary_key.columns)
+    return {tuple(row) for row in await insert_showing(connection, table, ordered)}
+
+
+async def insert_showing(
+    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], *shown: ColumnElement[Any]
+) -> Iterable[tuple[Any, ...]]:
+    """As `insert_new`, of rows in the order of their keys, and not on MySQL: the keys that were added, and what is shown."""
+    inserted = DIALECTS[connection.dialect.name].insert(table).on_conflict_do_nothing()
+    added: Iterable[tuple[Any, ...]] = await connection.execute(
+        inserted.returning(*table.primary_key.columns, *shown), rows
     )
-    return {tuple(row) for row in await connection.execute(statement, ordered)}
+    return added
 
 
 async def _one_by_one_where_it_matters(

@@ -6,6 +6,9 @@ This page is the contract. A store is picked by the URL's scheme and loaded when
 
 An event is identified by (client, event id), an exposure by (client, experiment, user). Appending what is there already
 changes nothing, however often and however late it comes. Every read takes the client first.
+
+Ids that were linked are one user, whatever came before and whatever comes after: of several exposures in one experiment the
+first one counts, and where they name different variants, none does. A user who was withdrawn from an experiment is not in it.
 """
 
 import importlib
@@ -16,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import ConfigurationError
-from upshot.events import Event, Exposure
+from upshot.events import Event, Exposure, Withdrawal
 
 _BACKENDS = {
     "duckdb": "upshot.eventstore.embedded",
@@ -58,6 +61,14 @@ class EventStore(Protocol):
 
     async def expose(self, exposures: Sequence[Exposure]) -> int:
         """Store the exposures that are new; durable on return. Returns how many were new."""
+        ...
+
+    async def link(self, client: str, links: Sequence[tuple[str, str]]) -> None:
+        """Let each (alias, user) be one user; durable on return. An alias is one user's for good, and no user is an alias."""
+        ...
+
+    async def withdraw(self, client: str, withdrawals: Sequence[Withdrawal]) -> None:
+        """Leave users out of experiments, exposed or not yet; durable on return. The first reason of each stays."""
         ...
 
     async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:

@@ -34,7 +34,6 @@ def read_aggregates(question: Question, fetch: Fetch) -> Aggregates:
     question = pilot.worthwhile(question, users, lambda asked: _by_cell(asked, fetch(sql.moments(asked))))
     measured, counts, late = _measured(question, fetch) if question.needed else ({}, {}, 0)
     doubles, conflicts = _repeats(question, fetch)
-    crossing = fetch(sql.crossovers(question))
     return Aggregates(
         exposed={_cell(row): row["users"] for row in exposed},
         eligible={
@@ -48,7 +47,7 @@ def read_aggregates(question: Question, fetch: Fetch) -> Aggregates:
         delivery=_delivery(question, users, fetch),
         event_counts=counts,
         first_exposure=min((row["first"] for row in exposed), default=None),
-        crossovers=int(next(iter(crossing[0].values()))) if crossing else 0,
+        withdrawn=sql.left_out(question, fetch),
         late_events=late,
         duplicates=doubles,
         conflicts=conflicts,
@@ -117,7 +116,8 @@ class _Sums:
 
 
 def prepared(question: Question, fetch: Fetch) -> Question:
-    """The question with the texts and the caps that it needs to be asked."""
+    """The question with what it needs to be asked: who is one user, the texts, and the caps."""
+    question = sql.identified(question, fetch)
     sources = {source for metric in question.plan.metrics for source in metric.sources}
     texts = {
         (source, name): _texts(question, source, name, fetch)

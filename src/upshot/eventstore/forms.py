@@ -41,6 +41,8 @@ class Forms:
 
     events: FromClause = tables.events
     exposures: FromClause = tables.exposures
+    aliases: FromClause = tables.aliases
+    withdrawals: FromClause = tables.withdrawals
     event_types: FromClause = tables.event_types
     marks: FromClause = tables.marks
     rollups: FromClause = tables.rollups

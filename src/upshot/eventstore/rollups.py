@@ -5,6 +5,7 @@ known to be what would be counted now: whatever is appended leaves a mark on the
 
     event      marks (its type, its hour) and (its type, its day)
     exposure   marks its experiment from its hour on, and from its day on: earlier events of the user may begin to count
+    link       marks what the events of the user mark, under any id; so does a withdrawal (linking.py)
 
 A result takes periods without a mark from the rollups and counts the others, so that it is always complete. `refresh` takes the
 marks of periods that are over, counts those periods, and removes the marks with the same commit. A mark that comes while it
@@ -134,7 +135,7 @@ def _read(question: sql.Question, fetch: Fetch, kept: Mapping[int, int]) -> Iter
     )
     cells: dict[tuple[int, int, int], dict[int, Mapping[str, Any]]] = {}
     for row in fetch(query):
-        if row["starts"] in index_of:
+        if row["starts"] in index_of and row["users"]:  # nobody is in a cell that all have left
             cells.setdefault((row["variant"], row["phase"], index_of[row["starts"]]), {})[row["type_key"]] = row
     for (variant, phase, period), of_type in cells.items():
         found: dict[str, Any] = {"variant": variant, "phase": phase, "period": period}
@@ -163,7 +164,10 @@ def _metric(place: int, kind: Kind, row: Mapping[str, Any] | None) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class Recounted:
-    """Periods of an experiment and an event type that were counted again: what is kept of them makes room for the rows."""
+    """Periods of an experiment and an event type that were counted again: what is kept of them makes room for the rows.
+
+    Cells that are kept may have no row any more where users `left` them: ids were linked, or users withdrawn.
+    """
 
     client_key: int
     experiment: int
@@ -171,6 +175,7 @@ class Recounted:
     grain: int
     starts: tuple[int, ...]
     rows: list[dict[str, Any]]
+    left: bool = False
 
 
 def due(found: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -186,6 +191,8 @@ def recount(taken: Sequence[Mapping[str, Any]], forms: Forms, fetch: Fetch) -> I
     experiments = select(shown.client_key, shown.experiment, func.min(shown.exposed_at).label("first"))
     experiments = experiments.where(shown.client_key.in_(clients)).group_by(shown.client_key, shown.experiment)
     for row in fetch(experiments) if clients else []:
+        plan = AggregationPlan(row["experiment"], (), None, 0)
+        question = sql.identified(sql.Question(plan, row["client_key"], {}, forms), fetch)
         for grain in GRAINS:
             touched: dict[int, set[int]] = {}
             for key, start in _touched(taken, row, grain, forms, fetch):
@@ -194,7 +201,7 @@ def recount(taken: Sequence[Mapping[str, Any]], forms: Forms, fetch: Fetch) -> I
                 ordered = sorted(starts)
                 for place in range(0, len(ordered), PERIODS):
                     part = tuple(ordered[place : place + PERIODS])
-                    yield _recounted(row["client_key"], row["experiment"], key, grain, part, forms, fetch)
+                    yield _recounted(question, key, grain, part, fetch)
 
 
 def _touched(
@@ -219,15 +226,19 @@ def _touched(
     return found
 
 
-def _recounted(
-    client_key: int, experiment: int, type_key: int, grain: int, starts: tuple[int, ...], forms: Forms, fetch: Fetch
-) -> Recounted:
+def _recounted(question: sql.Question, type_key: int, grain: int, starts: tuple[int, ...], fetch: Fetch) -> Recounted:
     metrics = tuple(Metric(kind, kind, ("it",)) for kind in (Kind.SUM, Kind.COUNT))
     periods = tuple(Period(start, start + grain) for start in starts)
-    plan = AggregationPlan(experiment, metrics, starts[0], periods[-1].end, periods)
-    found = fetch(sql.moments(sql.Question(plan, client_key, {"it": type_key}, forms)))
-    cell = {"client_key": client_key, "experiment": experiment, "type_key": type_key, "grain": grain}
-    return Recounted(**cell, starts=starts, rows=[cell | _cell(row, starts) for row in found])
+    plan = replace(question.plan, metrics=metrics, start=starts[0], end=periods[-1].end, periods=periods)
+    found = fetch(sql.moments(replace(question, plan=plan, type_keys={"it": type_key})))
+    cell = {
+        "client_key": question.client_key,
+        "experiment": plan.experiment,
+        "type_key": type_key,
+        "grain": grain,
+    }
+    left = question.linked or question.withdrawn
+    return Recounted(**cell, starts=starts, rows=[cell | _cell(row, starts) for row in found], left=left)
 
 
 def _cell(row: Mapping[str, Any], starts: Sequence[int]) -> dict[str, Any]:

@@ -57,6 +57,25 @@ exposures = Table(
     Column("context", Text, nullable=False),
 )  # fmt: skip
 
+# Ids that are linked: who has an alias is that user, whatever stands beside the events and exposures. The user's own id is one of
+# the aliases, so that all ids of a user who has several are found here.
+aliases = Table(
+    "aliases", metadata,
+    Column("client_key", Integer, nullable=False),
+    Column("alias_key", BigInteger, nullable=False),
+    Column("user_key", BigInteger, nullable=False),
+    Column("user_id", String, nullable=False),
+)  # fmt: skip
+
+# Users whose exposure in an experiment counts no longer, and why.
+withdrawals = Table(
+    "withdrawals", metadata,
+    Column("client_key", Integer, nullable=False),
+    Column("experiment", BigInteger, nullable=False),
+    Column("user_key", BigInteger, nullable=False),
+    Column("reason", String, nullable=False),
+)  # fmt: skip
+
 # How often an event came again: one row per append that met any, summed when it is read.
 repeats = Table(
     "repeats", metadata,

@@ -166,6 +166,7 @@ Shower = Annotated[
 ]  # charged by the number of exposures
 Evaluator = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments", changes=True))]
 ConfigurationReader = Annotated[Caller, Depends(requires(Scope.ASSIGN, kind="assignments"))]
+Linker = Annotated[Caller, Depends(requires(Scope.ASSIGN, Scope.EVENTS, kind=None))]  # charged by the number of links
 Reader = Annotated[Caller, Depends(requires(Scope.RESULTS, Scope.EXPERIMENTS))]
 Browser = Annotated[Caller, Depends(requires(Scope.RESULTS))]
 ResultsReader = Annotated[Caller, Depends(requires(Scope.RESULTS, kind="results"))]

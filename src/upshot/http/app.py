@@ -17,6 +17,7 @@ from upshot.http import (
     flags,
     growthbook,
     health,
+    identities,
     imports,
     metricdefinitions,
     ofrep,
@@ -71,8 +72,9 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     )  # fmt: skip
     app.state.stopping = False
     app.state.settings = settings
-    for part in (experiments, flags, traffic, metricdefinitions, assignments, sdk, streams, ofrep, beacon, growthbook, sixpack,
-                 events, imports, results, planner, signin, oidc, people, apikeys, trail, webhooks, health):  # fmt: skip
+    for part in (experiments, flags, traffic, metricdefinitions, assignments, identities, sdk, streams, ofrep, beacon,
+                 growthbook, sixpack, events, imports, results, planner, signin, oidc, people, apikeys, trail, webhooks,
+                 health):  # fmt: skip
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)

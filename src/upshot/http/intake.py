@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, SkipValidation
 
 from upshot.events import SEQUENCES
 from upshot.http.wire import OBJECT, TEXT, Context, In, UserId, either
@@ -99,3 +99,16 @@ class EvaluationIn(BaseModel):
     """For whom flags are evaluated: `targetingKey` is the user's id, everything else is what is known of the user."""
 
     context: dict[str, Any]
+
+
+class IdentityIn(In):
+    """An anonymous id and the user whose it turned out to be."""
+
+    anonymous_id: Annotated[UserId, Field(examples=["visitor-5f0c"])]
+    user_id: UserId
+
+
+class IdentitiesIn(In):
+    """Several of these; each is judged by itself."""
+
+    identities: list[SkipValidation[IdentityIn]] = Field(min_length=1, max_length=1_000)

@@ -56,6 +56,15 @@ class IngestedOut(BaseModel):
     rejected: list[RejectedOut]
 
 
+class LinkedOut(BaseModel):
+    """What became of identities. `conflicts` counts the experiments in which a user turned out to have had two variants."""
+
+    linked: int
+    known: int
+    conflicts: int
+    rejected: list[RejectedOut]
+
+
 class ExposedOut(BaseModel):
     """What became of exposures: new ones, those of users who had the variant already, those of users who had another one."""
 

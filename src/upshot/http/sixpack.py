@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from upshot import contexts
 from upshot.access import Caller, system
 from upshot.errors import Conflict, NotFound, UpshotError
 from upshot.experiments import Draft, Experiment
@@ -84,7 +85,7 @@ async def participate(
     traffic_fraction: Annotated[float, Query(gt=0, le=1)] = 1.0,
 ) -> Response:
     """The alternative of a client; a forced one is shown without taking part."""
-    assignments.check([(client_id, {})])
+    contexts.check([(client_id, {})])
     found = await _experiment(stores, caller, experiment, alternatives, traffic_fraction)
     if force is not None:
         variant = found.variant_called(force)

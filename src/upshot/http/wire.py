@@ -17,7 +17,7 @@ from pydantic import (
     Field,
     Tag,
     WithJsonSchema,
-)
+)  # fmt: skip
 
 from upshot.experiments import Draft, Status
 from upshot.http.body import ALTERNATIVE
@@ -42,15 +42,8 @@ Key = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]*$", max_length=NAME_LEN
 Number = Annotated[float, Field(ge=0, le=1e15)]  # strictly read, an integer is one, too; a union would lose its bounds
 StatusWord = Annotated[Literal["draft", "running", "paused", "completed", "archived"], BeforeValidator(_status)]
 NewStatus = Annotated[Literal["draft", "running"], BeforeValidator(_status)]
-UserId = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=USER_ID_LENGTH,
-        examples=["user-18"],
-        json_schema_extra={"not": {"enum": sorted(PLACEHOLDERS)}},
-    ),
-]
+_NOBODY: dict[str, Any] = {"not": {"enum": sorted(PLACEHOLDERS)}}
+UserId = Annotated[str, Field(min_length=1, max_length=USER_ID_LENGTH, examples=["user-18"], json_schema_extra=_NOBODY)]
 
 # Alternatives are told apart by what a value is in JSON, so that faults are those of one alternative; their names are no part of
 # the document (body.py).

@@ -14,15 +14,18 @@
     flags         make, change, list and delete flags; evaluate them for a user
     snapshots     what decides for a client, all at once
     metrics       define, read, search, change, archive; what a text stands for in an experiment
-    copies        what the cache keeps of experiments and assignments
+    copies        what the cache keeps of experiments, assignments and linked ids
     assignments   assign one user, many users, one user everywhere
     elsewhere     import assignments made elsewhere; take in what SDKs, which decide by themselves, have shown
+    withdrawals   leave out of results whom an override is shown to
+    identities    let an anonymous id and a known one be one user
     events        ingest, list the types seen, import past events
     deliveries    store what a queue delivers
     results       report, export
     planner       users, days and effects of an experiment to come
-    relay         hand exposures from the control store to the event store
+    relay         hand exposures, links and withdrawals from the control store to the event store
     pending       store what was answered while the database was away
+    given         store assignments that were made without the store
     schedule      what is done regularly: partitions, rollups, retention, exports to files
 
 Each operation loads, decides with the pure core, and stores in one transaction of its own; the client comes first. None of

@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from upshot import identifiers
 from upshot.assignment import ASSIGNED, OVERRIDDEN, Assignment, Decision
-from upshot.contexts import Context, fault_of_context
+from upshot.contexts import Context, check
 from upshot.errors import Fault, Invalid, Unavailable
 from upshot.experiments import Experiment
-from upshot.operations import Stores, snapshots
+from upshot.operations import Stores, identities, snapshots, withdrawals
 from upshot.operations import experiments as experiment_operations
 from upshot.operations.copies import ASSIGNMENT
 from upshot.variants import Variant
@@ -65,7 +64,7 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
     """
     experiment, kept = await recall(stores, client, reference, user_id, context)
     if kept is not None:
-        return _assigned(experiment, kept, is_new=False)
+        return _of(user_id, _assigned(experiment, kept, is_new=False))
     return (await _answer(stores, client, [Question(experiment, user_id, context)], exposed=True))[0]
 
 
@@ -81,7 +80,7 @@ async def recall(
     experiment = await experiment_operations.known(stores, client, reference)
     if experiment.overrides and experiment.decide.overridden(user_id, context) is not None:
         return experiment, None
-    key = user_id, experiment.id
+    key = identities.remembered(stores, client, user_id), experiment.id
     kept = stores.cache.remembered(client, ASSIGNMENT, key)
     if kept is None or kept.exposed_at is None:
         check([(user_id, context)])
@@ -93,10 +92,12 @@ async def recall(
 
 async def assigned(stores: Stores, client: str, experiment: Experiment, user_id: str) -> Variant | None:
     """The variant that is stored for a user; None where none is. Asks only."""
-    kept = await stores.cache.get(client, ASSIGNMENT, (user_id, experiment.id))
+    user = identities.remembered(stores, client, user_id)
+    kept = await stores.cache.get(client, ASSIGNMENT, (user, experiment.id))
     if kept is None:
         async with stores.control.reading(client) as transaction:
-            kept = (await transaction.assignments(client, [(experiment.number, user_id)]))[0]
+            user = (await transaction.identities.users_of(client, [user])).get(user, user)
+            kept = (await transaction.assignments(client, [(experiment.number, user)]))[0]
     return None if kept is None else _assigned(experiment, kept, is_new=False).variant
 
 
@@ -133,37 +134,47 @@ async def assign_in(
 
 
 async def _answer(stores: Stores, client: str, questions: Sequence[Question], *, exposed: bool) -> list[Assigned]:
+    """What users get, whichever of their ids they are asked for by."""
+
+    async def ask(asked: Sequence[tuple[str, Question]]) -> tuple[list[Assigned], dict[str, str]]:
+        return await _answer_own(stores, client, [about._replace(user_id=own) for own, about in asked], exposed=exposed)
+
+    answers = await identities.by_user(stores, client, [(about.user_id, about) for about in questions], ask)
+    return [_of(about.user_id, answer) for about, answer in zip(questions, answers, strict=True)]
+
+
+async def _answer_own(
+    stores: Stores, client: str, questions: Sequence[Question], *, exposed: bool
+) -> tuple[list[Assigned], dict[str, str]]:
     """Decide each question; store the decisions that gave a variant, look up what is stored for the others: one statement each.
+    And whose ids are that are found to be linked, to be asked for again.
 
     Nothing is stored for whom an override gives a variant.
     """
     now = stores.clock.now()
     if not exposed and (remembered := _remembered(stores, client, questions)) is not None:
-        return remembered
+        return remembered, {}
     decided = [experiment.decide(user_id, context) for experiment, user_id, context in questions]
+    judged = list(zip(questions, decided, strict=True))
     proposals = {
         question.key: stores.pending.earlier(client, _proposal(question, decision.variant, now, exposed=exposed))
-        for question, decision in zip(questions, decided, strict=True)
+        for question, decision in judged
         if decision.variant and decision.reason != OVERRIDDEN
     }
-    others = [
-        question
-        for question, decision in zip(questions, decided, strict=True)
-        if not decision.variant and question.experiment.phases
-    ]
+    others = [question for question, decision in judged if not decision.variant and question.experiment.phases]
     try:
-        stored = {
-            (kept.experiment, kept.user_id): (kept, is_new)
-            for kept, is_new in await stores.control.assign(client, list(proposals.values()), PATIENCE)
-        }
+        asked = list(proposals.values())
+        stored, linked = identities.parted(asked, await stores.control.assign(client, asked, PATIENCE))
         if others:
-            stored |= await _stored(stores, client, others, now if exposed else None)
+            there, elsewhere = await _stored(stores, client, others, now if exposed else None)
+            stored, linked = stored | there, linked | elsewhere
+        if exposed:
+            shown = [question for question, each in judged if each.reason == OVERRIDDEN]
+            await withdrawals.of_overridden(stores, client, [(each.experiment, each.user_id) for each in shown])
         questions = await _current(stores, client, questions, stored)
     except Unavailable:
-        return [
-            await _unstored(stores, client, question, decision, proposals.get(question.key))
-            for question, decision in zip(questions, decided, strict=True)
-        ]
+        away = [await _unstored(stores, client, *each, proposals.get(each[0].key)) for each in judged]
+        return away, {}
     answers = []
     for question, decision in zip(questions, decided, strict=True):
         if decision.reason == OVERRIDDEN or question.key not in stored:
@@ -174,7 +185,7 @@ async def _answer(stores: Stores, client: str, questions: Sequence[Question], *,
         answers.append(_assigned(question.experiment, kept, is_new=is_new))
     if exposed:
         stores.relay.wake()
-    return answers
+    return answers, linked
 
 
 def _remembered(stores: Stores, client: str, questions: Sequence[Question]) -> list[Assigned] | None:
@@ -244,10 +255,12 @@ async def _unstored(
 
 async def _stored(
     stores: Stores, client: str, questions: Sequence[Question], exposed_at: datetime | None
-) -> dict[tuple[int, str], tuple[Assignment, bool]]:
-    """What users have who would not get a variant now; a first exposure is noted all the same."""
+) -> tuple[dict[tuple[int, str], tuple[Assignment, bool]], dict[str, str]]:
+    """What users have who would not get a variant now; a first exposure is noted all the same. Of linked ids whose they are."""
     async with stores.control.reading(client) as transaction:
-        found = await transaction.assignments(client, [question.key for question in questions])
+        linked = await transaction.identities.users_of(client, {question.user_id for question in questions})
+        own = [question.key for question in questions if question.user_id not in linked]
+        found = await transaction.assignments(client, own) if own else []
     known = [assignment for assignment in found if assignment is not None]
     unseen = [assignment for assignment in known if exposed_at is not None and assignment.exposed_at is None]
     answers = {(assignment.experiment, assignment.user_id): (assignment, False) for assignment in known}
@@ -255,7 +268,12 @@ async def _stored(
         proposals = [replace(assignment, exposed_at=exposed_at) for assignment in unseen]
         seen = await stores.control.assign(client, proposals)
         answers |= {(kept.experiment, kept.user_id): (kept, False) for kept, _ in seen}
-    return answers
+    return answers, linked
+
+
+def _of(user_id: str, assigned: Assigned) -> Assigned:
+    """The answer for who asked by that id."""
+    return assigned if assigned.user_id == user_id else replace(assigned, user_id=user_id)
 
 
 def _assigned(experiment: Experiment, kept: Assignment, *, is_new: bool) -> Assigned:
@@ -263,20 +281,6 @@ def _assigned(experiment: Experiment, kept: Assignment, *, is_new: bool) -> Assi
     if variant is None:  # another process added it, and the database cannot be asked for it now
         raise Unavailable("The experiment cannot be read as it is now.", retry_after=1)
     return Assigned(experiment, kept.user_id, variant, kept.assigned_at, ASSIGNED, is_new=is_new, persisted=True)
-
-
-def check(users: Sequence[tuple[str, Context]], place: str = "") -> None:
-    """Refuse users or contexts that break a rule. `place` says where one of several stands."""
-    faults = []
-    for index, (user_id, context) in enumerate(users):
-        at = place.format(index=index)
-        fault = identifiers.check_user_id(user_id, at or "/user_id")
-        if fault:
-            faults.append(fault)
-        if found := fault_of_context(context):
-            faults.append(Fault(f"{at}/context", *found))
-    if faults:
-        raise Invalid.of(*faults)
 
 
 def encoded(context: Context) -> str:

@@ -1,4 +1,4 @@
-"""What the cache keeps: experiments, and the assignments of users."""
+"""What the cache keeps: experiments, the assignments of users, and whose linked ids are."""
 
 from upshot.assignment import Assignment
 from upshot.cache import Codec, Kind
@@ -21,3 +21,9 @@ EXPERIMENT = Kind("experiment", Codec(Experiment), seconds=0.9 * FRESH, newer=_l
 
 ASSIGNMENT = Kind("assignment", Codec(Assignment), seconds=86_400.0, newer=_exposed)
 """By (user, id of the experiment). It never changes, but for `exposed_at`, once: a copy without it has the right variant."""
+
+IDENTITY = Kind("identity", Codec(str), seconds=86_400.0, newer=lambda _held, found: found)
+"""By (id): the user whom it is linked to, for good."""
+
+LEFT_OUT = Kind("left-out", Codec(bool), seconds=86_400.0, newer=lambda _held, found: found)
+"""By (user, id of the experiment): an override was shown to somebody who had entered, and who counts no longer."""

@@ -14,9 +14,9 @@ from upshot.access import Caller
 from upshot.assignment import Assignment
 from upshot.contexts import Context, fault_of_context
 from upshot.errors import Conflict, NotFound
-from upshot.events import Rejection
+from upshot.events import CROSSOVER, Rejection, Withdrawal
 from upshot.experiments import Experiment, Status
-from upshot.operations import Stores
+from upshot.operations import Stores, given
 from upshot.operations import experiments as experiment_operations
 from upshot.operations.assignments import MANY, encoded
 
@@ -75,7 +75,7 @@ async def import_assignments(
     accepted = duplicates = 0
     for start in range(0, len(taken), MANY):
         part = taken[start : start + MANY]
-        stored = await stores.control.assign(client, [assignment for _, assignment in part])
+        stored = await given.assign(stores.control, client, [assignment for _, assignment in part])
         for (index, asked), (kept, is_new) in zip(part, stored, strict=True):
             if kept.variant != asked.variant:
                 rejected.append((index, Rejection("/variant", "other_variant", "the user has another variant already")))
@@ -111,8 +111,12 @@ async def expose(
             rejected.append((index, found))
         else:
             taken.append(found)
-    stored = await stores.control.assign(client, taken)
-    crossed = [asked for asked, (kept, _) in zip(taken, stored, strict=True) if kept.variant != asked.variant]
+    stored = await given.assign(stores.control, client, taken)
+    crossed = [kept for asked, (kept, _) in zip(taken, stored, strict=True) if kept.variant != asked.variant]
+    if crossed:
+        async with stores.control.transaction(client) as transaction:
+            gone = [Withdrawal(kept.experiment, kept.user_id, CROSSOVER) for kept in crossed]
+            await transaction.withdraw(client, gone)
     new = sum(is_new for _, is_new in stored)
     stores.relay.wake()
     return Exposed(new, len(taken) - new - len(crossed), len(crossed), rejected)

@@ -12,7 +12,7 @@ from upshot.control import Page, Transaction
 from upshot.description import describe
 from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
-from upshot.operations import Stores, approvals, audit, layers, snapshots, webhooks
+from upshot.operations import Stores, approvals, audit, layers, snapshots, webhooks, withdrawals
 from upshot.operations import metrics as metric_operations
 from upshot.operations.copies import EXPERIMENT
 from upshot.webhooks import of_change
@@ -112,6 +112,8 @@ async def change(
             changed = replace(changed, layers=await layers.placed(transaction, client, changed, changes["layers"]))
         changed = await metric_operations.checked(transaction, client, changed, experiment)
         await transaction.save(client, changed)
+        if "overrides" in changes:
+            await withdrawals.of_named(transaction, client, changed)
         await _note(stores, transaction, caller, "experiment.changed", now, experiment, changed)
     if changed.key != experiment.key:
         stores.cache.forget(client, EXPERIMENT, (experiment.key,))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from upshot import flags, snapshot
+from upshot import contexts, flags, snapshot
 from upshot.access import Caller
 from upshot.assignment import Decision
 from upshot.control import Transaction
@@ -121,7 +121,7 @@ async def evaluate(
         NotFound: there is no such flag.
         Invalid: the user id or the context breaks its rules.
     """
-    assignments.check([(user_id, context)])
+    contexts.check([(user_id, context)])
     published = await snapshots.known(stores, client)
     flag = _found(published.flags.get(key))
     experiment = published.by_id.get(flag.experiment or "")
@@ -139,7 +139,7 @@ async def evaluate_all(stores: Stores, client: str, user_id: str, context: Mappi
     Raises:
         Invalid: the user id or the context breaks its rules.
     """
-    assignments.check([(user_id, context)])
+    contexts.check([(user_id, context)])
     published = await snapshots.known(stores, client)
     driving = {flag.experiment for flag in published.flags.values() if flag.experiment and flag.enabled}
     asked = [published.by_id[identity] for identity in sorted(driving) if identity in published.by_id]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from upshot.assignment import Assignment
 from upshot.control import ControlStore
 from upshot.errors import Unavailable
+from upshot.operations import given
 
 BATCH = 500
 MOST = 100_000
@@ -50,7 +51,7 @@ class Pending:
             client = next(iter(self._waiting))[0]
             keys = list(self._of(client))[:BATCH]
             taken = [self._waiting[key] for key in keys]
-            await control.assign(client, taken)
+            await given.assign(control, client, taken)
             for key, assignment in zip(keys, taken, strict=True):
                 if self._waiting[key] is assignment:  # else the user was exposed meanwhile, which is to be stored, too
                     del self._waiting[key]

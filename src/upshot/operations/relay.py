@@ -1,16 +1,21 @@
-"""Hand exposures from the control store's outbox to the event store.
+"""Hand exposures, links and withdrawals from the control store's outbox to the event store.
 
-Every exposure has an identity of its own, so that a crash between the append and the deletion repeats work and doubles
-nothing; and an entry leaves the outbox only after its exposures are durable, so that a crash loses nothing.
+Every exposure has an identity of its own, and a link or withdrawal is the same the second time, so that a crash between the
+append and the deletion repeats work and doubles nothing; and an entry leaves the outbox only after all of it is durable, so that
+a crash loses nothing.
 """
 
 import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
-from upshot.control import ControlStore
+from upshot.control import ControlStore, OutboxEntry
 from upshot.eventstore import EventStore
 
 ENTRIES = 500
+
+Item = TypeVar("Item")
 
 
 class Relay:
@@ -39,8 +44,24 @@ class Relay:
         async with self._one_at_a_time:
             self._wanted.clear()
             while waiting := await self._control.outbox(ENTRIES):
-                relayed += await self._events.expose([exposure for _, entry in waiting for exposure in entry])
+                relayed += await self._append([entry for _, entry in waiting])
                 await self._control.relayed([entry for entry, _ in waiting])
                 if len(waiting) < ENTRIES:
                     break  # what has come since can gather: under constant load there would be no end
         return relayed
+
+    async def _append(self, entries: Sequence[OutboxEntry]) -> int:
+        new = await self._events.expose([exposure for entry in entries for exposure in entry.exposures])
+        for client, links in _by_client(entry.links for entry in entries).items():
+            await self._events.link(client, links)
+        for client, withdrawals in _by_client(entry.withdrawals for entry in entries).items():
+            await self._events.withdraw(client, withdrawals)
+        return new
+
+
+def _by_client(parts: Iterable[Mapping[str, Sequence[Item]]]) -> dict[str, list[Item]]:
+    found: dict[str, list[Item]] = {}
+    for part in parts:
+        for client, items in part.items():
+            found.setdefault(client, []).extend(items)
+    return found

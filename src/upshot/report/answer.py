@@ -1,6 +1,6 @@
 """The answer of a result: which experiment, which window, what to do, how it is judged, whether it can be trusted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -161,7 +161,8 @@ class Caution:
 @dataclass(frozen=True, slots=True)
 class Health:
     """Whether the result can be trusted. Conflicts are repeats of an event id with another content; the first one counts.
-    `event_loss` is null where no event is numbered."""
+    `event_loss` is null where no event is numbered. `withdrawn` are the users who are left out of everything else, by reason;
+    `identity_conflicts` those of them who had two variants under two ids, `crossovers` all of them who had two variants."""
 
     sample_ratio: SampleRatioHealth
     crossovers: int
@@ -170,3 +171,5 @@ class Health:
     conflicts: int
     warnings: list[Caution]
     event_loss: EventLossHealth | None = None
+    identity_conflicts: int = 0
+    withdrawn: dict[str, int] = field(default_factory=dict)

@@ -120,6 +120,30 @@ ALTER TABLE `upshot`.events_local ON CLUSTER `shards` ADD COLUMN IF NOT EXISTS o
 
 ALTER TABLE `upshot`.events ON CLUSTER `shards` ADD COLUMN IF NOT EXISTS ordinal Nullable(Int64) AFTER properties;
 
+CREATE TABLE IF NOT EXISTS `upshot`.aliases ON CLUSTER `shards` (
+  client_key Int64,
+  alias_key Int64,
+  user_key Int64,
+  user_id String,
+  seq Int64 DEFAULT -toUnixTimestamp64Nano(now64(9))
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/all/{database}/{table}', '{shard}-{replica}', seq)
+PARTITION BY tuple()
+ORDER BY (client_key, alias_key)
+SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_merge = 1;
+
+CREATE TABLE IF NOT EXISTS `upshot`.withdrawals ON CLUSTER `shards` (
+  client_key Int64,
+  experiment Int64,
+  user_key Int64,
+  reason String,
+  seq Int64 DEFAULT -toUnixTimestamp64Nano(now64(9))
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/all/{database}/{table}', '{shard}-{replica}', seq)
+PARTITION BY tuple()
+ORDER BY (client_key, experiment, user_key)
+SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_merge = 1;
+
 CREATE MATERIALIZED VIEW IF NOT EXISTS `upshot`.events_marks ON CLUSTER `shards`
 TO `upshot`.marks_local AS
 SELECT toInt64(if(starts + grain > toUnixTimestamp64Micro(now64(6)), cityHash64(client_key, type_key, experiment, grain, starts), rand64())) AS mark, *

@@ -41,7 +41,7 @@ class Connection(Protocol):
         """All rows of an answer."""
         ...
 
-    def stream(self, statement: str) -> AsyncIterator[Rows]:
+    def stream(self, statement: str, settings: dict[str, Any] = READING) -> AsyncIterator[Rows]:
         """The rows of an answer, in batches."""
         ...
 

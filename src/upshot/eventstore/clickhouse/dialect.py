@@ -40,6 +40,9 @@ READING: dict[str, Any] = {
 # Without FINAL, which takes four times as long: who looks up wants any row of an identity, the first one if there are two.
 LOOKING_UP = READING | {"final": 0}
 
+# Where ids are linked or users withdrawn, who counts is found first and sent to all: the ids of one user lie on several shards.
+SENT_AROUND = READING | {"distributed_product_mode": "global"}
+
 # Types and users are spread differently over a cluster; a recount relates both, and has the time to send them around.
 RECOUNTING = READING | {"max_execution_time": RECOUNT_SECONDS, "distributed_product_mode": "global"}
 
@@ -48,11 +51,11 @@ IDENTITIES = """
     SELECT id_high, id_low, argMax(fingerprint, seq) FROM identities
     WHERE id_high IN (SELECT arrayJoin(CAST('{high}', 'Array(Int64)'))) GROUP BY id_high, id_low"""
 
-# The commonest values of every attribute in the contexts of an experiment.
+# The commonest values of every attribute in the contexts of users.
 SEGMENT_VALUES = """
     SELECT name, value FROM (
       SELECT context, arrayJoin(JSONExtractKeys(context)) AS name, JSONExtract(context, name, 'Nullable(String)') AS value
-      FROM exposures WHERE client_key = {client} AND experiment = {experiment}
+      FROM ({contexts})
     )
     WHERE value IS NOT NULL
     GROUP BY name, value ORDER BY name, count() DESC, value LIMIT {most} BY name"""

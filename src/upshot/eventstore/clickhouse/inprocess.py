@@ -42,13 +42,13 @@ class Engine:
         with translated():
             return await self._run(lambda: self._client.query(statement, settings=settings).result_rows)
 
-    async def stream(self, statement: str) -> AsyncIterator[Rows]:
+    async def stream(self, statement: str, settings: dict[str, Any] = READING) -> AsyncIterator[Rows]:
         """The rows of an answer; over a handle of its own, because one that streams answers nothing else."""
         with translated():
             client = await self._run(self._connected)
             try:
-                settings = READING | EXPORTING
-                stream = await self._run(lambda: client.query_row_block_stream(statement, settings=settings))
+                exporting = settings | EXPORTING
+                stream = await self._run(lambda: client.query_row_block_stream(statement, settings=exporting))
                 with stream:
                     while (batch := await self._run(lambda: next(stream, None))) is not None:
                         yield batch

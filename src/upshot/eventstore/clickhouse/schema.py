@@ -1,5 +1,7 @@
 """The tables in ClickHouse: on one server, or on every server of a cluster with a distributed table in front of each.
 
+Of what tells who is one user every server has all, so that each can join its own rows with it.
+
 A cluster needs the macros {shard} and {replica}, Keeper, and internal_replication in its definition.
 
 The types of keys are wider than in tables.py, because keys are hashes here: processes that start at once agree without asking.
@@ -19,12 +21,12 @@ _VERSION = "Int64 DEFAULT -toUnixTimestamp64Nano(now64(9))"
 
 @dataclass(frozen=True, slots=True)
 class ClickHouseTable:
-    """One table: the columns that are inserted, and how the engine lays it out."""
+    """One table: the columns that are inserted, and how the engine lays it out; without `sharding` every server has all rows."""
 
     name: str
     columns: Mapping[str, str]
     order: str
-    sharding: str
+    sharding: str | None
     version: str = "seq"
     partition: str = "tuple()"
     engine: str = "ReplacingMergeTree"
@@ -36,7 +38,10 @@ class ClickHouseTable:
         return ",\n".join(f"  {name} {kind}" for name, kind in versioned.items())
 
     def _storage(self, *, replicated: bool) -> str:
-        place = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}', " if replicated else ""
+        place = ""
+        if replicated:
+            part, copy = ("{shard}", "{replica}") if self.sharding else ("all", "{shard}-{replica}")
+            place = f"'/clickhouse/tables/{part}/{{database}}/{{table}}', '{copy}', "
         window = "replicated_deduplication_window" if replicated else "non_replicated_deduplication_window"
         settings = {
             window: DEDUPLICATED_BLOCKS,
@@ -57,13 +62,19 @@ class ClickHouseTable:
         return f"{head} (\n{self._engine_columns}\n)\n{self._storage(replicated=False)}"
 
     def sharded(self, database: str, cluster: str) -> list[str]:
-        """The statements that make it on a cluster: replicated tables that hold the rows, one in front that spreads them."""
-        local, everywhere = f"`{database}`.{self.name}_local", f"ON CLUSTER `{cluster}`"
-        front = f"Distributed(`{cluster}`, `{database}`, {self.name}_local, {self.sharding})"
-        return [
-            f"CREATE TABLE IF NOT EXISTS {local} {everywhere} (\n{self._engine_columns}\n)\n{self._storage(replicated=True)}",
-            f"CREATE TABLE IF NOT EXISTS `{database}`.{self.name} {everywhere} AS {local}\nENGINE = {front}",
-        ]
+        """The statements that make it on a cluster: replicated tables that hold the rows, and one in front that spreads them."""
+        name, everywhere = f"`{database}`.{self.local}", f"ON CLUSTER `{cluster}`"
+        body = f"(\n{self._engine_columns}\n)\n{self._storage(replicated=True)}"
+        made = [f"CREATE TABLE IF NOT EXISTS {name} {everywhere} {body}"]
+        if self.sharding:
+            front = f"Distributed(`{cluster}`, `{database}`, {self.local}, {self.sharding})"
+            made.append(f"CREATE TABLE IF NOT EXISTS `{database}`.{self.name} {everywhere} AS {name}\nENGINE = {front}")
+        return made
+
+    @property
+    def local(self) -> str:
+        """The name of the table that holds the rows on the servers of a cluster."""
+        return f"{self.name}_local" if self.sharding else self.name
 
 
 CLIENTS = ClickHouseTable(
@@ -120,6 +131,20 @@ EXPOSURES = ClickHouseTable(
     },
     order="client_key, experiment, user_key, id_high, id_low",
     sharding="intHash64(user_key)",
+)
+
+ALIASES = ClickHouseTable(
+    "aliases",
+    {"client_key": "Int64", "alias_key": "Int64", "user_key": "Int64", "user_id": "String"},
+    order="client_key, alias_key",
+    sharding=None,
+)
+
+WITHDRAWALS = ClickHouseTable(
+    "withdrawals",
+    {"client_key": "Int64", "experiment": "Int64", "user_key": "Int64", "reason": "String"},
+    order="client_key, experiment, user_key",
+    sharding=None,
 )
 
 # Looked up at every append, by hashes that lie anywhere: a granule is what one look-up reads.
@@ -219,16 +244,22 @@ MARK_EXPOSURES = MarkingView(EXPOSURES, "client_key, toInt64(0) AS type_key, exp
 
 VIEWS = (MARK_EVENTS, MARK_EXPOSURES)
 TABLES = (CLIENTS, EVENT_TYPES, EVENTS, EXPOSURES, IDENTITIES, REPEATS, MARKS)
+LATER = (ALIASES, WITHDRAWALS)
 NAMES = tuple(made.name for made in (*TABLES, *VIEWS, ROLLUPS))
 
 
 def added(database: str, cluster: str | None = None) -> list[str]:
-    """The statements that give a database from before events were numbered their column: where the rows lie, then in front."""
+    """The statements that bring a database of an earlier version up to date: the column of events that are numbered, where the
+    rows lie and then in front; and the tables of linked ids and withdrawn users."""
     column = f"ADD COLUMN IF NOT EXISTS ordinal {EVENTS.columns['ordinal']} AFTER properties"
     if cluster is None:
-        return [f"ALTER TABLE `{database}`.{EVENTS.name} {column}"]
+        made = [table.alone(database) for table in LATER]
+        return [f"ALTER TABLE `{database}`.{EVENTS.name} {column}", *made]
     tables = (f"{EVENTS.name}_local", EVENTS.name)
-    return [f"ALTER TABLE `{database}`.{table} ON CLUSTER `{cluster}` {column}" for table in tables]
+    return [
+        *(f"ALTER TABLE `{database}`.{table} ON CLUSTER `{cluster}` {column}" for table in tables),
+        *(statement for table in LATER for statement in table.sharded(database, cluster)),
+    ]
 
 
 def ddl(database: str, cluster: str | None = None) -> list[str]:

@@ -45,11 +45,11 @@ class Server:
             result = await (await self._client()).query(statement, settings=settings)
             return result.result_rows
 
-    async def stream(self, statement: str) -> AsyncIterator[Rows]:
+    async def stream(self, statement: str, settings: dict[str, Any] = READING) -> AsyncIterator[Rows]:
         """The rows of an answer, while the server sends them."""
         with translated(aiohttp.ClientError):
             client = await self._client()
-            async with await client.query_row_block_stream(statement, settings=READING | EXPORTING) as batches:
+            async with await client.query_row_block_stream(statement, settings=settings | EXPORTING) as batches:
                 async for batch in batches:
                     yield batch
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -10,9 +11,10 @@ from sqlalchemy.util import greenlet_spawn
 
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import Unavailable
-from upshot.eventstore import EventTypeSummary, Verdict, aggregates, sql
+from upshot.events import Withdrawal
+from upshot.eventstore import EventTypeSummary, Verdict, aggregates, linking, sql
 from upshot.eventstore.appends import Append, Appends, Group
-from upshot.eventstore.clickhouse import dialect, schema
+from upshot.eventstore.clickhouse import blocks, dialect, schema
 from upshot.eventstore.clickhouse.appending import blocks_of
 from upshot.eventstore.clickhouse.connection import Connection, fetching
 from upshot.eventstore.clickhouse.dictionary import Dictionary, client_key
@@ -23,6 +25,16 @@ from upshot.eventstore.keys import Keys, identities, integers
 GROUP_ROWS = 20_000
 APPEND_SECONDS = 5
 PING_SECONDS = 5
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """Give up what the server does not acknowledge."""
+    try:
+        async with asyncio.timeout(APPEND_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise Unavailable("The event store did not acknowledge in time.", retry_after=1) from error
 
 
 class ClickHouseStore(Appends):
@@ -39,28 +51,26 @@ class ClickHouseStore(Appends):
 
     async def _make_tables(self) -> None:
         """Make what is missing; who may not make tables has them made beforehand (`ddl`)."""
-        names = ", ".join(f"'{name}'" for name in schema.NAMES)
         query = f"""
-            SELECT (SELECT count() FROM system.tables WHERE database = currentDatabase() AND name IN ({names})),
+            SELECT (SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase()),
               (SELECT count() FROM system.columns
                WHERE database = currentDatabase() AND table = '{schema.EVENTS.name}' AND name = 'ordinal')"""  # noqa: S608 - our own
         [[there, numbered]] = await self._connection.query(query)
-        if there < len(schema.NAMES):
+        if not set(schema.NAMES).issubset(there):
             statements = schema.ddl(self._database, self._cluster)
+        elif not numbered or not {table.name for table in schema.LATER}.issubset(there):
+            statements = schema.added(self._database, self._cluster)
         else:
-            statements = [] if numbered else schema.added(self._database, self._cluster)
+            statements = []
         for statement in statements:
             await self._connection.command(statement)
 
     # Writing
 
     async def _commit(self, appends: Sequence[Append]) -> Sequence[list[Verdict]]:
-        try:
-            async with asyncio.timeout(APPEND_SECONDS):
-                await self.prepare()
-                return await self._write(appends)
-        except TimeoutError as error:
-            raise Unavailable("The event store did not acknowledge in time.", retry_after=1) from error
+        async with _in_time():
+            await self.prepare()
+            return await self._write(appends)
 
     async def _write(self, appends: Sequence[Append]) -> list[list[Verdict]]:
         """Look up what is known, then insert what is not; the work on many rows is done beside the event loop."""
@@ -77,6 +87,25 @@ class ClickHouseStore(Appends):
         found = np.array(await self._connection.query(statement, dialect.LOOKING_UP), np.int64).reshape(-1, 3)
         return dict(zip(identities(found[:, 0], found[:, 1]), found[:, 2].tolist(), strict=True))
 
+    async def link(self, client: str, links: Sequence[tuple[str, str]]) -> None:
+        """Let ids be one user."""
+        rows = linking.of_links(client_key(client), links, self._keys_of(client))
+        await self._add(client, schema.ALIASES, rows)
+
+    async def withdraw(self, client: str, withdrawals: Sequence[Withdrawal]) -> None:
+        """Leave users out of experiments."""
+        rows = linking.of_withdrawals(client_key(client), withdrawals, self._keys_of(client))
+        await self._add(client, schema.WITHDRAWALS, rows)
+
+    async def _add(self, client: str, table: schema.ClickHouseTable, rows: list[linking.Row]) -> None:
+        """Add rows, of which the first of each key counts, then mark what is rolled up of their users."""
+        if rows:
+            async with _in_time():
+                await self.prepare()
+                await self._dictionary.register({client}, ())
+                await self._connection.insert(blocks.of_rows(table, [tuple(row.values()) for row in rows]))
+            await self._upkeep.mark_users(client_key(client), {row["user_key"] for row in rows})
+
     async def refresh(self) -> int:
         """Roll up what is over; several processes may do so at once."""
         await self.prepare()
@@ -91,15 +120,15 @@ class ClickHouseStore(Appends):
 
     async def aggregate(self, client: str, plan: AggregationPlan) -> Aggregates:
         """What the plan asks for."""
-        question = await self._question(client, plan)
-        return await greenlet_spawn(aggregates.read_aggregates, question, fetching(self._connection))
+        question, settings = await self._question(client, plan)
+        return await greenlet_spawn(aggregates.read_aggregates, question, fetching(self._connection, settings))
 
     async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
         """For each context attribute of the exposed users, its `most` commonest values."""
-        await self.prepare()
-        query = dialect.SEGMENT_VALUES.format(client=client_key(client), experiment=experiment, most=most)
+        question, settings = await self._question(client, AggregationPlan(experiment, (), None, 0))
+        query = dialect.SEGMENT_VALUES.format(contexts=dialect.compiled(sql.contexts(question)), most=most)
         found: dict[str, list[str]] = {}
-        for name, value in await self._connection.query(query):
+        for name, value in await self._connection.query(query, settings):
             found.setdefault(name, []).append(value)
         return found
 
@@ -117,10 +146,10 @@ class ClickHouseStore(Appends):
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
-        asked = await self._question(client, plan)
-        question = await greenlet_spawn(aggregates.prepared, asked, fetching(self._connection))
+        asked, settings = await self._question(client, plan)
+        question = await greenlet_spawn(aggregates.prepared, asked, fetching(self._connection, settings))
         statement = dialect.compiled(sql.rows(question))
-        async for batch in self._connection.stream(statement):
+        async for batch in self._connection.stream(statement, settings):
             yield [tuple(row) for row in batch]
 
     async def ping(self) -> str:
@@ -137,13 +166,17 @@ class ClickHouseStore(Appends):
         await self._group.drain()
         await self._connection.close()
 
-    async def _question(self, client: str, plan: AggregationPlan) -> sql.Question:
+    async def _question(self, client: str, plan: AggregationPlan) -> tuple[sql.Question, dict[str, Any]]:
+        """A plan as it is asked, and the settings to ask it with."""
         await self.prepare()
         wanted = plan.event_types
         types = await self._dictionary.types_of(client)
         known = {name: key for name, key in types.items() if wanted is None or name in wanted}
         key = client_key(client)
-        return sql.Question(plan, key, known, dialect.ClickHouseForms(key))
+        asked = sql.Question(plan, key, known, dialect.ClickHouseForms(key))
+        question = await greenlet_spawn(sql.identified, asked, fetching(self._connection))
+        told = question.linked or question.withdrawn
+        return question, dialect.SENT_AROUND if told else dialect.READING
 
     def _keys_of(self, client: str) -> Keys:
         if client not in self._keys:

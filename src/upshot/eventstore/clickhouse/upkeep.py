@@ -20,21 +20,24 @@ that was acknowledged. The clock may be set back: a version is above all that we
 may differ by CLOCKS: that long passes between 2 and 3, in which all replicas fetch what the marks speak of.
 
 Rows are replaced one by one. A cell that was counted does not vanish when it is counted again, because events only come; what
-retention drops is not counted again, and stays as it was.
+retention drops is not counted again, and stays as it was. Only where ids were linked or users withdrawn may all users have left a
+cell: a row without users takes its place.
 
 Events of an append that failed between a block and its marks are marked by the append's repetition. Until then, and if nobody
 repeats it, they count in some periods and not in others; nobody was told that they are stored.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from upshot.events import micros
-from upshot.eventstore import rollups
+from upshot.eventstore import linking, rollups, tables
 from upshot.eventstore.clickhouse import blocks, dialect, schema
 from upshot.eventstore.clickhouse.connection import Connection, fetching
 
@@ -66,6 +69,15 @@ class Upkeep:
         await self._remove([number for mark in taken for number in mark["marks"]])
         return rolled
 
+    async def mark_users(self, client_key: int, users: Collection[int]) -> None:
+        """Mark the periods in which users have events, each mark with a number of its own."""
+        fetch = fetching(self._connection, dialect.RECOUNTING)
+        found = await greenlet_spawn(linking.touched, client_key, users, dialect.ClickHouseForms(), fetch)
+        marks = {(key, grain, start - start % grain) for _, key, start in found for grain in rollups.GRAINS}
+        if marks:
+            rows = [(secrets.randbits(63), 0, key, 0, grain, start) for key, grain, start in sorted(marks)]
+            await self._connection.insert(blocks.of_rows(schema.MARKS, rows))
+
     async def drop_before(self, moment: datetime) -> list[str]:
         """Drop the events of the months that ended before a moment, and the marks that these events left."""
         month = moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -93,7 +105,8 @@ class Upkeep:
         rolled = 0
         forms, fetch = dialect.ClickHouseForms(), fetching(self._connection, dialect.RECOUNTING)
         for part in rollups.recount(taken, forms, fetch):
-            rows = [tuple({**row, "version": version}[name] for name in schema.ROLLUPS.columns) for row in part.rows]
+            cells = [*part.rows, *(_left(part, fetch) if part.left else ())]
+            rows = [tuple({**cell, "version": version}[name] for name in schema.ROLLUPS.columns) for cell in cells]
             if rows:
                 await_only(self._connection.insert(blocks.of_rows(schema.ROLLUPS, rows)))
             rolled += len(part.starts)
@@ -108,8 +121,8 @@ class Upkeep:
         await self._connection.command(f"DELETE FROM {self._place(schema.MARKS)} WHERE {condition}")  # noqa: S608 - our own
 
     async def _fetched_everywhere(self, cluster: str) -> None:
-        for table in (schema.EVENTS, schema.EXPOSURES):
-            name = f"`{self._database}`.{table.name}_local"
+        for table in (schema.EVENTS, schema.EXPOSURES, *schema.LATER):
+            name = f"`{self._database}`.{table.local}"
             await self._connection.command(f"SYSTEM SYNC REPLICA ON CLUSTER `{cluster}` {name} LIGHTWEIGHT")
 
     async def _months(self) -> list[str]:
@@ -124,3 +137,13 @@ class Upkeep:
         """The table that holds the rows, as a statement that changes it says where."""
         name = f"`{self._database}`.{table.name}"
         return f"{name}_local ON CLUSTER `{self._cluster}`" if self._cluster else name
+
+
+def _left(part: rollups.Recounted, fetch: rollups.Fetch) -> Iterator[dict[str, Any]]:
+    """The cells that are kept of recounted periods, and that nobody is in any more: with nothing in them."""
+    kept, there = tables.rollups.c, {(row["starts"], row["variant"], row["phase"]) for row in part.rows}
+    own = {name: getattr(part, name) for name in ("client_key", "experiment", "type_key", "grain")}
+    query = select(kept.starts, kept.variant, kept.phase).where(*(kept[name] == value for name, value in own.items()))
+    for row in fetch(query.where(kept.starts.in_(part.starts), kept.users > 0)):
+        if (row["starts"], row["variant"], row["phase"]) not in there:
+            yield dict.fromkeys(schema.ROLLUPS.columns, 0) | own | dict(row)

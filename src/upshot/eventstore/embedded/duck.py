@@ -23,16 +23,16 @@ class _Dialect(PGDialect_psycopg):
 
 DIALECT: Dialect = _Dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
-# The commonest values of every attribute in the contexts of an experiment; DuckDB's own JSON functions and QUALIFY.
+# The commonest values of every attribute in the contexts of users; DuckDB's own JSON functions and QUALIFY.
 SEGMENT_VALUES = """
     WITH seen AS (
-      SELECT context, unnest(json_keys(context)) AS name FROM exposures WHERE client_key = $1 AND experiment = $2
+      SELECT context, unnest(json_keys(context)) AS name FROM ({contexts}) AS users
     ), counted AS (
       SELECT name, context ->> ('/' || replace(replace(name, '~', '~0'), '/', '~1')) AS value, count(*) AS users
       FROM seen GROUP BY 1, 2
     )
     SELECT name, value FROM counted WHERE value IS NOT NULL
-    QUALIFY row_number() OVER (PARTITION BY name ORDER BY users DESC, value) <= $3
+    QUALIFY row_number() OVER (PARTITION BY name ORDER BY users DESC, value) <= {most}
     ORDER BY name, users DESC, value"""
 
 

@@ -13,8 +13,8 @@ from sqlalchemy.schema import CreateTable
 
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
-from upshot.events import micros
-from upshot.eventstore import EventTypeSummary, Verdict, rollups, sql, tables
+from upshot.events import Withdrawal, micros
+from upshot.eventstore import EventTypeSummary, Verdict, linking, rollups, sql, tables
 from upshot.eventstore.aggregates import prepared, read_aggregates
 from upshot.eventstore.appends import Append, Appends
 from upshot.eventstore.embedded import duck
@@ -50,6 +50,22 @@ class EmbeddedStore(Appends):
     async def _commit(self, group: Sequence[Append]) -> Sequence[list[Verdict]]:
         return await self._write(self._written.append, group)
 
+    async def link(self, client: str, links: Sequence[tuple[str, str]]) -> None:
+        """Let ids be one user."""
+        await self._mark(*await self._write(self._written.link, client, links))
+
+    async def withdraw(self, client: str, withdrawals: Sequence[Withdrawal]) -> None:
+        """Leave users out of experiments."""
+        await self._mark(*await self._write(self._written.withdraw, client, withdrawals))
+
+    async def _mark(self, client_key: int, users: Sequence[int]) -> None:
+        """Mark what is rolled up of these users. Their events are looked for on a reading thread."""
+        found = await self._read(
+            lambda cursor: linking.touched(client_key, users, duck.DuckForms(), partial(duck.fetch, cursor))
+        )
+        if found:
+            await self._write(self._written.mark, found)
+
     async def refresh(self) -> int:
         """Roll up what is over. It is counted on a reading thread; only the replacement waits for the writing one."""
 
@@ -84,9 +100,15 @@ class EmbeddedStore(Appends):
 
     async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
         """For each context attribute of the exposed users, its `most` commonest values."""
-        parameters = [self._written.dictionary.known_client(client), experiment, most]
+        asked = self._question(client, AggregationPlan(experiment, (), None, 0))
+
+        def values(cursor: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+            question = sql.identified(asked, partial(duck.fetch, cursor.begin()))
+            contexts, parameters = duck.compiled(sql.contexts(question))
+            return cursor.execute(duck.SEGMENT_VALUES.format(contexts=contexts, most=most), parameters).fetchall()
+
         found: dict[str, list[str]] = {}
-        for name, value in await self._read(lambda cursor: cursor.execute(duck.SEGMENT_VALUES, parameters).fetchall()):
+        for name, value in await self._read(values):
             found.setdefault(name, []).append(value)
         return found
 

@@ -13,8 +13,8 @@ import numpy as np
 from sqlalchemy import Table, select
 
 from upshot.errors import Unavailable
-from upshot.events import Event, Exposure
-from upshot.eventstore import Verdict, columns, rollups, tables
+from upshot.events import Event, Exposure, Withdrawal
+from upshot.eventstore import Verdict, columns, linking, rollups, tables
 from upshot.eventstore.appends import Append, Group, new
 from upshot.eventstore.embedded import duck
 from upshot.eventstore.embedded.dictionary import Dictionary, last_sequence
@@ -57,6 +57,28 @@ class Writer:
             fresh = zip(new(group.ids, verdicts), new(group.fingerprints, verdicts), strict=True)
             self._identities.follow(fresh, self._next - 1)
         return group.answers(verdicts)
+
+    def link(self, client: str, links: Sequence[tuple[str, str]]) -> tuple[int, list[int]]:
+        """Store the links of aliases that have none; the keys of the client and of the users."""
+        with self._transaction():
+            owner = self._dictionary.client_key(client)
+            rows = linking.of_links(owner, links, self._keys_of(client))
+            self._insert_new(tables.aliases, rows, "alias_key")
+        return owner, [row["user_key"] for row in rows]
+
+    def withdraw(self, client: str, withdrawals: Sequence[Withdrawal]) -> tuple[int, list[int]]:
+        """Store the withdrawals that are new; the keys of the client and of the users."""
+        with self._transaction():
+            owner = self._dictionary.client_key(client)
+            rows = linking.of_withdrawals(owner, withdrawals, self._keys_of(client))
+            self._insert_new(tables.withdrawals, rows, "experiment", "user_key")
+        return owner, [row["user_key"] for row in rows]
+
+    def mark(self, touched: Sequence[tuple[int, int, int]]) -> None:
+        """Mark periods (client key, type key, µs) as if events had been appended to them."""
+        with self._transaction():
+            left = self._insert_marks(self._marker.marks(touched, []))
+        self._marker.committed(left)
 
     def replace(self, recounted: Sequence[rollups.Recounted], taken: Sequence[int]) -> None:
         """Put rolled-up periods in the place of what was kept of them, and remove the marks that asked for it."""
@@ -138,7 +160,9 @@ class Writer:
         keys = self._dictionary
         touched = [(keys.client_key(c), keys.type_key(c, event.event_type), event.occurred_at) for c, event in owned]
         exposed = [(keys.client_key(e.client), e.experiment, e.exposed_at) for e in exposures]
-        left = self._marker.marks(touched, exposed)
+        return self._insert_marks(self._marker.marks(touched, exposed))
+
+    def _insert_marks(self, left: list[Mark]) -> list[Mark]:
         if left:
             numbers = np.arange(self._next_mark, self._next_mark + len(left), dtype=np.int64)
             self._next_mark += len(left)
@@ -158,11 +182,18 @@ class Writer:
             found = columns.of_exposures(exposures, ids, clients, self._keys_of)
             self._insert(tables.exposures, {"seq": self._take(len(exposures))} | found)
 
-    def _insert(self, table: Table, values: columns.Columns) -> None:
+    def _insert_new(self, table: Table, rows: Sequence[linking.Row], *keys: str) -> None:
+        """Insert the rows whose client and keys are not there."""
+        if rows:
+            same = " AND ".join(f"there.{name} = fresh.{name}" for name in ("client_key", *keys))
+            absent = f" WHERE NOT EXISTS (SELECT * FROM {table.name} AS there WHERE {same})"  # noqa: S608 - our own names
+            self._insert(table, {name: np.array([row[name] for row in rows]) for name in rows[0]}, absent)
+
+    def _insert(self, table: Table, values: columns.Columns, condition: str = "") -> None:
         self.connection.register("fresh", values)
         names = ", ".join(values)
         try:
-            self.connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM fresh")  # noqa: S608 - our own names
+            self.connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM fresh{condition}")  # noqa: S608 - our own names
         finally:
             self.connection.unregister("fresh")
 

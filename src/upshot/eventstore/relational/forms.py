@@ -57,6 +57,8 @@ class PostgreSQLForms(Forms):
 
     events = tables.events
     exposures = tables.exposures
+    aliases = tables.aliases
+    withdrawals = tables.withdrawals
     event_types = tables.event_types
     marks = tables.marks
     rollups = tables.rollups

@@ -1,6 +1,7 @@
 """Make the tables of a relational event store, and bring those of an earlier version up to date; whoever starts first.
 
 2   events have an ordinal
+3   ids can be linked, and users withdrawn
 """
 
 from datetime import datetime
@@ -14,7 +15,7 @@ from upshot.errors import ConfigurationError
 from upshot.eventstore.relational import partitions, tables
 from upshot.eventstore.rollups import DAY
 
-VERSION = 2
+VERSION = 3
 
 
 def make(url: URL) -> None:

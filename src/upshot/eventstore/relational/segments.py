@@ -4,25 +4,22 @@ from collections import Counter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func
 
-from upshot.eventstore.relational.tables import exposures
+from upshot.eventstore import sql
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def values(connection: Connection, client_key: int, experiment: int, most: int) -> dict[str, list[str]]:
+def values(connection: Connection, question: sql.Question, most: int) -> dict[str, list[str]]:
     """For each attribute its `most` commonest values as text, by users, then by value.
 
     Equal contexts are counted by the database: there are far fewer of them than users.
     """
-    query = (
-        select(exposures.c.context, func.count())
-        .where(exposures.c.client_key == client_key, exposures.c.experiment == experiment)
-        .group_by(exposures.c.context)
-    )
+    query = sql.contexts(question)
+    counted = query.add_columns(func.count()).group_by(*query.selected_columns)
     users: dict[str, Counter[str]] = {}
-    for context, number in connection.execute(query):
+    for context, number in connection.execute(counted):
         for name, value in _decode(context).items():
             if value is not None:
                 users.setdefault(name, Counter())[_text(value)] += number

@@ -12,14 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, func, insert, select, text
+from sqlalchemy import Connection, Select, Table, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.aggregation import Aggregates, AggregationPlan
-from upshot.database import Database, parsed
+from upshot.database import Database, insert_new, parsed
 from upshot.errors import TimedOut, Unavailable
-from upshot.events import micros
-from upshot.eventstore import EventTypeSummary, Verdict, columns, rollups, sql
+from upshot.events import Withdrawal, micros
+from upshot.eventstore import EventTypeSummary, Verdict, columns, linking, rollups, sql
 from upshot.eventstore.aggregates import prepared, read_aggregates
 from upshot.eventstore.appends import Append, Appends, EventType, Group, new
 from upshot.eventstore.keys import Keys
@@ -95,9 +95,43 @@ class RelationalStore(Appends):
             [(clients[c], key, event.occurred_at) for (c, event), key in zip(events, keys, strict=True)],
             [(owner, e.experiment, e.exposed_at) for owner, e in zip(owners, exposures, strict=True)],
         )
+        return verdicts, await self._insert_marks(connection, left)
+
+    async def link(self, client: str, links: Sequence[tuple[str, str]]) -> None:
+        """Let ids be one user."""
+        owner = await self._client_key(client)
+        await self._add(owner, tables.aliases, linking.of_links(owner, links, self._keys_of(client)))
+
+    async def withdraw(self, client: str, withdrawals: Sequence[Withdrawal]) -> None:
+        """Leave users out of experiments."""
+        owner = await self._client_key(client)
+        await self._add(owner, tables.withdrawals, linking.of_withdrawals(owner, withdrawals, self._keys_of(client)))
+
+    async def _client_key(self, client: str) -> int:
+        await self.make()
+        return (await self._dictionary.client_keys([client]))[client]
+
+    async def _add(self, owner: int, table: Table, rows: list[linking.Row]) -> None:
+        """Add the rows that are new, then mark what is rolled up of their users."""
+
+        async def added() -> None:
+            async with self._database.begin() as connection:
+                for place in range(0, len(rows), linking.AT_ONCE):
+                    await insert_new(connection, table, rows[place : place + linking.AT_ONCE])
+
+        async def marked() -> list[Mark]:
+            async with self._database.begin() as connection:
+                touched = await connection.run_sync(lambda sync: linking.touched(owner, users, forms, _fetching(sync)))
+                return await self._insert_marks(connection, self._marker.marks(touched, []))
+
+        users, forms = [row["user_key"] for row in rows], FORMS[self._database.dialect]
+        await self._database.retried(added)
+        self._marker.committed(await self._database.retried(marked))
+
+    async def _insert_marks(self, connection: AsyncConnection, left: list[Mark]) -> list[Mark]:
         if left:
             await connection.execute(insert(tables.marks), [mark._asdict() for mark in left])
-        return verdicts, left
+        return left
 
     async def refresh(self) -> int:
         """Roll up what is over, in one transaction; while another process does that, nothing."""
@@ -141,9 +175,10 @@ class RelationalStore(Appends):
 
     async def segment_values(self, client: str, experiment: int, most: int) -> dict[str, list[str]]:
         """For each context attribute of the exposed users, its `most` commonest values."""
-        await self.make()
-        owner = await self._dictionary.known_client(client)
-        return await self._read(lambda connection: segments.values(connection, owner, experiment, most))
+        asked = await self._question(client, AggregationPlan(experiment, (), None, 0))
+        return await self._read(
+            lambda connection: segments.values(connection, sql.identified(asked, _fetching(connection)), most)
+        )
 
     async def event_types(self, client: str) -> list[EventTypeSummary]:
         """The event types seen, commonest first."""

@@ -14,7 +14,7 @@ from upshot.eventstore import tables
 
 metadata = MetaData()
 
-_LENGTHS = {"client": 120, "name": 200, "user_id": 200, "event_id": 100, "experiment_id": 36}
+_LENGTHS = {"client": 120, "name": 200, "user_id": 200, "event_id": 100, "experiment_id": 36, "reason": 40}
 
 
 def _type_of(column: Column[Any]) -> TypeEngine[Any]:
@@ -55,6 +55,8 @@ identities = Table(
 )  # fmt: skip
 events = Table("events", metadata, *_columns(tables.events), postgresql_partition_by="RANGE (occurred_at)")
 exposures = Table("exposures", metadata, *_columns(tables.exposures))
+aliases = Table("aliases", metadata, *_columns(tables.aliases, "client_key", "alias_key"))
+withdrawals = Table("withdrawals", metadata, *_columns(tables.withdrawals, "client_key", "experiment", "user_key"))
 repeats = Table("repeats", metadata, *_columns(tables.repeats))
 marks = Table(
     "marks", metadata,
@@ -77,6 +79,7 @@ Index(
 # Elsewhere it finds numbered events, in the order of which the others are all one: an append adds them at the end.
 Index("ix_events_ordinal", events.c.ordinal).ddl_if(dialect="mysql")
 Index("ix_exposures_experiment", exposures.c.client_key, exposures.c.experiment, exposures.c.user_key)
+Index("ix_aliases_user", aliases.c.client_key, aliases.c.user_key)
 Index("ix_marks_period", marks.c.client_key, marks.c.grain, marks.c.starts)
 Index(
     "ix_rollups_period",

@@ -4,6 +4,7 @@ Events are joined to the exposures by the user's key, folded to one row per user
 active user weighs as much as a quiet one, and a store never hands rows to the statistics.
 
 - ``question``      a plan as a store asks it
+- ``identities``    who is one user, and who counts
 - ``users``         users per cell
 - ``folding``       one row per user
 - ``measuring``     moments per cell, and rows for exports
@@ -15,25 +16,29 @@ active user weighs as much as a quiet one, and a store never hands rows to the s
 
 from upshot.eventstore.sql.accumulating import increments
 from upshot.eventstore.sql.funnels import funnel
+from upshot.eventstore.sql.identities import contexts, identified, left_out
 from upshot.eventstore.sql.losing import delivery
 from upshot.eventstore.sql.measuring import moments, rows
 from upshot.eventstore.sql.ordering import at_ranks, spread, values_at_ranks, values_below, values_counted
-from upshot.eventstore.sql.question import UNCUT, Caps, Question, caps_of, folded, is_joint
-from upshot.eventstore.sql.users import crossovers, exposed
+from upshot.eventstore.sql.question import UNCUT, Caps, Identities, Question, caps_of, folded, is_joint
+from upshot.eventstore.sql.users import exposed
 
 __all__ = [
     "UNCUT",
     "Caps",
+    "Identities",
     "Question",
     "at_ranks",
     "caps_of",
-    "crossovers",
+    "contexts",
     "delivery",
     "exposed",
     "folded",
     "funnel",
+    "identified",
     "increments",
     "is_joint",
+    "left_out",
     "moments",
     "rows",
     "spread",

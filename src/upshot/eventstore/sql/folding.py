@@ -8,9 +8,23 @@ before the exposure in the same pass.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, Integer, Subquery, and_, case, cast, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    FromClause,
+    Integer,
+    Subquery,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from upshot.events import LATE
+from upshot.eventstore.sql.identities import by_id
 from upshot.eventstore.sql.question import Column, Question, caps_of, folded
 from upshot.eventstore.sql.sampling import looked_at
 from upshot.eventstore.sql.users import cells_of_users, exposed_users, over
@@ -22,7 +36,8 @@ def per_user(question: Question) -> Subquery:
 
     With a covariate from the context there is a row for every exposed user.
     """
-    plan, found, events = question.plan, exposed_users(question), question.forms.events
+    plan, events = question.plan, question.forms.events
+    found, id_key = by_id(question, exposed_users(question))
     everybody = any(metric.covariate and plan.adjusts(metric) for _, metric in folded(plan)) and not plan.periods
     earlier = [metric.lookback for metric in plan.metrics if plan.adjusts(metric) and not metric.covariate]
     lookback = 0 if plan.periods else max(earlier, default=0)
@@ -32,11 +47,11 @@ def per_user(question: Question) -> Subquery:
     if lookback:
         read = or_(read, and_(~after, events.c.occurred_at >= found.c.exposed_at - lookback))
     joined = and_(
-        events.c.user_key == found.c.user_key,
+        events.c.user_key == id_key,
         events.c.type_key.in_(question.needed),
         events.c.occurred_at < plan.end,
         read,
-        *looked_at(plan, events.c),
+        *([] if question.linked else looked_at(plan, events.c)),
     )
     cells: list[Column] = [found.c[name] for name in cells_of_users(plan)]
     query = select(*cells)
@@ -53,7 +68,7 @@ def per_user(question: Question) -> Subquery:
     return query.add_columns(found.c.user_key, *columns).group_by(*cells, found.c.user_key).subquery("per_user")
 
 
-def _folded(question: Question, found: Subquery, counts: list[Column]) -> Iterator[Column]:
+def _folded(question: Question, found: FromClause, counts: list[Column]) -> Iterator[Column]:
     """A user's numbers: events and value of each metric (null without such events), events of each type, late ones.
 
     `counts` are the conditions under which an event counts at all, where others are read as well.
@@ -75,7 +90,7 @@ def _folded(question: Question, found: Subquery, counts: list[Column]) -> Iterat
             yield from _before(question, metric, place, found)
 
 
-def _before(question: Question, metric: Metric, place: int, found: Subquery) -> Iterator[Column]:
+def _before(question: Question, metric: Metric, place: int, found: FromClause) -> Iterator[Column]:
     """The covariates of a metric: a number of the context, or its quantities before the exposure."""
     if metric.covariate:
         yield func.max(found.c[f"covariate_{place}"]).label(f"before_{place}")

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import CTE, CompoundSelect, FromClause, Integer, and_, func, literal, select, union_all
 
+from upshot.eventstore.sql.identities import by_id
 from upshot.eventstore.sql.question import Column, Question
 from upshot.eventstore.sql.users import cells_of_users, exposed_users, over
 from upshot.metrics import Metric
@@ -32,8 +33,9 @@ def steps(question: Question, metric: Metric, prefix: str = "step") -> list[CTE]
     plan, found, steps = question.plan, exposed_users(question.only(metric)), list[CTE]()
     names = ["user_key", *cells_of_users(plan), "exposed_at"]
     before: FromClause = found
-    at: Column = found.c.exposed_at + metric.delay
     for number, source in enumerate(metric.steps):
+        users, id_key = by_id(question, before)
+        at: Column = users.c.at if number else users.c.exposed_at + metric.delay
         events, keys = question.forms.events.alias(f"events_{number}"), question.keys_of(source)
         moment = events.c.occurred_at
         again = number > 0 and set(keys) & set(question.keys_of(metric.steps[number - 1]))
@@ -41,13 +43,12 @@ def steps(question: Question, metric: Metric, prefix: str = "step") -> list[CTE]
         if plan.start is not None:
             conditions.append(moment >= plan.start)
         if metric.window is not None:
-            conditions.append(moment < before.c.exposed_at + (metric.delay + metric.window))
+            conditions.append(moment < users.c.exposed_at + (metric.delay + metric.window))
         if metric.complete:
-            conditions.append(over(metric, before.c.exposed_at, plan))
-        columns = [before.c[name] for name in names]
+            conditions.append(over(metric, users.c.exposed_at, plan))
+        columns = [users.c[name] for name in names]
         query = select(*columns, func.min(moment).label("at"))
-        query = query.join_from(events, before, and_(events.c.user_key == before.c.user_key, *conditions))
+        query = query.join_from(events, users, and_(events.c.user_key == id_key, *conditions))
         before = query.group_by(*columns).cte(f"{prefix}_{number}")
-        at = before.c.at
         steps.append(before)
     return steps

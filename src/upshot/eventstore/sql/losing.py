@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Double, Select, case, cast, func, not_, select
 
 from upshot.events import SEQUENCES
+from upshot.eventstore.sql.identities import by_id
 from upshot.eventstore.sql.question import Column, Question
 from upshot.eventstore.sql.sampling import looked_at
 from upshot.eventstore.sql.users import exposed_users
@@ -22,11 +23,12 @@ def delivery(question: Question, types: Collection[int]) -> Select[Any]:
     In a session a user sent as many events as its highest sequence number from the exposure on is above the highest before it,
     and lost those of them that did not come. Where that number is not above, as clocks may be set back, none were sent.
     """
-    found, events = exposed_users(question), question.forms.events.c
+    events = question.forms.events.c
+    found, id_key = by_id(question, exposed_users(question))
     sequence = events.ordinal % SEQUENCES
     after = events.occurred_at >= found.c.exposed_at
     cells = (found.c.variant, found.c.phase, found.c.user_key)
-    sampled = looked_at(question.plan, events)
+    sampled = [] if question.linked else looked_at(question.plan, events)
     sessions = (
         select(
             *cells,
@@ -34,7 +36,7 @@ def delivery(question: Question, types: Collection[int]) -> Select[Any]:
             func.max(case((after, sequence))).label("highest"),
             func.coalesce(func.max(case((not_(after), sequence))), 0).label("before"),
         )
-        .join_from(question.forms.events, found, events.user_key == found.c.user_key)
+        .join_from(question.forms.events, found, events.user_key == id_key)
         .where(
             events.ordinal.is_not(None), events.type_key.in_(types), events.occurred_at < question.plan.end, *sampled
         )

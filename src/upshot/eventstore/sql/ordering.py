@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Double, FromClause, Select, Subquery, and_, case, cast, func, literal, select
 
 from upshot.eventstore.sql.folding import per_user, timing
+from upshot.eventstore.sql.identities import by_id
 from upshot.eventstore.sql.question import Column, Question
 from upshot.eventstore.sql.users import exposed_users
 from upshot.metrics import Metric, Unit
@@ -89,7 +90,8 @@ def _values(question: Question, metric: Metric) -> Subquery:
             .where(users.c.value_0.is_not(None))
             .subquery("numbers")
         )
-    found, events = exposed_users(alone), question.forms.events
+    events = question.forms.events
+    found, id_key = by_id(alone, exposed_users(alone))
     value = alone.value_of(metric.source)
     conditions = [
         *_read(alone, events, found),
@@ -97,12 +99,12 @@ def _values(question: Question, metric: Metric) -> Subquery:
         *timing(alone, metric, found.c.exposed_at),
     ]
     query = select(found.c.variant, found.c.phase, found.c.user_key, value.label("number")).join_from(
-        events, found, events.c.user_key == found.c.user_key
+        events, found, events.c.user_key == id_key
     )
     return query.where(value.is_not(None), *conditions).subquery("numbers")
 
 
-def _read(question: Question, events: FromClause, found: Subquery) -> list[Column]:
+def _read(question: Question, events: FromClause, found: FromClause) -> list[Column]:
     """The conditions on an event to count at all."""
     plan = question.plan
     conditions = [

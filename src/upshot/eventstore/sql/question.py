@@ -38,12 +38,21 @@ class Caps(NamedTuple):
 UNCUT = Caps()
 
 
+class Identities(NamedTuple):
+    """What has to be known of ids: whether any of the client's are linked, and whether users were withdrawn from the plan's
+    experiments."""
+
+    linked: bool = False
+    withdrawn: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A plan with the client and the event types translated to keys; types that were never seen have none.
 
     `texts` are the different texts of attributes that filters have to see, by source and attribute; `caps` those of each
-    metric's quantities and covariates, by key and column. Both are found before the question can be asked in full.
+    metric's quantities and covariates, by key and column; `identities` say who is one user. All are found before the question
+    can be asked in full.
     """
 
     plan: AggregationPlan
@@ -52,6 +61,17 @@ class Question:
     forms: Forms
     texts: Mapping[tuple[Source, str], Sequence[str]] = field(default_factory=dict)
     caps: Mapping[tuple[str, str], Caps] = field(default_factory=dict)
+    identities: Identities | None = None
+
+    @property
+    def linked(self) -> bool:
+        """Whether ids of the client are linked."""
+        return self.identities is not None and self.identities.linked
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether users were withdrawn from the plan's experiments."""
+        return self.identities is not None and self.identities.withdrawn
 
     def keys_of(self, source: Metric | Source) -> tuple[int, ...]:
         """The keys of the event types of a source, all known ones when it has none; sorted, so that the SQL is stable."""

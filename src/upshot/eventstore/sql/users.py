@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Integer, Select, Subquery, and_, case, func, literal, select
+from sqlalchemy import FromClause, Integer, Select, Subquery, and_, case, func, literal, select
 
 from upshot.aggregation import AggregationPlan
 from upshot.eventstore import filters
+from upshot.eventstore.sql.identities import aliases_of, exposures_of
 from upshot.eventstore.sql.question import Column, Question, folded
 from upshot.eventstore.sql.sampling import looked_at
 from upshot.metrics import Metric, Source
@@ -32,20 +33,19 @@ def exposed(question: Question) -> Select[Any]:
     return counted.group_by(*cells).order_by(*cells)
 
 
-def crossovers(question: Question) -> Select[Any]:
-    """How many users have more than one exposure, and so perhaps more than one variant."""
-    found = exposed_users(question)
-    return select(func.count() - func.count(func.distinct(found.c.user_key)))
-
-
 def exposed_users(question: Question, *, context: bool = False) -> Subquery:
-    """The experiment's exposed users; of those who are in another experiment, too, where that is asked for."""
-    plan, table = question.plan, question.forms.exposures
-    if plan.entry:
-        return _entered(question)
-    columns: list[Column] = [table.c.user_key, table.c.variant, table.c.phase, table.c.exposed_at]
-    if context:
-        columns += [table.c.user_id, table.c.context]
+    """The experiment's exposed users who count; of those who are in another experiment, too, where that is asked for."""
+    query = _entered(question) if question.plan.entry else _assigned(question, context=context)
+    return query.subquery("exposed")
+
+
+def _assigned(question: Question, *, context: bool) -> Select[Any]:
+    """Those who were exposed."""
+    plan, names = question.plan, ["user_key", "variant", "phase", "exposed_at"]
+    names += ["user_id", "context"] if context else []
+    read = [*names, "context"] if plan.segments or plan.covariates else names
+    table, conditions = exposures_of(question, plan.experiment, read)
+    columns: list[Column] = [table.c[name] for name in names]
     columns += [
         question.forms.attribute(table.c.context, name).label(f"segment_{place}")
         for place, name in enumerate(plan.segments)
@@ -55,25 +55,33 @@ def exposed_users(question: Question, *, context: bool = False) -> Subquery:
         for place, metric in folded(plan)
         if metric.covariate and plan.adjusts(metric)
     ]
-    query = select(*columns).where(table.c.client_key == question.client_key, table.c.experiment == plan.experiment)
+    query = select(*columns).where(*conditions)
     if plan.beside is not None:
-        other = question.forms.exposures.alias("other")
+        other, beside = exposures_of(question, plan.beside, ("user_key", "variant"), "other")
         query = query.add_columns(other.c.variant.label("beside")).join(other, other.c.user_key == table.c.user_key)
-        query = query.where(other.c.client_key == question.client_key, other.c.experiment == plan.beside)
-    return query.where(table.c.exposed_at < plan.end, *looked_at(plan, table.c)).subquery("exposed")
+        query = query.where(*beside)
+    return query.where(table.c.exposed_at < plan.end, *looked_at(plan, table.c))
 
 
-def _entered(question: Question) -> Subquery:
+def _entered(question: Question) -> Select[Any]:
     """Those who caused an event of the plan's entry, as if they had been exposed by it."""
     plan, events = question.plan, question.forms.events.alias("entries")
     keys = question.keys_of(Source(plan.entry))
     first = func.min(events.c.occurred_at).label("exposed_at")
-    query = select(events.c.user_key, literal(0, Integer).label("variant"), literal(1, Integer).label("phase"), first)
-    query = query.where(events.c.type_key.in_(keys) if keys else literal(0, Integer) == 1)
+    user: Column = events.c.user_key
+    source: FromClause = events
+    if question.linked:
+        aliases = aliases_of(question)
+        user = func.coalesce(aliases.c.user_key, user)
+        source = events.outerjoin(aliases, aliases.c.alias_key == events.c.user_key)
+    shown = user.label("user_key") if question.linked else user
+    columns: list[Column] = [shown, literal(0, Integer).label("variant"), literal(1, Integer).label("phase"), first]
+    query = select(*columns)
+    query = query.select_from(source).where(events.c.type_key.in_(keys) if keys else literal(0, Integer) == 1)
     query = query.where(events.c.occurred_at < plan.end)
     if plan.start is not None:
         query = query.where(events.c.occurred_at >= plan.start)
-    return query.group_by(events.c.user_key).subquery("exposed")
+    return query.group_by(user)
 
 
 def cells_of_users(plan: AggregationPlan) -> list[str]:
