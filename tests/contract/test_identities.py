@@ -33,7 +33,7 @@ class World(metrics.World):
         super().__init__(seed, users, events)
         chance = random.Random(seed)
         ids = chance.sample([*self.contexts, *(f"never seen {n}" for n in range(5))], users)
-        links = [("one", ids[n], ids[90 + n % 25]) for n in range(45)]
+        links = [("one", ids[n], ids[50 + n % 25]) for n in range(45)]
         # Half of those who have two exposures were given the same variant.
         linked = reference.Identities(links)
         given: dict[tuple[int, str], int] = {}
@@ -95,6 +95,7 @@ def problems(found: Aggregates, expected: reference.Expected) -> list[str]:
     return [*left_out, *metrics.problems(found, expected)]
 
 
+@pytest.mark.slow
 async def test_linked_ids_are_one_user_in_every_plan(store: EventStore) -> None:
     """Every kind of metric, broken down in every way; the other client is as it was."""
     world = World(1)
@@ -110,7 +111,7 @@ async def test_linked_ids_are_one_user_in_every_plan(store: EventStore) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 async def test_it_does_not_matter_when_ids_are_linked(fresh: Fresh, order: str) -> None:
     """Before everything, in the middle, after everything; and it is so when the store is opened again."""
-    world, url = World(2, events=600), fresh()
+    world, url = World(2, users=100, events=400), fresh()
     opened = await eventstore.connect(url)
     await world.fill_in(opened, order)
     first = await opened.aggregate("one", metrics.BARE)
@@ -127,7 +128,7 @@ async def test_it_does_not_matter_when_ids_are_linked(fresh: Fresh, order: str) 
 
 async def test_a_reference_that_ignores_links_or_withdrawals_is_told_from_the_right_one(store: EventStore) -> None:
     """And so is one that looks at another client's."""
-    world = World(3, events=800)
+    world = World(3, events=500)
     await world.fill_in(store, "between")
     links, withdrawals = world.identities
     of_two = reference.Identities(
@@ -147,7 +148,7 @@ async def test_a_store_that_ignores_links_or_withdrawals_is_noticed(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, ignored: str
 ) -> None:
     """Either is seen."""
-    world = World(4, events=800)
+    world = World(4, events=500)
     await world.fill_in(store, "first")
     expected = world.of("one", metrics.BARE)
     assert problems(await store.aggregate("one", metrics.BARE), expected) == []
@@ -210,7 +211,7 @@ async def test_sessions_go_on_after_a_sign_in(store: EventStore) -> None:
 
 async def test_a_sample_is_one_of_users(store: EventStore) -> None:
     """Of every two users the one is looked at whose own key is even, with the events of all ids."""
-    world = World(8, events=800)
+    world = World(8, events=500)
     await world.fill_in(store, "last")
     plan = replace(metrics.BARE, metrics=metrics.METRICS[:6], one_in=2)
 

@@ -1,4 +1,4 @@
-"""What pages of other origins may ask for: events and assignments, with a browser key, never with cookies.
+"""What pages of other origins may ask for: events, assignments and links, with a browser key, never with cookies.
 
 A browser asks first, without the key. The answer is the same for every origin: what is allowed is decided where the key is known
 (`access.py`), and only an answer to one of its own origins can be read there.
@@ -15,6 +15,7 @@ PATHS = (
     "/sdk/stream",
     "/ofrep/v1/evaluate/flags",
     "/ofrep/v1/evaluate/flags/{flag_key:path}",
+    "/identities",
     "/experiments/{experiment_id}/assignments",
     "/experiments/{experiment_id}/assignment/{user_id:path}",
 )
