@@ -124,7 +124,7 @@ async def test_pages_are_newest_first_and_searched_without_case(store: ControlSt
     """Filters by status and text; % and _ are letters."""
     for key in ("alpha", "beta", "gamma"):
         await added(store, key=key)
-    await added(store, key="plan", description="100%_sure", status={Status.DRAFT})
+    await added(store, key="plan", description="100%_sure", status=Status.DRAFT)
 
     async with store.browsing(EVERYONE) as view:
         first = await view.experiments("one", limit=3)
