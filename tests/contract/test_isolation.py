@@ -107,7 +107,7 @@ async def test_a_query_without_a_filter_sees_no_foreign_row(store: SqlStore) -> 
     mine, nobodys, all_of_it = await seen(store, "one"), await seen(store, None), await seen(store, EVERYONE)
 
     held = {name for name, rows in all_of_it.items() if rows and name != "outbox"}
-    assert held == {"experiments", "variants", "phases", "assignments", "api_keys", "identity_links"}
+    assert held == {"experiments", "variants", "phases", "assignments", "api_keys", "identity_links", "revisions"}
     assert {name: 2 * rows for name, rows in mine.items() if name in held} == {name: all_of_it[name] for name in held}
     assert all_of_it["outbox"] == 4
     assert mine["outbox"] == 0

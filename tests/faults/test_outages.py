@@ -111,7 +111,7 @@ def outages_of(
     assert {answer.status for answer in watch.live} == {200}
     assert not [line for line in working.said if "Traceback" in line]
     assert not unfit(working.answers)
-    wait_until(lambda: set(states(server)) <= {"control", "events", "queue"}, 30, "the rest")
+    wait_until(lambda: set(states(server)) <= {"control", "events", "queue", "cache"}, 30, "the rest")
     return working, times
 
 

@@ -75,7 +75,13 @@ class EvaluationRoute(APIRoute):
 router = APIRouter(tags=["openfeature"], route_class=EvaluationRoute)
 
 _FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"model": EvaluationFailureOut, "description": description}
+    status: {
+        "model": EvaluationFailureOut,
+        "description": description,
+        "content": {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+        },  # before the route
+    }
     for status, description in {
         400: "The body or the context cannot be used.",
         401: "A valid token or key is needed.",
