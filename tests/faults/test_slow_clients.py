@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,13 +95,21 @@ def half_open(server: RunningServer, each: int) -> Iterator[dict[socket.socket, 
         yield opened
 
 
+def _readable(clients: Iterable[socket.socket]) -> list[socket.socket]:
+    """Those that can be read within a tenth of a second; the process may have more files than `select` can name."""
+    by_number = {client.fileno(): client for client in clients}
+    asked = select.poll()
+    for number in by_number:
+        asked.register(number, select.POLLIN)
+    return [by_number[number] for number, _ in asked.poll(100)]
+
+
 def closings(opened: dict[socket.socket, str], seconds: float) -> dict[str, list[float]]:
     """Drip, and note after how many seconds the server ends each connection, until all are or the time is over."""
     began, drip = time.monotonic(), 1.0
     waiting, found = dict(opened), {form: list[float]() for form in FORMS}
     while waiting and (passed := time.monotonic() - began) < seconds:
-        readable, _, _ = select.select(list(waiting), [], [], 0.1)
-        for client in readable:
+        for client in _readable(waiting):
             try:
                 ended = not client.recv(65_536)
             except ConnectionError:
