@@ -51,6 +51,7 @@ class Recorder:
         with self._lock:
             if self._shown.knows(experiment, user_id, variant):
                 return
+            self._shown.add(experiment, user_id, variant)  # before it is sent, so that of two threads one tells
         parts = {
             "user_id": user_id,
             "experiment": experiment,
@@ -64,9 +65,8 @@ class Recorder:
             fault = ("invalid", "cannot be sent")
         if fault:
             self._refuse(*fault)
-        elif self._put(Kind.EXPOSURES, Item(content, (experiment, user_id))):
-            with self._lock:
-                self._shown.add(experiment, user_id, variant)
+        if fault or not self._put(Kind.EXPOSURES, Item(content, (experiment, user_id))):
+            self.forget(experiment, user_id)
 
     def track(
         self,
