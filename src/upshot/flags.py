@@ -129,11 +129,12 @@ class Named(Protocol):
 
 
 class Evaluation(NamedTuple):
-    """The value of a flag for a user, why, and the variant of the experiment that gives it."""
+    """The value of a flag for a user, why, and which variant it is; `driven` says that the experiment gave it."""
 
     value: Any
     reason: Reason
     variant: str | None = None
+    driven: bool = False
 
 
 def evaluate(
@@ -167,17 +168,18 @@ def _driven(flag: Flag, user_id: str, driver: Driver, decision: Decision[Any] | 
     """What the experiment says; None where it says nothing about the user."""
     variant: Named | None = decision.variant if decision is not None else None
     if variant is not None and decision is not None and decision.reason == OVERRIDDEN:
-        return Evaluation(flag.values.get(variant.name, flag.default), Reason.TARGETING_MATCH, variant.name)
+        return _of_variant(flag, variant.name, Reason.TARGETING_MATCH)
     winner = driver.winning
     if winner is not None:
-        if driver.holds_out(user_id):
-            return Evaluation(flag.default, Reason.DEFAULT)
-        return Evaluation(flag.values.get(winner, flag.default), Reason.STATIC, winner)
+        held_out = driver.holds_out(user_id)
+        return Evaluation(flag.default, Reason.DEFAULT) if held_out else _of_variant(flag, winner, Reason.STATIC)
     if driver.is_paused:
         return Evaluation(flag.default, Reason.DISABLED)
-    if driver.is_running and variant is not None:
-        return Evaluation(flag.values.get(variant.name, flag.default), Reason.SPLIT, variant.name)
-    return None
+    return _of_variant(flag, variant.name, Reason.SPLIT) if driver.is_running and variant is not None else None
+
+
+def _of_variant(flag: Flag, name: str, reason: Reason) -> Evaluation:
+    return Evaluation(flag.values.get(name, flag.default), reason, name, driven=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def wrong(read: snapshot.Snapshot) -> int:
             count += (found.variant and found.variant.name, found.reason) != (wanted["variant"], wanted["reason"])
         for key, wanted in case["flags"].items():
             got = read.evaluate(key, case["user_id"], case["context"], now)
-            count += got != (wanted["value"], wanted["reason"], wanted["variant"])
+            count += got is None or got[:3] != (wanted["value"], wanted["reason"], wanted["variant"])
     return count
 
 

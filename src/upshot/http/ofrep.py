@@ -158,12 +158,10 @@ def _is_usable(value: Any) -> bool:
 def _content(found: Evaluated, user_id: str) -> dict[str, Any]:
     evaluation, flag = found.evaluation, found.flag
     metadata: dict[str, str | int | bool] = {"contextId": user_id, "flagSetId": "upshot", "version": str(flag.version)}
-    if found.assigned is not None:
-        metadata["experimentKey"] = found.assigned.experiment.key
-        metadata["experimentId"] = found.assigned.experiment.id
-        variant = found.assigned.variant
-        if variant is not None and variant.name == evaluation.variant:
-            metadata["variantId"] = variant.id
+    if found.experiment is not None:
+        variant = found.experiment.variant_called(evaluation.variant or "")
+        metadata |= {"experimentKey": found.experiment.key, "experimentId": found.experiment.id}
+        metadata |= {} if variant is None else {"variantId": variant.id}
     return {
         "key": flag.key,
         "value": evaluation.value,

@@ -10,9 +10,11 @@ from upshot.access import Caller
 from upshot.assignment import Decision
 from upshot.control import Transaction
 from upshot.errors import Conflict, Fault, Invalid, NotFound
+from upshot.experiments import Experiment
 from upshot.flags import Evaluation, Flag, Kind, RolloutDraft
 from upshot.operations import Stores, assignments, audit, snapshots
 from upshot.operations.assignments import Assigned
+from upshot.variants import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,11 @@ class FlagDraft:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A flag for a user: its value and why, and what the user got in the experiment that drives it."""
+    """A flag for a user: its value and why, and the experiment that gave it, if one did."""
 
     flag: Flag
     evaluation: Evaluation
-    assigned: Assigned | None
+    experiment: Experiment | None
 
 
 async def create(stores: Stores, caller: Caller, draft: FlagDraft) -> Flag:
@@ -124,13 +126,13 @@ async def evaluate(
     contexts.check([(user_id, context)])
     published = await snapshots.known(stores, client)
     flag = _found(published.flags.get(key))
-    experiment = published.by_id.get(flag.experiment or "")
-    assigned = None
-    if experiment is not None and flag.enabled and experiment.is_running and exposed:
-        assigned = await assignments.assign(stores, client, experiment.id, user_id, context)
-    elif experiment is not None and flag.enabled:
-        assigned = (await assignments.assign_in(stores, client, [experiment], user_id, context))[0]
-    return _evaluated(flag, published, assigned, user_id, context, stores.clock.now())
+    driver = published.by_id.get(flag.experiment or "")
+    assigned: dict[str, Assigned] = {}
+    if driver is not None and driver.is_running and flag.enabled and exposed:
+        assigned[driver.id] = await assignments.assign(stores, client, driver.id, user_id, context)
+    elif driver is not None and driver.is_running and flag.enabled:
+        [assigned[driver.id]] = await assignments.assign_in(stores, client, [driver], user_id, context)
+    return _evaluated(flag, driver, assigned, user_id, context, stores.clock.now())
 
 
 async def evaluate_all(stores: Stores, client: str, user_id: str, context: Mapping[str, Any]) -> list[Evaluated]:
@@ -141,28 +143,34 @@ async def evaluate_all(stores: Stores, client: str, user_id: str, context: Mappi
     """
     contexts.check([(user_id, context)])
     published = await snapshots.known(stores, client)
-    driving = {flag.experiment for flag in published.flags.values() if flag.experiment and flag.enabled}
-    asked = [published.by_id[identity] for identity in sorted(driving) if identity in published.by_id]
-    found = await assignments.assign_in(stores, client, asked, user_id, context)
+    drivers = {
+        flag.key: published.by_id.get(flag.experiment or "") for flag in published.flags.values() if flag.enabled
+    }
+    running = {driver.id: driver for driver in drivers.values() if driver is not None and driver.is_running}
+    found = await assignments.assign_in(stores, client, list(running.values()), user_id, context)
     assigned = {each.experiment.id: each for each in found}
     now = stores.clock.now()
     return [
-        _evaluated(flag, published, assigned.get(flag.experiment or ""), user_id, context, now)
-        for flag in published.flags.values()
+        _evaluated(flag, drivers.get(flag.key), assigned, user_id, context, now) for flag in published.flags.values()
     ]
 
 
 def _evaluated(
     flag: Flag,
-    published: snapshots.Published,
-    assigned: Assigned | None,
+    driver: Experiment | None,
+    assigned: Mapping[str, Assigned],
     user_id: str,
     context: Mapping[str, Any],
     now: datetime,
 ) -> Evaluated:
-    driver = published.by_id.get(flag.experiment or "")
-    decision = Decision(assigned.variant, assigned.reason) if assigned else None
-    return Evaluated(flag, flags.evaluate(flag, user_id, context, now, driver, decision), assigned)
+    """The flag for a user; of an experiment that does not run only overrides matter, which nobody has to be asked about."""
+    decision: Decision[Variant] | None = None
+    if driver is not None and driver.id in assigned:
+        decision = Decision(assigned[driver.id].variant, assigned[driver.id].reason)
+    elif driver is not None:
+        decision = driver.decide.overridden(user_id, context)
+    evaluation = flags.evaluate(flag, user_id, context, now, driver, decision)
+    return Evaluated(flag, evaluation, driver if evaluation.driven else None)
 
 
 async def _checked(transaction: Transaction, client: str, flag: Flag) -> Flag:

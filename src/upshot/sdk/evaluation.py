@@ -5,13 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from upshot import flags
-from upshot.assignment import OVERRIDDEN
 from upshot.flags import Flag, Kind
 from upshot.sdk import contract
 from upshot.sdk.contract import ERROR, Choice, Evaluation, T
 from upshot.sdk.prepared import Prepared
 from upshot.sdk.recording import UNUSABLE
-from upshot.snapshot import Entry
 
 _KINDS: Mapping[type, Kind] = {
     bool: Kind.BOOLEAN,
@@ -44,17 +42,8 @@ def evaluated(
     entry = driver.entry if driver else None
     decision = driver.as_decided(choice) if driver and choice else None
     try:
-        value, reason, variant = flags.evaluate(flag, user_id, context, now, entry, decision)
+        found = flags.evaluate(flag, user_id, context, now, entry, decision)
     except UNUSABLE:
         return Evaluation(flag.key, default, ERROR, error_code=contract.INVALID)
-    experiment = entry.key if entry and variant is not None and _drives(entry, choice) else None
-    return Evaluation(flag.key, value, str(reason), variant, experiment)
-
-
-def _drives(entry: Entry, choice: Choice | None) -> bool:
-    """Whether a flag's variant is the experiment's, and not its rollout's."""
-    if entry.winning is not None:
-        return True
-    if choice is None or choice.variant is None:
-        return False
-    return choice.reason == OVERRIDDEN or entry.is_running
+    experiment = entry.key if entry and found.driven else None
+    return Evaluation(flag.key, found.value, str(found.reason), found.variant, experiment)
