@@ -33,6 +33,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
             }
             for variant in experiment.variants
         ],
+        "owner": experiment.owner,
         "tags": list(experiment.tags),
         "layers": [
             {"layer": slot.layer, "percentage": percent_of(share_of(slot), WHOLE)} for slot in experiment.layers

@@ -57,6 +57,7 @@ class Draft:
     tags: Sequence[str] = ()
     layers: Sequence[Claim] = ()
     overrides: Sequence[OverrideDraft] = ()
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Experiment:
     """An experiment, and its decisions: `decide(user_id, context)`.
 
     `number` is its integer key inside the stores; `traffic` is in millionths of the eligible users; `layers` and `holdouts` are
-    what it has of them; `winner` is the position of the variant that was shipped.
+    what it has of them; `winner` is the position of the variant that was shipped, `owner` whom people ask about it.
     """
 
     number: int
@@ -93,6 +94,7 @@ class Experiment:
     holdouts: tuple[Held, ...] = ()
     overrides: tuple[Override, ...] = ()
     winner: int | None = None
+    owner: str = ""
     decide: Decider[Variant] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -176,7 +178,7 @@ def create(draft: Draft, now: datetime, new_id: Callable[[], str]) -> Experiment
         rule=targeting.parse(draft.targeting or {}, "/targeting"),
         traffic=millionths(draft.traffic_percentage, "/traffic_percentage"), salt=identity, phases=(),
         started_at=None, ended_at=None, created_at=now, updated_at=now, version=1,
-        plan=analysisplan.plan_of(draft.plan), tags=tags_of(draft.tags),
+        plan=analysisplan.plan_of(draft.plan), tags=tags_of(draft.tags), owner=draft.owner or "",
     )  # fmt: skip
     layers.check(draft.layers)
     experiment = dataclasses.replace(experiment, overrides=overrides.arrange(draft.overrides, experiment.variants))

@@ -28,7 +28,9 @@ ACTIONS: Mapping[str, tuple[frozenset[Status], Status]] = MappingProxyType(
     }
 )
 
-_ANALYSIS = frozenset({"name", "description", "hypothesis", "primary_metric", "metrics", "guardrails", "plan", "tags"})
+_ANALYSIS = frozenset(
+    {"name", "description", "hypothesis", "primary_metric", "metrics", "guardrails", "plan", "tags", "owner"}
+)
 _JUDGED_BY = ("primary_metric", "metrics", "guardrails")
 _ENTRY = frozenset({"targeting", "traffic_percentage", "variants", "overrides"})
 EDITABLE: Mapping[Status, frozenset[str]] = MappingProxyType(

@@ -20,7 +20,7 @@ from upshot.database import parsed
 from upshot.database.schema import changing
 from upshot.database.urls import blocking
 
-HEAD = "0007"
+HEAD = "0008"
 EARLIER = ("0001", "0002", "0003")
 
 _PARTITION = re.compile(r"assignments_p\d\d")

@@ -53,6 +53,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Labels:
+    """What lists of experiments can be narrowed by."""
+
+    owners: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """A version of a metric's definition; since `archived_at` its key no longer means it."""
 
@@ -102,10 +110,16 @@ class ReadTransaction(Protocol):
         *,
         status: Collection[Status] | None = None,
         search: str | None = None,
+        tag: str | None = None,
+        owner: str | None = None,
         after: int | None = None,
         limit: int = 50,
     ) -> Page:
         """A page of experiments, newest first, from below number `after`."""
+        ...
+
+    async def labels(self, client: str) -> Labels:
+        """The owners and tags that experiments have, sorted."""
         ...
 
     async def assignments(self, client: str, keys: Sequence[tuple[int, str]]) -> list[Assignment | None]:

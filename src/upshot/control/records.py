@@ -58,6 +58,7 @@ def experiment_of(row: Row[Any], arms: Sequence[Row[Any]], stretches: Sequence[R
             "rule": targeting.parse(columns.pop("targeting")),
             "plan": analysisplan.load(row.plan, row.started_at),
             "tags": tuple(row.tags or ()),
+            "owner": row.owner or "",
             "layers": tuple(
                 Slot(slot["layer"], slot["salt"], tuple((start, end) for start, end in slot["ranges"]))
                 for slot in row.layers or ()

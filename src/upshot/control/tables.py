@@ -106,6 +106,7 @@ experiments = Table(
     Column("holdouts", Document),
     Column("overrides", Document),
     Column("winner", Integer),
+    Column("owner", exact(254)),  # none where the experiment is older than owners are
     UniqueConstraint("client_id", "key"),
     CheckConstraint("status IN ('draft', 'running', 'paused', 'completed', 'archived')", name="status"),
     CheckConstraint("traffic BETWEEN 0 AND 1000000", name="traffic"),

@@ -5,13 +5,14 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, or_, select, update
+import msgspec
+from sqlalchemy import Select, Text, delete, insert, or_, select, type_coerce, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.assignment import Assignment
-from upshot.control import Definition, DefinitionPage, Page, records
+from upshot.control import Definition, DefinitionPage, Labels, Page, records
 from upshot.control.definitions import current
 from upshot.control.entries import OutboxEntry, encoded
 from upshot.control.sqlaccounts import SqlAccounts
@@ -68,6 +69,8 @@ class SqlTransaction:
         *,
         status: Collection[Status] | None = None,
         search: str | None = None,
+        tag: str | None = None,
+        owner: str | None = None,
         after: int | None = None,
         limit: int = 50,
     ) -> Page:
@@ -78,10 +81,22 @@ class SqlTransaction:
         if search:
             columns = (experiments.c.name, experiments.c.key, experiments.c.description)
             query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
+        if tag:  # in the text of a JSON list
+            written = msgspec.json.encode(tag).decode()
+            query = query.where(type_coerce(experiments.c.tags, Text).contains(written, autoescape=True))
+        if owner:
+            query = query.where(experiments.c.owner == owner)
         if after is not None:
             query = query.where(experiments.c.number < after)
         found = await self._experiments(query.order_by(experiments.c.number.desc()).limit(limit + 1))
         return Page(tuple(found[:limit]), found[limit - 1].number if len(found) > limit else None)
+
+    async def labels(self, client: str) -> Labels:
+        """The owners and tags that experiments have, sorted."""
+        query = select(experiments.c.owner, experiments.c.tags).where(experiments.c.client_id == client).distinct()
+        rows = (await self._connection.execute(query)).all()
+        tags = {tag for row in rows for tag in row.tags or ()}
+        return Labels(tuple(sorted({row.owner for row in rows if row.owner})), tuple(sorted(tags)))
 
     async def assignments(self, client: str, keys: Sequence[tuple[int, str]]) -> list[Assignment | None]:
         """The stored assignment of each (experiment number, user id), or None."""

@@ -115,6 +115,7 @@ class ExperimentOut(BaseModel):
     variants: list[VariantOut]
     targeting: dict[str, Any]
     traffic_percentage: float
+    owner: str
     tags: list[str]
     layers: list[LayerShareOut]
     holdouts: list[str]

@@ -12,6 +12,7 @@ from upshot.http import (
     apikeys,
     assignments,
     beacon,
+    dashboard,
     events,
     experiments,
     flags,
@@ -80,4 +81,5 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     openapi.install(app)
     origins.install(app)
     pages.install(app)
+    dashboard.install(app)
     return Envelope(assignments.AssignmentLane(app, app.state), app, settings.concurrent_requests)

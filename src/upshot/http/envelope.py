@@ -118,7 +118,7 @@ class Envelope:
         path = scope["path"]
         if path.startswith(pages.DOCUMENTATION):
             kind = _DOCUMENTATION
-        elif path.startswith(pages.OWN):
+        elif path == "/" or path.startswith(pages.OWN):
             kind = _OWN
         else:
             kind = _INGEST if path.startswith(_FOR_PAGES) or "/assignment/" in path else _API

@@ -44,6 +44,8 @@ async def search(
     stores: StoresOf,
     status: Annotated[StatusWord | None, Query()] = None,
     search: Annotated[str | None, Query(max_length=200, description="In name, key and description.")] = None,
+    tag: Annotated[str | None, Query(max_length=120, description="With this tag.")] = None,
+    owner: Annotated[str | None, Query(max_length=254, description="Of this owner.")] = None,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExperimentsOut:
@@ -53,6 +55,8 @@ async def search(
         caller.client,
         status=Status(status) if status else None,
         search=search,
+        tag=tag,
+        owner=owner,
         after=number_of(cursor),
         limit=limit,
     )

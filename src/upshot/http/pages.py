@@ -1,4 +1,4 @@
-"""Pages for people: Swagger UI and ReDoc, whose scripts come from an installed package, and the page of an invitation.
+"""Pages of the API: Swagger UI and ReDoc, whose scripts come from an installed package; and the assets of the dashboard.
 
 They work without internet.
 """
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
+
+from upshot import dashboard
 
 ASSETS = "/assets/docs"
 DOCUMENTATION = ("/docs", "/redoc", ASSETS)
 OWN_ASSETS = "/assets/pages"
-OWN = ("/setup", OWN_ASSETS)
+OWN = ("/dashboard", "/setup", "/shared/", "/sign-in", OWN_ASSETS)
 
-_dashboard = Path(str(files("upshot.dashboard")))
 _swagger = get_swagger_ui_html(
     openapi_url="/openapi.json",
     title="Upshot",
@@ -42,11 +42,7 @@ SCRIPTS = " ".join(script_sources(bytes(_swagger.body)))
 def install(app: FastAPI) -> None:
     """Serve the pages."""
     app.mount(ASSETS, StaticFiles(directory=Path(str(files("fastapi_offline"))) / "static"), name="docs-assets")
-    app.mount(OWN_ASSETS, StaticFiles(directory=_dashboard / "assets"), name="assets")
-
-    @app.get("/setup", include_in_schema=False)
-    async def setup() -> Response:
-        return FileResponse(_dashboard / "setup.html", media_type="text/html; charset=utf-8")
+    app.mount(OWN_ASSETS, StaticFiles(directory=dashboard.ASSETS), name="assets")
 
     @app.get("/docs", include_in_schema=False)
     async def swagger() -> Response:

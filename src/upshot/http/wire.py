@@ -190,6 +190,9 @@ class _Editable(In):
     guardrails: list[MetricReference] | None = Field(None, max_length=50)
     targeting: dict[str, Any] | None = Field(None, description="Who is eligible; see the targeting page.")
     tags: list[Name] | None = Field(None, max_length=20)
+    owner: Annotated[str, Field(min_length=1, max_length=254, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")] | None = Field(
+        None, description="Whom people ask about it; whoever creates it, where nothing is said."
+    )
     layers: LayerShares | None = Field(
         None,
         validation_alias=AliasChoices("layers", "layer"),
@@ -239,6 +242,7 @@ class ExperimentIn(_Editable):
             traffic_percentage=decimal_of(self.traffic_percentage) or Decimal(0),
             plan=self.plan_options(),
             tags=self.tags or (),
+            owner=self.owner,
             layers=self.claims(),
             overrides=self.override_drafts(),
         )
@@ -256,7 +260,7 @@ class ExperimentPatch(_Editable):
     def changes(self) -> dict[str, Any]:
         """The fields that were sent, in the core's form; null empties a text and resets a list."""
         sent = {name: getattr(self, name) for name in self.model_fields_set - {"version"}}
-        empty = {"description": "", "hypothesis": "", "metrics": (), "guardrails": (), "tags": ()}
+        empty = {"description": "", "hypothesis": "", "metrics": (), "guardrails": (), "tags": (), "owner": ""}
         changes = {name: empty.get(name) if value is None else value for name, value in sent.items()}
         if self.variants is not None:
             changes["variants"] = [variant.draft() for variant in self.variants]

@@ -8,7 +8,7 @@ from typing import Any
 from upshot import experiments, holdouts, lifecycle, metrics
 from upshot.access import Caller
 from upshot.access.trail import Approval, State
-from upshot.control import Page, Transaction
+from upshot.control import Labels, Page, Transaction
 from upshot.description import describe
 from upshot.errors import Conflict, NotFound, Unavailable
 from upshot.experiments import Draft, Experiment, Status
@@ -28,7 +28,8 @@ async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
         Conflict: the client has that key; or it is to run at once where a start needs a second person.
     """
     client, now = caller.client, stores.clock.now()
-    experiment = experiments.create(draft, now, stores.clock.new_id)
+    owned = draft if draft.owner else replace(draft, owner=caller.name)
+    experiment = experiments.create(owned, now, stores.clock.new_id)
     metrics.of_experiment(experiment)  # most faults do not wait for the database
     async with stores.control.transaction(client) as transaction:
         if experiment.status is Status.RUNNING and "start" in await approvals.guarded(transaction, client):
@@ -89,12 +90,28 @@ async def browse(stores: Stores, client: str, reference: str) -> Experiment:
 
 
 async def search(
-    stores: Stores, client: str, *, status: Status | None, search: str | None, after: int | None, limit: int
+    stores: Stores,
+    client: str,
+    *,
+    status: Status | None,
+    search: str | None,
+    after: int | None,
+    limit: int,
+    tag: str | None = None,
+    owner: str | None = None,
 ) -> Page:
     """A page of experiments, newest first."""
     async with stores.control.browsing(client) as transaction:
         wanted = None if status is None else {status}
-        return await transaction.experiments(client, status=wanted, search=search, after=after, limit=limit)
+        return await transaction.experiments(
+            client, status=wanted, search=search, tag=tag, owner=owner, after=after, limit=limit
+        )
+
+
+async def labels(stores: Stores, client: str) -> Labels:
+    """Whose experiments there are, and with which tags."""
+    async with stores.control.browsing(client) as transaction:
+        return await transaction.labels(client)
 
 
 async def change(

@@ -57,6 +57,11 @@ async def search(stores: Stores, client: str, *, search: str | None, after: int 
         return await transaction.definition_page(client, search=search, after=after, limit=limit)
 
 
+async def of_experiment(stores: Stores, client: str, experiment: Experiment) -> tuple[Metric, ...]:
+    """The metrics of an experiment, the primary one first."""
+    return metrics.of_experiment(experiment, await definitions_for(stores, client, experiment, ()))
+
+
 async def change(
     stores: Stores, caller: Caller, key: str, changes: Mapping[str, Any], version: int | None = None
 ) -> Definition:

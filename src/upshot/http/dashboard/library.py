@@ -1,0 +1,58 @@
+"""What experiments are judged by: metrics, and the events behind them."""
+
+from typing import Annotated
+
+import msgspec
+from fastapi import Query
+from starlette.responses import Response
+
+from upshot.dashboard.definitions import in_words
+from upshot.http.cursors import cursor_of, number_of
+from upshot.http.dashboard.visitors import Reader, pages
+from upshot.http.stores import StoresOf
+from upshot.metrics import Kind, describe
+from upshot.operations import events, metrics
+
+router = pages()
+
+_Cursor = Annotated[str | None, Query(max_length=100)]
+
+
+@router.get("/dashboard/metrics")
+async def definitions(
+    visitor: Reader,
+    stores: StoresOf,
+    search: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: _Cursor = None,
+) -> Response:
+    """The metric definitions of the client, and the page to make one on."""
+    page = await metrics.search(stores, visitor.client, search=search, after=number_of(cursor), limit=50)
+    types = await events.types_seen(stores, visitor.client)
+    shown = [
+        {
+            "metric": definition.metric,
+            "words": in_words(definition.metric),
+            "document": msgspec.json.format(msgspec.json.encode(describe(definition.metric))).decode(),
+            "created_at": definition.created_at,
+        }
+        for definition in page.definitions
+    ]
+    return visitor.page(
+        "metrics",
+        definitions=shown,
+        kinds=[str(kind) for kind in Kind],
+        types=types,
+        search=search,
+        following=cursor_of(page.following),
+    )
+
+
+@router.get("/dashboard/events")
+async def seen(visitor: Reader, stores: StoresOf) -> Response:
+    """The event types that were seen."""
+    return visitor.page(
+        "events",
+        types=await events.types_seen(stores, visitor.client),
+        now=stores.clock.now(),
+        base=str(visitor.request.base_url).rstrip("/"),
+    )

@@ -1,0 +1,148 @@
+"""Who looks at a page, and what every page is given. Errors are pages, too; who is not signed in is asked to, and comes back."""
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from markupsafe import Markup
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from upshot import dashboard
+from upshot.access import Caller, Scope
+from upshot.access.sessions import csrf_token
+from upshot.errors import Forbidden, Invalid, Unauthenticated, UpshotError
+from upshot.http import securityevents
+from upshot.http.access import charge, cookie_of, identify
+from upshot.http.problems import of_error
+
+PLACES = (
+    ("/", "Experiments", Scope.RESULTS),
+    ("/dashboard/metrics", "Metrics", Scope.RESULTS),
+    ("/dashboard/events", "Events", Scope.RESULTS),
+    ("/dashboard/people", "People", Scope.ADMIN),
+    ("/dashboard/audit", "Audit", Scope.ADMIN),
+    ("/dashboard/settings", "Settings", Scope.ADMIN),
+)
+
+_PRIVATE = {"Cache-Control": "no-store", "Vary": "Cookie"}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who looks at a page, and the request that they do it with."""
+
+    request: Request
+    caller: Caller | None
+
+    @property
+    def client(self) -> str:
+        """Whose experiments these are.
+
+        Raises:
+            Unauthenticated: nobody is signed in.
+        """
+        return self.known.client
+
+    @property
+    def known(self) -> Caller:
+        """Who is signed in."""
+        if self.caller is None:
+            raise Unauthenticated("Sign in first.")
+        return self.caller
+
+    @property
+    def may_edit(self) -> bool:
+        """Whether they may change experiments."""
+        return self.caller is not None and self.caller.may(Scope.EXPERIMENTS)
+
+    def page(self, name: str, status_code: int = 200, /, **shown: Any) -> HTMLResponse:
+        """A page, with what every page needs."""
+        cookie = cookie_of(self.request)
+        given = {
+            "caller": self.caller,
+            "csrf": csrf_token(cookie) if self.caller and cookie else None,
+            "places": [(path, title) for path, title, scope in PLACES if self.caller and self.caller.may(scope)],
+            "here": self.request.url.path,
+            "may_edit": self.may_edit,
+            "shared": False,
+        }
+        return HTMLResponse(dashboard.page(name, **given | shown), status_code, _PRIVATE)
+
+    def part(self, html: Markup) -> HTMLResponse:
+        """A part of a page that is ready as it is."""
+        return HTMLResponse(str(html), headers=_PRIVATE)
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are pages."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's own handler, and a page for everything that it raises."""
+        handle = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except UpshotError as error:
+                securityevents.refused(request, error)
+                return await _problem(request, error)
+            except RequestValidationError:
+                return await _problem(request, Invalid("Something in the address cannot be used."))
+            except Exception as error:
+                securityevents.failed(request, error)
+                log.exception("unexpected error on a page, request %s", getattr(request.state, "request_id", None))
+                return await _problem(request, UpshotError("It has been logged under this request's id."))
+
+        return answered
+
+
+def pages() -> APIRouter:
+    """A router of pages."""
+    return APIRouter(include_in_schema=False, route_class=PageRoute, default_response_class=HTMLResponse)
+
+
+def visitor(*scopes: Scope, kind: str = "management") -> Callable[..., Awaitable[Visitor]]:
+    """A dependency: somebody who is signed in and has one of these scopes, and something left of the kind."""
+
+    async def found(request: Request) -> Visitor:
+        caller = await identify(request)
+        if not caller.may(*scopes):
+            raise Forbidden("Your role does not allow that; ask an admin.")
+        await charge(request, kind, caller)
+        return Visitor(request, caller)
+
+    return found
+
+
+Reader = Annotated[Visitor, Depends(visitor(Scope.RESULTS))]
+ResultReader = Annotated[Visitor, Depends(visitor(Scope.RESULTS, kind="results"))]
+Editor = Annotated[Visitor, Depends(visitor(Scope.EXPERIMENTS))]
+Admin = Annotated[Visitor, Depends(visitor(Scope.ADMIN))]
+
+
+def own(path: str) -> str:
+    """The path, if it is one of ours; the front page otherwise: nobody is sent to another site."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
+
+
+async def _problem(request: Request, error: UpshotError) -> Response:
+    if isinstance(error, Unauthenticated):
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/sign-in?next={quote(target, safe='/')}", HTTPStatus.SEE_OTHER)
+    try:
+        caller = await identify(request)
+    except UpshotError:
+        caller = None
+    found = Visitor(request, caller).page(
+        "problem", error.status, title=error.title, detail=error.detail, status=error.status
+    )
+    found.headers.update({name: value for name, value in of_error(error).headers.items() if name == "retry-after"})
+    return found
