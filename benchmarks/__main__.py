@@ -23,6 +23,7 @@ QUESTIONS = (
     "cache",
     "growth",
     "sdk",
+    "dashboard",
 )
 
 

@@ -9,6 +9,7 @@ missing() {
   command -v mariadbd >/dev/null || printf 'mariadb-server '
   command -v rabbitmq-server >/dev/null || printf 'rabbitmq-server '
   command -v npm >/dev/null || printf 'npm '
+  command -v chromium >/dev/null || printf 'chromium '
 }
 
 privileged() {

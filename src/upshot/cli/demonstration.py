@@ -38,15 +38,15 @@ async def run() -> None:
     with tempfile.TemporaryDirectory(prefix="upshot-demo-", ignore_cleanup_errors=True) as folder:
         chosen = settings.load(data_dir=Path(folder), host="127.0.0.1", port=0)
         with server.listening(chosen) as (listener, address):
-            ready = asyncio.Event()
-            running = server.Server(chosen, server.clients(chosen), listener, ready.set)
+            ready, invited = asyncio.Event(), list[str]()
+            running = server.Server(chosen, server.clients(chosen), listener, ready.set, invited.append)
             serving = asyncio.create_task(running.serve())
             waiting = asyncio.create_task(ready.wait())
             await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             try:
                 if not serving.done():
-                    await _tell_the_story(address, server.own_token(chosen))
+                    await _tell_the_story(address, server.own_token(chosen), invited[0])
             except httpx.HTTPError:
                 if not running.should_exit:  # Ctrl-C in the middle of the story closes its connections
                     raise
@@ -54,17 +54,18 @@ async def run() -> None:
     click.echo("\nThe demonstration is over; its folder is removed.")
 
 
-async def _tell_the_story(address: str, token: str) -> None:
+async def _tell_the_story(address: str, token: str, invitation: str) -> None:
     click.echo(hillstrom.ABOUT)
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=address, headers=headers, timeout=SECONDS) as client:
-        await _send(client)
+        await send(client)
         found: dict[str, Any] = (await request(client, "GET", f"/experiments/{KEY}/results")).json()
     tables.show(found, Console())
-    _invite(address, token)
+    _invite(address, token, invitation)
 
 
-async def _send(client: httpx.AsyncClient) -> None:
+async def send(client: httpx.AsyncClient) -> None:
+    """Send the experiment, its assignments and its events through the API."""
     data = hillstrom.load()
     start = SystemClock().now() - timedelta(days=15)
     await request(client, "POST", "/experiments", json=hillstrom.experiment(KEY))
@@ -77,12 +78,13 @@ async def _send(client: httpx.AsyncClient) -> None:
             await importing.send(client, KEY, kind, rows, f"demo-{kind}", bar)
 
 
-def _invite(address: str, token: str) -> None:
+def _invite(address: str, token: str, invitation: str) -> None:
     header = f"-H 'Authorization: Bearer {token}'"
     body = '{"user_id": "you", "event_type": "visit"}'
     click.echo(f"""
-The server goes on running at {address} (pages: {address}/docs) until Ctrl-C.
-Token: {token}
+The server goes on running at {address} until Ctrl-C (API pages: {address}/docs).
+Dashboard, once you chose a password: {address}/setup#{invitation}
+Token for programs: {token}
 
 Ask which variant you get, record a visit, and read the result:
   curl {header} {address}/experiments/{KEY}/assignment/you

@@ -46,7 +46,7 @@ async def serve(settings: Settings) -> None:
 
         def announce() -> None:
             (folder / ADDRESS_FILE).write_text(address)
-            click.echo(f"Upshot serves on {address} (API pages: {address}/docs)")
+            click.echo(f"Upshot serves on {address} (the dashboard; API pages: {address}/docs)")
             if fresh:
                 click.echo(
                     f"No token was configured, so one was made. It is shown once and kept in {folder / TOKEN_FILE}:"

@@ -103,6 +103,29 @@ async function refresh() {
   }
 }
 
+// Events as they come, the newest on top; only from now on, and only while somebody looks.
+const TAIL = 2000, LINES = 200;
+const tail = document.querySelector("[data-tail]");
+if (tail) follow(null);
+async function follow(after) {
+  if (!document.hidden) {
+    const asked = after === null ? "limit=10" : `limit=50&after=${encodeURIComponent(after)}`;
+    const answer = await fetch(`${tail.dataset.tail}?${asked}`).catch(() => null);
+    if (answer?.ok) {
+      const found = await answer.json();
+      if (found.events.length) tail.querySelector(".muted")?.remove();
+      for (const each of found.events) {
+        const line = document.createElement("div");
+        line.textContent = `${each.received_at.slice(11, 19)} ${each.event_type} ${each.user_id} ${JSON.stringify(each.properties)}`;
+        tail.prepend(line);
+      }
+      while (tail.children.length > LINES) tail.lastChild.remove();
+      after = found.after ?? after;
+    }
+  }
+  setTimeout(() => follow(after), TAIL);
+}
+
 // Themes: the system's, until somebody chooses.
 document.querySelector("[data-theme-switch]").addEventListener("click", () => {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;

@@ -5,6 +5,7 @@
     experiments   the list, and what it loads for each
     building      making and changing one, with its plan
     result        the result of one, its parts, its notebook
+    doctor        why an experiment has the data that it has
     library       metrics, events
     people        people and keys, the audit log, settings
 
@@ -13,10 +14,10 @@ Pages only read. What they change goes through the API, as JSON, with the defenc
 
 from fastapi import FastAPI
 
-from upshot.http.dashboard import building, entrance, experiments, library, people, result
+from upshot.http.dashboard import building, doctor, entrance, experiments, library, people, result
 
 
 def install(app: FastAPI) -> None:
     """Serve the pages."""
-    for part in (entrance, experiments, building, result, library, people):
+    for part in (entrance, experiments, building, result, doctor, library, people):
         app.include_router(part.router)
