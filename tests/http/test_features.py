@@ -5,21 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http.world import ARMS, experiment, made
 
-ARMS = [{"name": "control"}, {"name": "blue"}]
 USERS = [f"user-{number}" for number in range(120)]
-
-
-async def made(api: httpx.AsyncClient, path: str, **fields: Any) -> dict[str, Any]:
-    """What was made by a POST."""
-    response = await api.post(path, json=fields)
-    assert response.status_code == 201, response.text
-    return dict(response.json())
-
-
-async def experiment(api: httpx.AsyncClient, key: str, **fields: Any) -> dict[str, Any]:
-    """An experiment of two equal variants that was made."""
-    return await made(api, "/experiments", name=key, key=key, variants=ARMS, **fields)
 
 
 async def got(api: httpx.AsyncClient, key: str, user: str) -> tuple[str | None, str]:

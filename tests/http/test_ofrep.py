@@ -5,17 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http.world import experiment, made
 
 PATH = "/ofrep/v1/evaluate/flags"
-ARMS = [{"name": "control"}, {"name": "blue"}]
 REASONS = {"STATIC", "DEFAULT", "TARGETING_MATCH", "SPLIT", "DISABLED"}
-
-
-async def made(api: httpx.AsyncClient, path: str, **fields: Any) -> dict[str, Any]:
-    """What was made by a POST."""
-    response = await api.post(path, json=fields)
-    assert response.status_code == 201, response.text
-    return dict(response.json())
 
 
 async def one(api: httpx.AsyncClient, key: str, user: str = "user-1", **context: Any) -> dict[str, Any]:
@@ -28,15 +21,7 @@ async def one(api: httpx.AsyncClient, key: str, user: str = "user-1", **context:
 async def test_every_reason_is_told(api: httpx.AsyncClient) -> None:
     """Through the life of an experiment that drives a flag, and of flags that nothing drives."""
     overrides = [{"variant": "blue", "users": ["tester"]}]
-    await made(
-        api,
-        "/experiments",
-        name="driver",
-        key="driver",
-        variants=ARMS,
-        overrides=overrides,
-        targeting={"countries": ["US"]},
-    )
+    await experiment(api, "driver", overrides=overrides, targeting={"countries": ["US"]})
     await made(
         api,
         "/flags",
@@ -77,7 +62,7 @@ async def test_every_reason_is_told(api: httpx.AsyncClient) -> None:
 async def test_a_held_out_user_does_not_get_the_winner(api: httpx.AsyncClient) -> None:
     """Until the holdout ends."""
     await made(api, "/holdouts", key="h", percentage=50)
-    await made(api, "/experiments", name="driver", key="driver", variants=ARMS)
+    await experiment(api, "driver")
     await made(
         api, "/flags", key="f", type="boolean", default=False, experiment={"key": "driver", "values": {"blue": True}}
     )
@@ -113,7 +98,7 @@ async def test_values_have_the_type_of_their_flag(api: httpx.AsyncClient, kind: 
 
 async def test_what_providers_need_is_always_there(api: httpx.AsyncClient) -> None:
     """variant and reason, null or not; metadata of texts, numbers and booleans; application/json."""
-    await made(api, "/experiments", name="driver", key="driver", variants=ARMS)
+    await experiment(api, "driver")
     await made(
         api, "/flags", key="f", type="boolean", default=False, experiment={"key": "driver", "values": {"blue": True}}
     )
@@ -216,7 +201,7 @@ async def test_all_flags_have_an_etag_of_the_whole_answer(api: httpx.AsyncClient
 
 async def test_one_flag_is_an_exposure_and_all_flags_are_none(api: httpx.AsyncClient) -> None:
     """What was evaluated together keeps its variant when it is read alone."""
-    await made(api, "/experiments", name="driver", key="driver", variants=ARMS)
+    await experiment(api, "driver")
     await made(
         api, "/flags", key="f", type="boolean", default=False, experiment={"key": "driver", "values": {"blue": True}}
     )

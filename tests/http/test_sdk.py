@@ -8,21 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http.world import experiment
 from tests.servers import OTHER_TOKEN, RunningServer, running
 
 from upshot import snapshot
 from upshot.access import tickets
 
-ARMS = [{"name": "control"}, {"name": "blue"}]
 SOON = 3.0
 """Seconds: what is changed is seen everywhere within 2."""
-
-
-async def experiment(api: httpx.AsyncClient, key: str, **fields: Any) -> dict[str, Any]:
-    """An experiment of two equal variants that was made."""
-    response = await api.post("/experiments", json={"name": key, "key": key, "variants": ARMS} | fields)
-    assert response.status_code == 201, response.text
-    return dict(response.json())
 
 
 async def expose(api: httpx.AsyncClient, *exposures: dict[str, Any], **envelope: Any) -> httpx.Response:
