@@ -238,3 +238,42 @@ async def test_a_page_of_an_origin_may_ask_and_read_the_etag(api: httpx.AsyncCli
     assert answer.headers["access-control-allow-origin"] == "https://shop.example"
     assert {"ETag", "Retry-After"} <= set(answer.headers["access-control-expose-headers"].split(", "))
     assert elsewhere.status_code == 403
+
+
+async def test_metadata_name_the_experiment_only_where_it_gave_the_value(api: httpx.AsyncClient) -> None:
+    """Asked alone or together; not for a rollout behind it, a default, the kill switch, or who is held out."""
+    overrides = [{"variant": "blue", "users": ["tester"]}]
+    of_arms = {"control": "red", "blue": "#00f"}
+    await made(api, "/holdouts", key="h", percentage=50)
+    driver = await experiment(api, "driver", overrides=overrides, targeting={"countries": ["US"]})
+    driven = {"type": "string", "default": "grey", "experiment": {"key": "driver", "values": of_arms}}
+    await made(api, "/flags", key="f", **driven)
+    await made(api, "/flags", key="r", **driven, rollout={"value": "green"})
+    ids = {arm["name"]: arm["id"] for arm in driver["variants"]}
+    users = [f"u{number}" for number in range(40)]
+
+    async def named(user: str, key: str = "f", **context: Any) -> tuple[str, Any, Any]:
+        """The reason, and which variant of which experiment the metadata name."""
+        alone = await one(api, key, user, **context)
+        asked = {"context": {"targetingKey": user} | context}
+        together = {flag["key"]: flag for flag in (await api.post(PATH, json=asked)).json()["flags"]}[key]
+        assert alone == together
+        known = {name: alone["metadata"].get(name) for name in ("experimentKey", "experimentId", "variantId")}
+        assert list(known.values()) in ([None] * 3, ["driver", driver["id"], ids.get(alone["variant"] or "")])
+        return alone["reason"], known["experimentKey"], known["variantId"]
+
+    running = {await named(user, country="US") for user in users}
+    assert running == {("SPLIT", "driver", ids["control"]), ("SPLIT", "driver", ids["blue"]), ("DEFAULT", None, None)}
+    assert {await named(user, "r", country="US") for user in users} == running - {("DEFAULT", None, None)} | {
+        ("STATIC", None, None)
+    }
+    assert await named("abroad", country="DE") == ("DEFAULT", None, None)
+    assert await named("abroad", "r", country="DE") == ("STATIC", None, None)
+    assert await named("tester") == ("TARGETING_MATCH", "driver", ids["blue"])
+    await api.post("/experiments/driver/pause")
+    assert await named("tester") == ("TARGETING_MATCH", "driver", ids["blue"])
+    assert {await named(user, country="US") for user in users} == {("DISABLED", None, None)}
+    await api.post("/experiments/driver/complete", json={"winner": "blue"})
+    assert {await named(user) for user in users} == {("STATIC", "driver", ids["blue"]), ("DEFAULT", None, None)}
+    await api.patch("/flags/f", json={"enabled": False})
+    assert {await named(user) for user in users} == {("DISABLED", None, None)}
