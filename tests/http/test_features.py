@@ -261,3 +261,21 @@ async def test_everything_that_is_made_or_changed_is_in_the_audit_log(api: httpx
         "layer.created", "layer.deleted", "holdout.created", "holdout.ended", "flag.created", "flag.changed", "flag.deleted",
     ]  # fmt: skip
     assert (entries[1]["before"]["enabled"], entries[1]["after"]["enabled"]) == (True, False)
+
+
+async def test_a_draft_that_drives_a_flag_is_not_deleted(api: httpx.AsyncClient) -> None:
+    """409 names the flags; without them it can be."""
+    await experiment(api, "driver", status="draft")
+    driven = {"key": "driver", "values": {"blue": True}}
+    for key in ("banner", "price"):
+        await made(api, "/flags", key=key, type="boolean", default=False, experiment=driven)
+
+    refusal = await api.delete("/experiments/driver")
+    await api.patch("/flags/banner", json={"experiment": None})
+    of_one = await api.delete("/experiments/driver")
+    await api.delete("/flags/price")
+
+    assert (refusal.status_code, of_one.status_code) == (409, 409)
+    assert refusal.json()["detail"].endswith("first: banner, price.")
+    assert of_one.json()["detail"].endswith("first: price.")
+    assert (await api.delete("/experiments/driver")).status_code == 204

@@ -79,7 +79,7 @@ async def change(
 
 @router.delete("/{experiment_id}", status_code=204, responses=problems(403, 404, 409))
 async def delete(caller: Editor, stores: StoresOf, experiment_id: str) -> None:
-    """Delete a draft."""
+    """Delete a draft. One that drives flags is kept; 409 names them."""
     await experiments.delete(stores, caller, experiment_id)
 
 

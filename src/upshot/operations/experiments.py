@@ -180,13 +180,17 @@ async def delete(stores: Stores, caller: Caller, reference: str) -> None:
     """Delete a draft.
 
     Raises:
-        Conflict: the experiment has started; it can be archived instead.
+        NotFound: there is none with that id or key.
+        Conflict: the experiment has started (it can be archived instead), or it drives a flag.
     """
     client = caller.client
     async with stores.control.transaction(client) as transaction:
         experiment = _found(await transaction.experiment(client, reference))
         if experiment.status is not Status.DRAFT:
             raise Conflict("Only a draft can be deleted; complete and archive an experiment that has started.")
+        flags = await transaction.features.driven_by(client, experiment.id)
+        if flags:
+            raise Conflict(f"The experiment drives flags; take it off them or delete them first: {', '.join(flags)}.")
         await transaction.delete(client, experiment)
         await _note(stores, transaction, caller, "experiment.deleted", stores.clock.now(), experiment, None)
     snapshots.forget(stores, client)
