@@ -164,6 +164,21 @@ async def test_who_had_entered_before_an_override_counts_no_longer(api: httpx.As
     assert (before, named, met) == ((3, {}), (2, {"override": 1}), (1, {"override": 2}))
 
 
+async def test_who_was_only_given_a_variant_ahead_of_time_has_not_entered(api: httpx.AsyncClient) -> None:
+    """An override that names them leaves nobody out: once it is gone, they enter as others do."""
+    await experiment(api, "tried", primary_metric="buy")
+    await api.post("/experiments/tried/assignments", json={"users": ["named"]})
+
+    await api.patch("/experiments/tried", json={"overrides": [{"variant": "blue", "users": ["named"]}]})
+    await got(api, "tried", "named")
+    await api.patch("/experiments/tried", json={"overrides": []})
+    entered = await got(api, "tried", "named")
+    results = (await api.get("/experiments/tried/results?format=full")).json()
+
+    assert entered[1] == "assigned"
+    assert (results["summary"]["total_users"], results["health"]["withdrawn"]) == (1, {})
+
+
 async def test_a_flag_comes_back_as_it_was_made_and_is_listed_by_key(api: httpx.AsyncClient) -> None:
     """201 with its place; pages of flags."""
     driver = await experiment(api, "driver")
