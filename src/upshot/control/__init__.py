@@ -103,9 +103,9 @@ class ReadTransaction(Protocol):
         status: Collection[Status] | None = None,
         search: str | None = None,
         after: int | None = None,
-        limit: int = 50,
+        limit: int | None = 50,
     ) -> Page:
-        """A page of experiments, newest first, from below number `after`."""
+        """A page of experiments, newest first, from below number `after`; all of them without a limit."""
         ...
 
     async def assignments(self, client: str, keys: Sequence[tuple[int, str]]) -> list[Assignment | None]:
