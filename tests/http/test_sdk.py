@@ -221,3 +221,12 @@ async def _changed(server: RunningServer) -> list[list[dict[str, Any]]]:
         await asyncio.sleep(SOON)
         assert await asyncio.to_thread(server.stop) == 0
         return list(await asyncio.gather(by_ticket, by_key))
+
+
+async def test_where_no_exposure_is_taken_their_places_are_those_in_the_body(api: httpx.AsyncClient) -> None:
+    """422, with pointers from the top of the document."""
+    answer = await expose(api, {"user_id": "u", "experiment": "none", "variant": "blue"}, {"user_id": "u"})
+
+    faults = [(fault["pointer"], fault["code"]) for fault in answer.json()["errors"]]
+    assert answer.status_code == 422
+    assert faults == [("/exposures/0/experiment", "unknown_experiment"), ("/exposures/1", "bad_shape")]

@@ -180,9 +180,9 @@ def answer(found: Ingested) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 
-def all_refused(rejected: Sequence[tuple[int, Rejection]], detail: str) -> Response:
-    """The answer where nothing of a request was taken."""
-    faults = [Fault(f"/{index}{part.pointer}", part.code, part.message) for index, part in rejected[:100]]
+def all_refused(rejected: Sequence[tuple[int, Rejection]], detail: str, within: str = "") -> Response:
+    """The answer where nothing of a request was taken; `within` is the pointer of the list that held it."""
+    faults = [Fault(f"{within}/{index}{part.pointer}", part.code, part.message) for index, part in rejected[:100]]
     return problem(422, "invalid", "The request is not valid", detail, faults)
 
 

@@ -82,7 +82,7 @@ async def expose(caller: Shower, stores: StoresOf, request: Request) -> Response
         raise Invalid.of(Fault("/exposures", "empty", "must hold at least one exposure"))
     found = await take(request, stores, caller, envelope.exposures, sent_at_of(envelope.sent_at))
     if found.rejected and not found.accepted + found.duplicates + found.conflicts:
-        return all_refused(found.rejected, "No exposure could be taken.")
+        return all_refused(found.rejected, "No exposure could be taken.", "/exposures")
     return Response(
         msgspec.json.encode(content_of(found)), 201 if found.accepted else 200, media_type="application/json"
     )
