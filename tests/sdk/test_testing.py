@@ -1,7 +1,6 @@
 """The fakes for tests of applications."""
 
-from upshot.sdk import AsyncExperimentClient, AsyncExperiments, ExperimentClient, Experiments
-from upshot.sdk.contract import Recording
+from upshot.sdk import AsyncExperimentClient, AsyncExperiments, ExperimentClient, Experiments, Recording
 from upshot.sdk.testing import AsyncFakeClient, Exposure, FakeClient
 
 
