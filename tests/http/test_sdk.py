@@ -71,8 +71,9 @@ async def test_an_unchanged_configuration_is_not_sent_again(api: httpx.AsyncClie
             await api.request(change[0], change[1], json=change[2])
         response = await api.get("/sdk/config")
         tags.append(response.headers["etag"])
-        again = await api.get("/sdk/config", headers={"If-None-Match": f'"other", {tags[-1]}'})
-        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tags[-1])
+        for tag in (tags[-1], f"W/{tags[-1]}"):  # the latter by a proxy that compresses
+            again = await api.get("/sdk/config", headers={"If-None-Match": f'"other", {tag}'})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tags[-1])
     other = {"Authorization": f"Bearer {OTHER_TOKEN}"}
     await api.post("/flags", json={"key": "f", "type": "boolean", "default": False}, headers=other)
 

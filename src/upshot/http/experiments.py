@@ -10,7 +10,7 @@ from upshot.experiments import Experiment, Status
 from upshot.http.access import Editor, Reader
 from upshot.http.accounts import ApprovalOut
 from upshot.http.answers import ExperimentOut, ExperimentsOut
-from upshot.http.cursors import cursor_of, number_of
+from upshot.http.cursors import Cursor, Limit, cursor_of, number_of
 from upshot.http.openapi import json_body, optional_reader, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.http.wire import CompletionIn, ExperimentIn, ExperimentPatch, StatusWord
@@ -44,8 +44,8 @@ async def search(
     stores: StoresOf,
     status: Annotated[StatusWord | None, Query()] = None,
     search: Annotated[str | None, Query(max_length=200, description="In name, key and description.")] = None,
-    cursor: Annotated[str | None, Query(max_length=100)] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> ExperimentsOut:
     """List experiments, newest first."""
     page = await experiments.search(

@@ -10,16 +10,17 @@ the ETag is that of the answer, so that it depends on the whole context.
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from upshot.contexts import ATTRIBUTES, LENGTH
 from upshot.errors import Invalid, Malformed, NotFound, TooLarge, UnsupportedMediaType, UpshotError
 from upshot.http import body, problems
 from upshot.http.access import Evaluator
+from upshot.http.etags import IfNoneMatch, is_known
 from upshot.http.failures import FailureRoute
 from upshot.http.intake import EvaluationIn
 from upshot.http.openapi import json_body
@@ -106,7 +107,7 @@ async def evaluate_all(
     caller: Evaluator,
     stores: StoresOf,
     request: Request,
-    if_none_match: Annotated[str | None, Header(max_length=1_000)] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The values of all flags for the context: no exposure. `eventStreams` has the address that tells of changes."""
     user_id, context = await _context(request)
@@ -114,7 +115,7 @@ async def evaluate_all(
     content: dict[str, Any] = {"flags": [_content(found, user_id) for found in evaluated]}
     etag = f'"{sha256(_encode(content)).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if if_none_match is not None and etag in {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}:
+    if is_known(etag, if_none_match):
         return Response(status_code=304, headers=headers)
     stream = request.url_for("changes").include_query_params(ticket=ticket_of(stores, caller.client))
     content["metadata"] = {"eventsUrl": str(request.url_for("record")), "exposuresUrl": str(request.url_for("expose"))}
