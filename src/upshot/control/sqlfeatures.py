@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import CursorResult, Select, Table, delete, insert, select, update
+from sqlalchemy import Select, Table, delete, insert, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.control import records
 from upshot.control.featuretables import flags, holdouts, layers, revisions
+from upshot.control.sqlpart import SqlPart
 from upshot.database import insert_new
 from upshot.errors import Conflict
 from upshot.flags import Flag
@@ -18,12 +18,8 @@ from upshot.holdouts import Holdout
 from upshot.layers import Layer
 
 
-class SqlFeatures:
+class SqlFeatures(SqlPart):
     """What a transaction knows of features. One that may write locks the holdouts that it reads, and what it reads by key."""
-
-    def __init__(self, connection: AsyncConnection, *, writing: bool) -> None:
-        self._connection = connection
-        self._writing = writing
 
     async def layers(self, client: str) -> list[Layer]:
         """All layers, by key."""
@@ -101,10 +97,6 @@ class SqlFeatures:
 
     async def _one(self, client: str, table: Table, key: str) -> Row[Any] | None:
         return (await self._read(select(table).where(table.c.client_id == client, table.c.key == key))).one_or_none()
-
-    async def _read(self, query: Select[Any]) -> CursorResult[Any]:
-        found: CursorResult[Any] = await self._connection.execute(query.with_for_update() if self._writing else query)
-        return found
 
     async def _add(self, client: str, table: Table, kind: str, columns: dict[str, Any]) -> None:
         try:
