@@ -9,7 +9,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.servers import OTHER_TOKEN, TOKEN, UNLIMITED, RunningServer, running
+from tests.servers import OTHER_TOKEN, TOKEN, UNLIMITED, RunningServer, asking, running
 from upshot import cache, control, eventstore
 from upshot.clock import FixedClock
 from upshot.control import migrate
@@ -59,11 +59,7 @@ async def api(tmp_path: Path, migrated: bytes) -> AsyncIterator[httpx.AsyncClien
     """The whole application in this process, asked as the client "first"."""
     (tmp_path / "control.db").write_bytes(migrated)
     app = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {TOKEN: "first", OTHER_TOKEN: "second"})
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upshot", headers=headers) as client,
-    ):
+    async with asking(app) as client:
         yield client
 
 

@@ -1,4 +1,4 @@
-"""A real server process for tests: started on a free port with a data folder of its own, killed or stopped at will."""
+"""Servers for tests: in this process, or a real one, on a free port with a data folder of its own, killed or stopped at will."""
 
 import os
 import re
@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from upshot.http.envelope import Envelope
 
 TOKEN = "first-token-for-tests"  # noqa: S105 - of a server that lives for one test
 OTHER_TOKEN = "second-token-for-tests"  # noqa: S105
@@ -107,6 +109,14 @@ class RunningServer:
             except httpx.TransportError:
                 time.sleep(0.02)
         raise AssertionError("the server was not ready within 30 seconds")
+
+
+@asynccontextmanager
+async def asking(app: Envelope, token: str | None = TOKEN) -> AsyncIterator[httpx.AsyncClient]:
+    """An application in this process for the time of a block, asked with a token, or by a stranger."""
+    transport, headers = httpx.ASGITransport(app), {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://upshot", headers=headers) as api:
+        yield api
 
 
 @contextmanager

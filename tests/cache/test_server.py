@@ -3,10 +3,9 @@
 import logging
 from pathlib import Path
 
-import httpx
 import pytest
 from tests.backends import free_port, redis
-from tests.servers import TOKEN, UNLIMITED
+from tests.servers import TOKEN, UNLIMITED, asking
 
 from upshot.cache import connect
 from upshot.http.app import create_app
@@ -21,11 +20,7 @@ async def test_without_its_cache_a_server_is_ready_and_answers(tmp_path: Path) -
         update={"cache_url": f"redis://127.0.0.1:{free_port()}"}
     )
     app = create_app(settings, {TOKEN: "first"})
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upshot", headers=headers) as client,
-    ):
+    async with asking(app) as client:
         made = (
             await client.post("/experiments", json={"name": "x", "variants": [{"name": "a"}, {"name": "b"}]})
         ).json()

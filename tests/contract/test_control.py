@@ -524,3 +524,21 @@ async def test_a_change_and_an_archiving_at_once_are_one_after_the_other(opened:
 
         async with second.reading(EVERYONE) as view:
             assert await view.definition("one", key) is None
+
+
+async def test_without_a_limit_all_experiments_are_one_page(
+    store: ControlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all their variants, however many statements that takes."""
+    monkeypatch.setattr("upshot.control.transaction.PARAMETERS", 7)
+    for number in range(60):
+        await added(store, key=f"key-{number}")
+
+    async with store.reading(EVERYONE) as view:
+        page = await view.experiments("one", limit=None)
+        usual = await view.experiments("one")
+
+    assert [each.key for each in page.experiments] == [f"key-{number}" for number in reversed(range(60))]
+    assert {len(each.variants) for each in page.experiments} == {2}
+    assert page.following is None
+    assert (len(usual.experiments), usual.following) == (50, usual.experiments[-1].number)

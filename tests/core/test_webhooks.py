@@ -46,6 +46,19 @@ def delivery(**fields: Any) -> Delivery:
 # What is told
 
 
+def test_a_message_names_the_variant_that_is_shipped() -> None:
+    """Once the experiment was completed with one, and in every message from then on."""
+    running = experiment()
+    shipped = lifecycle.move(running, "complete", NOW, "green")
+    steps = [(None, running), (running, lifecycle.move(running, "complete", NOW)), (running, shipped),
+             (shipped, changed(shipped, description="It won."))]  # fmt: skip
+
+    told = [webhooks.of_change(before, after) for before, after in steps]
+
+    documents = [json.loads(webhooks.payload_of(notice, Form.STANDARD)) for notice in told if notice]
+    assert [each["data"]["experiment"]["winner"] for each in documents] == [None, None, "green", "green"]
+
+
 def test_a_start_a_change_and_the_end_are_told() -> None:
     """Each step of an experiment has its occasion; pausing, going on and archiving are changes of the state."""
     running = experiment()

@@ -5,21 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http.world import ARMS, experiment, made
 
-ARMS = [{"name": "control"}, {"name": "blue"}]
 USERS = [f"user-{number}" for number in range(120)]
-
-
-async def made(api: httpx.AsyncClient, path: str, **fields: Any) -> dict[str, Any]:
-    """What was made by a POST."""
-    response = await api.post(path, json=fields)
-    assert response.status_code == 201, response.text
-    return dict(response.json())
-
-
-async def experiment(api: httpx.AsyncClient, key: str, **fields: Any) -> dict[str, Any]:
-    """An experiment of two equal variants that was made."""
-    return await made(api, "/experiments", name=key, key=key, variants=ARMS, **fields)
 
 
 async def got(api: httpx.AsyncClient, key: str, user: str) -> tuple[str | None, str]:
@@ -176,6 +164,21 @@ async def test_who_had_entered_before_an_override_counts_no_longer(api: httpx.As
     assert (before, named, met) == ((3, {}), (2, {"override": 1}), (1, {"override": 2}))
 
 
+async def test_who_was_only_given_a_variant_ahead_of_time_has_not_entered(api: httpx.AsyncClient) -> None:
+    """An override that names them leaves nobody out: once it is gone, they enter as others do."""
+    await experiment(api, "tried", primary_metric="buy")
+    await api.post("/experiments/tried/assignments", json={"users": ["named"]})
+
+    await api.patch("/experiments/tried", json={"overrides": [{"variant": "blue", "users": ["named"]}]})
+    await got(api, "tried", "named")
+    await api.patch("/experiments/tried", json={"overrides": []})
+    entered = await got(api, "tried", "named")
+    results = (await api.get("/experiments/tried/results?format=full")).json()
+
+    assert entered[1] == "assigned"
+    assert (results["summary"]["total_users"], results["health"]["withdrawn"]) == (1, {})
+
+
 async def test_a_flag_comes_back_as_it_was_made_and_is_listed_by_key(api: httpx.AsyncClient) -> None:
     """201 with its place; pages of flags."""
     driver = await experiment(api, "driver")
@@ -273,3 +276,21 @@ async def test_everything_that_is_made_or_changed_is_in_the_audit_log(api: httpx
         "layer.created", "layer.deleted", "holdout.created", "holdout.ended", "flag.created", "flag.changed", "flag.deleted",
     ]  # fmt: skip
     assert (entries[1]["before"]["enabled"], entries[1]["after"]["enabled"]) == (True, False)
+
+
+async def test_a_draft_that_drives_a_flag_is_not_deleted(api: httpx.AsyncClient) -> None:
+    """409 names the flags; without them it can be."""
+    await experiment(api, "driver", status="draft")
+    driven = {"key": "driver", "values": {"blue": True}}
+    for key in ("banner", "price"):
+        await made(api, "/flags", key=key, type="boolean", default=False, experiment=driven)
+
+    refusal = await api.delete("/experiments/driver")
+    await api.patch("/flags/banner", json={"experiment": None})
+    of_one = await api.delete("/experiments/driver")
+    await api.delete("/flags/price")
+
+    assert (refusal.status_code, of_one.status_code) == (409, 409)
+    assert refusal.json()["detail"].endswith("first: banner, price.")
+    assert of_one.json()["detail"].endswith("first: price.")
+    assert (await api.delete("/experiments/driver")).status_code == 204

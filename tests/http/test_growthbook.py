@@ -8,10 +8,10 @@ import httpx
 import pytest
 from growthbook import GrowthBook
 from scipy.stats import chisquare
+from tests.http.world import ARMS, made
 
 from upshot import growthbook, targeting
 
-ARMS = [{"name": "control"}, {"name": "blue"}]
 ORIGIN = "https://shop.example"
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "targeting.json").read_text(encoding="utf-8"))
 PAYLOAD = {
@@ -43,13 +43,6 @@ def is_comparable(case: dict[str, Any]) -> bool:
     )
     plain = all(isinstance(value, str) or type(value) is int for value in values)
     return "error" not in case and plain and not own and not spelled
-
-
-async def made(api: httpx.AsyncClient, path: str, **fields: Any) -> dict[str, Any]:
-    """What was made by a POST."""
-    response = await api.post(path, json=fields)
-    assert response.status_code == 201, response.text
-    return dict(response.json())
 
 
 async def key_of(api: httpx.AsyncClient, **fields: Any) -> str:

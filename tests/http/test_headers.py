@@ -29,7 +29,7 @@ from upshot.settings import Settings
 YEAR = 365 * 86_400
 ARMS = [{"name": "a"}, {"name": "b"}]
 PAGES = {"page", "asset", "own", "own asset"}
-INGEST = {"events", "assignment"}
+INGEST = {"events", "assignment", "sdk", "unchanged"}
 PERMISSIONS = "geolocation=(), camera=(), microphone=(), payment=(), usb=()"
 
 
@@ -96,6 +96,11 @@ def csp(name: str, *values: str) -> Callable[[Answer], bool]:
 def _preflight(answer: Answer) -> bool:
     """What a browser is told before it sends events: they are taken with a key that names its origins."""
     return answer.kind == "events" and answer.status == 204
+
+
+def _is_published(answer: Answer) -> bool:
+    """What applications decide by, or that it has not changed."""
+    return answer.status in (200, 304) and answer.path.startswith(("/sdk/", "/ofrep/", "/api/features/"))
 
 
 def _cookie_is_guarded(cookie: str) -> bool:
@@ -171,13 +176,13 @@ RULES = (
         "data are JSON",
         lambda a: a["content-type"] == "application/json",
         ("content-type", "text/html"),
-        lambda a: api(a) and a.status < 400 and a.status != 204 and a.path not in {"/livez", "/metrics"},
+        lambda a: api(a) and a.status < 300 and a.status != 204 and a.path not in {"/livez", "/metrics"},
     ),
     Rule(
         "errors are problems",
         lambda a: a["content-type"] == "application/problem+json",
         ("content-type", "application/json"),
-        lambda a: a.status >= 400 and a.path != "/readyz",
+        lambda a: a.status >= 400 and a.path != "/readyz" and not a.path.startswith("/ofrep/"),
     ),
     Rule(
         "texts name their characters",
@@ -189,7 +194,19 @@ RULES = (
         "data are not kept by caches",
         lambda a: a["cache-control"] == "no-store",
         ("cache-control", None),
-        lambda a: api(a) or a.kind == "protocol",
+        lambda a: (api(a) or a.kind == "protocol") and not _is_published(a),
+    ),
+    Rule(
+        "what decides is kept by who asked, and asked for again",
+        lambda a: a["cache-control"] == "private, no-cache" and a["etag"].startswith('"'),
+        ("cache-control", "private, no-cache, no-store"),
+        lambda a: _is_published(a) and not a.path.startswith("/api/features/"),
+    ),
+    Rule(
+        "what a public key opens is kept for half a minute",
+        lambda a: a["cache-control"] == "public, max-age=30, stale-while-revalidate=3600",
+        ("cache-control", "no-store"),
+        lambda a: _is_published(a) and a.path.startswith("/api/features/"),
     ),
     Rule(
         "data do nothing in a browser",
@@ -330,9 +347,19 @@ REQUESTS = {
     "asset": ("GET /assets/docs/swagger-ui.css", "GET /assets/docs/none.js"),
     "own asset": ("GET /assets/pages/setup.js",),
     "limited": ("GET /limited",),
+    "sdk": (
+        "GET /sdk/config", "POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/none", "POST /exposures",
+        "POST /beacon", "GET /api/features/{public_key}", "GET /api/features/none", "GET /sub/none",
+    ),
 }  # fmt: skip
 EVENT = {"user_id": "u", "event_type": "e"}
-BODIES = {"/events": EVENT, "/events/batch": {"events": [EVENT]}}
+CONTEXT = {"context": {"targetingKey": "u"}}
+BODIES = {
+    "/events": EVENT, "/events/batch": {"events": [EVENT]}, "/beacon": {"key": "none", "events": [EVENT]},
+    "/exposures": {"exposures": [{"user_id": "v", "experiment": "running", "variant": "a"}]},
+    "/ofrep/v1/evaluate/flags": CONTEXT, "/ofrep/v1/evaluate/flags/none": CONTEXT,
+}  # fmt: skip
+PAGE = {"name": "page", "scopes": ["assign"], "origins": ["https://elsewhere.example"]}
 CROSS_ORIGIN = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
 
 
@@ -358,12 +385,22 @@ async def answers_of(app: Envelope, url: str, headers: dict[str, str], kinds: se
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=url, headers=headers) as client:
         await client.post("/experiments", json={"name": "running", "status": "running", "variants": ARMS})
+        page = (await client.post("/api-keys", json=PAGE)).json().get("id", "none")
         for place, line in [(kind, line) for kind in REQUESTS if kind in kinds for line in REQUESTS[kind]]:
-            method, path = line.split()
-            answer = await client.request(method, path, json=BODIES.get(path), headers=CROSS_ORIGIN)
-            fields = tuple((name.lower(), value) for name, value in answer.headers.multi_items())
-            found.append(Answer(place, path, url.startswith("https"), answer.status_code, fields))
+            method, path = line.format(public_key=page).split()
+            origin = {} if path.startswith("/api/features/") else CROSS_ORIGIN  # servers ask for these, too
+            answer = await client.request(method, path, json=BODIES.get(path), headers=origin)
+            found.append(_answer(place, path, answer))
+            if "etag" in answer.headers and place == "sdk":
+                known = {"If-None-Match": answer.headers["etag"]}
+                again = await client.request(method, path, json=BODIES.get(path), headers=known)
+                found.append(_answer("unchanged", path, again))
     return found
+
+
+def _answer(kind: str, path: str, answer: httpx.Response) -> Answer:
+    fields = tuple((name.lower(), value) for name, value in answer.headers.multi_items())
+    return Answer(kind, path, answer.url.scheme == "https", answer.status_code, fields)
 
 
 def refused() -> Iterator[Answer]:
@@ -386,7 +423,7 @@ def test_every_answer_keeps_every_rule(answers: list[Answer]) -> None:
     statuses = {answer.status for answer in answers}
     found = failed(answers)
 
-    assert {200, 201, 401, 404, 405, 415, 422, 429, 500, 503} <= statuses
+    assert {200, 201, 304, 401, 404, 405, 415, 422, 429, 500, 503} <= statuses
     assert len(RULES) >= 22
     assert {name: {answer.path for answer in broken} for name, broken in found.items()} == {}
 

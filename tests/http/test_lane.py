@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.http.world import WITHIN
-from tests.servers import TOKEN, UNLIMITED
+from tests.servers import TOKEN, UNLIMITED, asking
 
 from upshot.http import assignments
 from upshot.http.app import create_app
@@ -89,11 +89,7 @@ async def test_a_lane_that_does_not_look_is_caught(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(AssignmentLane, "_holds", believed)
     app = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {TOKEN: "first"})
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upshot", headers=headers) as api,
-    ):
+    async with asking(app) as api:
         await prepare(api)
         for _ in range(3):
             await api.get(PATH + "u1")
@@ -123,11 +119,7 @@ async def test_a_quota_holds_for_what_is_remembered(tmp_path: Path) -> None:
     """The lane charges as the route does."""
     limits = UNLIMITED | {"limit_assignments": "1/min burst 5"}
     app = create_app(Settings(data_dir=tmp_path, **limits), {TOKEN: "first"})
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upshot", headers=headers) as api,
-    ):
+    async with asking(app) as api:
         await prepare(api)
 
         statuses = [(await api.get(PATH + "u1")).status_code for _ in range(8)]

@@ -5,17 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http.world import experiment, made
 
 PATH = "/ofrep/v1/evaluate/flags"
-ARMS = [{"name": "control"}, {"name": "blue"}]
 REASONS = {"STATIC", "DEFAULT", "TARGETING_MATCH", "SPLIT", "DISABLED"}
-
-
-async def made(api: httpx.AsyncClient, path: str, **fields: Any) -> dict[str, Any]:
-    """What was made by a POST."""
-    response = await api.post(path, json=fields)
-    assert response.status_code == 201, response.text
-    return dict(response.json())
 
 
 async def one(api: httpx.AsyncClient, key: str, user: str = "user-1", **context: Any) -> dict[str, Any]:
@@ -28,15 +21,7 @@ async def one(api: httpx.AsyncClient, key: str, user: str = "user-1", **context:
 async def test_every_reason_is_told(api: httpx.AsyncClient) -> None:
     """Through the life of an experiment that drives a flag, and of flags that nothing drives."""
     overrides = [{"variant": "blue", "users": ["tester"]}]
-    await made(
-        api,
-        "/experiments",
-        name="driver",
-        key="driver",
-        variants=ARMS,
-        overrides=overrides,
-        targeting={"countries": ["US"]},
-    )
+    await experiment(api, "driver", overrides=overrides, targeting={"countries": ["US"]})
     await made(
         api,
         "/flags",
@@ -77,7 +62,7 @@ async def test_every_reason_is_told(api: httpx.AsyncClient) -> None:
 async def test_a_held_out_user_does_not_get_the_winner(api: httpx.AsyncClient) -> None:
     """Until the holdout ends."""
     await made(api, "/holdouts", key="h", percentage=50)
-    await made(api, "/experiments", name="driver", key="driver", variants=ARMS)
+    await experiment(api, "driver")
     await made(
         api, "/flags", key="f", type="boolean", default=False, experiment={"key": "driver", "values": {"blue": True}}
     )
@@ -113,7 +98,7 @@ async def test_values_have_the_type_of_their_flag(api: httpx.AsyncClient, kind: 
 
 async def test_what_providers_need_is_always_there(api: httpx.AsyncClient) -> None:
     """variant and reason, null or not; metadata of texts, numbers and booleans; application/json."""
-    await made(api, "/experiments", name="driver", key="driver", variants=ARMS)
+    await experiment(api, "driver")
     await made(
         api, "/flags", key="f", type="boolean", default=False, experiment={"key": "driver", "values": {"blue": True}}
     )
@@ -216,7 +201,7 @@ async def test_all_flags_have_an_etag_of_the_whole_answer(api: httpx.AsyncClient
 
 async def test_one_flag_is_an_exposure_and_all_flags_are_none(api: httpx.AsyncClient) -> None:
     """What was evaluated together keeps its variant when it is read alone."""
-    await made(api, "/experiments", name="driver", key="driver", variants=ARMS)
+    await experiment(api, "driver")
     await made(
         api, "/flags", key="f", type="boolean", default=False, experiment={"key": "driver", "values": {"blue": True}}
     )
@@ -253,3 +238,42 @@ async def test_a_page_of_an_origin_may_ask_and_read_the_etag(api: httpx.AsyncCli
     assert answer.headers["access-control-allow-origin"] == "https://shop.example"
     assert {"ETag", "Retry-After"} <= set(answer.headers["access-control-expose-headers"].split(", "))
     assert elsewhere.status_code == 403
+
+
+async def test_metadata_name_the_experiment_only_where_it_gave_the_value(api: httpx.AsyncClient) -> None:
+    """Asked alone or together; not for a rollout behind it, a default, the kill switch, or who is held out."""
+    overrides = [{"variant": "blue", "users": ["tester"]}]
+    of_arms = {"control": "red", "blue": "#00f"}
+    await made(api, "/holdouts", key="h", percentage=50)
+    driver = await experiment(api, "driver", overrides=overrides, targeting={"countries": ["US"]})
+    driven = {"type": "string", "default": "grey", "experiment": {"key": "driver", "values": of_arms}}
+    await made(api, "/flags", key="f", **driven)
+    await made(api, "/flags", key="r", **driven, rollout={"value": "green"})
+    ids = {arm["name"]: arm["id"] for arm in driver["variants"]}
+    users = [f"u{number}" for number in range(40)]
+
+    async def named(user: str, key: str = "f", **context: Any) -> tuple[str, Any, Any]:
+        """The reason, and which variant of which experiment the metadata name."""
+        alone = await one(api, key, user, **context)
+        asked = {"context": {"targetingKey": user} | context}
+        together = {flag["key"]: flag for flag in (await api.post(PATH, json=asked)).json()["flags"]}[key]
+        assert alone == together
+        known = {name: alone["metadata"].get(name) for name in ("experimentKey", "experimentId", "variantId")}
+        assert list(known.values()) in ([None] * 3, ["driver", driver["id"], ids.get(alone["variant"] or "")])
+        return alone["reason"], known["experimentKey"], known["variantId"]
+
+    running = {await named(user, country="US") for user in users}
+    assert running == {("SPLIT", "driver", ids["control"]), ("SPLIT", "driver", ids["blue"]), ("DEFAULT", None, None)}
+    assert {await named(user, "r", country="US") for user in users} == running - {("DEFAULT", None, None)} | {
+        ("STATIC", None, None)
+    }
+    assert await named("abroad", country="DE") == ("DEFAULT", None, None)
+    assert await named("abroad", "r", country="DE") == ("STATIC", None, None)
+    assert await named("tester") == ("TARGETING_MATCH", "driver", ids["blue"])
+    await api.post("/experiments/driver/pause")
+    assert await named("tester") == ("TARGETING_MATCH", "driver", ids["blue"])
+    assert {await named(user, country="US") for user in users} == {("DISABLED", None, None)}
+    await api.post("/experiments/driver/complete", json={"winner": "blue"})
+    assert {await named(user) for user in users} == {("STATIC", "driver", ids["blue"]), ("DEFAULT", None, None)}
+    await api.patch("/flags/f", json={"enabled": False})
+    assert {await named(user) for user in users} == {("DISABLED", None, None)}

@@ -8,21 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http.world import experiment
 from tests.servers import OTHER_TOKEN, RunningServer, running
 
 from upshot import snapshot
 from upshot.access import tickets
 
-ARMS = [{"name": "control"}, {"name": "blue"}]
 SOON = 3.0
 """Seconds: what is changed is seen everywhere within 2."""
-
-
-async def experiment(api: httpx.AsyncClient, key: str, **fields: Any) -> dict[str, Any]:
-    """An experiment of two equal variants that was made."""
-    response = await api.post("/experiments", json={"name": key, "key": key, "variants": ARMS} | fields)
-    assert response.status_code == 201, response.text
-    return dict(response.json())
 
 
 async def expose(api: httpx.AsyncClient, *exposures: dict[str, Any], **envelope: Any) -> httpx.Response:
@@ -78,8 +71,9 @@ async def test_an_unchanged_configuration_is_not_sent_again(api: httpx.AsyncClie
             await api.request(change[0], change[1], json=change[2])
         response = await api.get("/sdk/config")
         tags.append(response.headers["etag"])
-        again = await api.get("/sdk/config", headers={"If-None-Match": f'"other", {tags[-1]}'})
-        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tags[-1])
+        for tag in (tags[-1], f"W/{tags[-1]}"):  # the latter by a proxy that compresses
+            again = await api.get("/sdk/config", headers={"If-None-Match": f'"other", {tag}'})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tags[-1])
     other = {"Authorization": f"Bearer {OTHER_TOKEN}"}
     await api.post("/flags", json={"key": "f", "type": "boolean", "default": False}, headers=other)
 
@@ -228,3 +222,12 @@ async def _changed(server: RunningServer) -> list[list[dict[str, Any]]]:
         await asyncio.sleep(SOON)
         assert await asyncio.to_thread(server.stop) == 0
         return list(await asyncio.gather(by_ticket, by_key))
+
+
+async def test_where_no_exposure_is_taken_their_places_are_those_in_the_body(api: httpx.AsyncClient) -> None:
+    """422, with pointers from the top of the document."""
+    answer = await expose(api, {"user_id": "u", "experiment": "none", "variant": "blue"}, {"user_id": "u"})
+
+    faults = [(fault["pointer"], fault["code"]) for fault in answer.json()["errors"]]
+    assert answer.status_code == 422
+    assert faults == [("/exposures/0/experiment", "unknown_experiment"), ("/exposures/1", "bad_shape")]

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.servers import TOKEN, UNLIMITED
+from tests.servers import TOKEN, UNLIMITED, asking
 
 from upshot.http.app import create_app
 from upshot.settings import Settings
@@ -18,10 +18,7 @@ PARTICIPATE = "/participate?experiment=button%20color&alternatives=red&alternati
 async def door(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """An application whose door is open, asked without a credential."""
     app = create_app(Settings(data_dir=tmp_path, sixpack_client="first", **UNLIMITED), {TOKEN: "first"})
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upshot") as client,
-    ):
+    async with asking(app, None) as client:
         yield client
 
 

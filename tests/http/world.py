@@ -1,4 +1,4 @@
-"""Two clients with one of everything each, and credentials of every kind: what the tests of access ask with."""
+"""What is made over HTTP for tests; and two clients with one of everything each, and credentials of every kind."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +18,7 @@ WITHIN = 5.0
 
 PASSWORD = "four unrelated wordy things"  # noqa: S105 - of accounts that live for one test
 ALL = frozenset({Scope.ADMIN})
+ARMS = [{"name": "control"}, {"name": "blue"}]
 
 
 @dataclass
@@ -27,6 +28,18 @@ class Client:
     name: str
     ids: dict[str, str] = field(default_factory=dict)
     credentials: dict[str, str] = field(default_factory=dict)
+
+
+async def made(api: httpx.AsyncClient, path: str, **fields: Any) -> dict[str, Any]:
+    """What was made by a POST."""
+    response = await api.post(path, json=fields)
+    assert response.status_code == 201, response.text
+    return dict(response.json())
+
+
+async def experiment(api: httpx.AsyncClient, key: str, **fields: Any) -> dict[str, Any]:
+    """An experiment of two equal variants that was made."""
+    return await made(api, "/experiments", name=key, key=key, variants=ARMS, **fields)
 
 
 def stores_of(app: Envelope) -> Stores:

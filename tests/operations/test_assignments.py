@@ -16,6 +16,7 @@ from upshot.operations import Stores, assignments, elsewhere, experiments, resul
 from upshot.operations.copies import ASSIGNMENT
 from upshot.operations.elsewhere import Elsewhere
 from upshot.operations.results import Asked
+from upshot.overrides import OverrideDraft
 from upshot.variants import VariantDraft
 
 HALVES = (VariantDraft("a"), VariantDraft("b"))
@@ -225,3 +226,49 @@ async def test_one_user_in_many_experiments_is_one_statement_each_way(
 
     assert Counter(each.reason for each in found) == {"assigned": 20, "not_in_traffic": 10}
     assert asked == {"assign": 1, "reading": 2}  # the second one is that of what runs
+
+
+async def test_only_what_is_not_remembered_is_asked_of_the_store(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One new user among known ones, one new experiment, a user of an override; answers come in the order of the questions."""
+    shown = [OverrideDraft("b", users=["tester"])]
+    experiment = await created(stores, overrides=shown)
+    before = await assignments.assign_many(stores, "one", experiment.id, [(f"u{n}", {}) for n in range(5)])
+    known = {each.user_id: each.variant for each in before}
+    asked: list[list[tuple[int, str]]] = []
+    honest = stores.control.assign
+
+    async def noted(client: str, proposals: Any, *patience: float) -> Any:
+        asked.append([(each.experiment, each.user_id) for each in proposals])
+        return await honest(client, proposals, *patience)
+
+    monkeypatch.setattr(stores.control, "assign", noted)
+    users = ["u3", "new", "tester", "u0", "newer", "u4"]
+
+    found = await assignments.assign_many(stores, "one", experiment.id, [(user, {}) for user in users])
+    again = await assignments.assign_many(stores, "one", experiment.id, [(user, {}) for user in users])
+    other = await created(stores, name="Other")
+    everywhere = await assignments.assign_everywhere(stores, "one", "u0", {})
+
+    assert asked == [[(experiment.number, "new"), (experiment.number, "newer")], [(other.number, "u0")]]
+    assert [each.user_id for each in found] == users
+    assert [each.variant for each in found if each.user_id in known] == [known[user] for user in ("u3", "u0", "u4")]
+    assert [each.is_new for each in found] == [False, True, False, False, True, False]
+    assert [each.reason for each in found].count("overridden") == 1
+    assert [each.variant for each in again] == [each.variant for each in found]
+    assert {each.experiment.id: each.variant for each in everywhere}[experiment.id] == known["u0"]
+
+
+async def test_a_stored_variant_may_be_newer_than_what_is_known_of_the_experiment(stores: Stores) -> None:
+    """Another process added it: the experiment is read again."""
+    known = await created(stores)
+    arms = [VariantDraft(name, weight=Decimal(name == "c")) for name in ("a", "b", "c")]
+    await experiments.change(stores, somebody("one"), known.id, {"variants": arms}, None)
+    await assignments.assign(stores, "one", known.id, "user", {})
+
+    found = await assignments.assigned(stores, "one", known, "user")
+
+    assert found is not None
+    assert found.name == "c"
+    assert await assignments.assigned(stores, "one", known, "stranger") is None

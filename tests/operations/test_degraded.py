@@ -13,7 +13,7 @@ import pytest
 from tests.backends import free_port
 from tests.callers import somebody
 from tests.operations.stubs import Outage, StubQueue
-from tests.servers import TOKEN, UNLIMITED
+from tests.servers import TOKEN, UNLIMITED, asking
 
 from upshot import cache, control, eventqueue, eventstore
 from upshot.clock import SystemClock
@@ -32,11 +32,7 @@ ARMS: list[dict[str, Any]] = [{"name": "a"}, {"name": "b"}]
 async def application(folder: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The whole application in this process, asked as the client "first"."""
     app = create_app(Settings(data_dir=folder, **UNLIMITED).model_copy(update=settings), {TOKEN: "first"})
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upshot", headers=headers) as client,
-    ):
+    async with asking(app) as client:
         yield client
 
 

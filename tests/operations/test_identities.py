@@ -175,3 +175,18 @@ async def test_more_than_a_thousand_are_refused(stores: Stores) -> None:
     with pytest.raises(Invalid):
         await identities.link(stores, "one", [(f"a{n}", "u") for n in range(1_001)])
     assert (await identities.link(stores, "one", [Rejection("", "bad_shape", "is no pair")])).linked == 0
+
+
+async def test_what_was_remembered_of_an_id_is_not_its_users(stores: Stores, other: Stores) -> None:
+    """A server that learns of a link by one experiment answers with the user's variants in all that it was asked about."""
+    both = [await created(stores, key="first"), await created(stores, key="second")]
+    visitor = next(own for own in ids_of(both[0], "a") if own in ids_of(both[1], "a"))
+    user = next(own for own in ids_of(both[0], "b") if own in ids_of(both[1], "b"))
+    await assignments.assign_in(other, "one", both[:1], visitor, {})
+    for experiment in both:
+        await given(stores, experiment, user)
+    await identities.link(stores, "one", [(visitor, user)])
+
+    found = await assignments.assign_in(other, "one", both, visitor, {})
+
+    assert [(each.user_id, each.variant and each.variant.name) for each in found] == [(visitor, "b"), (visitor, "b")]

@@ -1,4 +1,4 @@
-"""The quickstart of the page does what it says when it is pasted."""
+"""The quickstart of the page does what it says when it is pasted, and keys are made with scopes that there are."""
 
 import re
 import subprocess
@@ -10,7 +10,12 @@ from tests.sdk.test_client import until
 from tests.sdk.test_faults import counted, create
 from tests.servers import TOKEN, running
 
-PAGE = Path(__file__).parents[2] / "docs" / "sdk-python.md"
+from upshot.access import Scope
+from upshot.sdk import ExperimentClient
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "sdk-python.md"
+TWO = re.compile(r"scopes `?([a-z:]+)`? and `?([a-z:]+)`?")
 
 
 @pytest.mark.slow
@@ -29,3 +34,13 @@ def test_the_quickstart_works_when_it_is_pasted(tmp_path: Path) -> None:
         assert len([line for line in program.splitlines() if line]) <= 10
         assert done.stdout.split()[1:] == ["assigned", "None"]
         assert until(lambda: counted(server) == (1, 1))
+
+
+def test_the_scopes_of_a_key_are_those_that_there_are() -> None:
+    """On the pages, and where the client says what key it takes."""
+    texts = [page.read_text(encoding="utf-8") for page in DOCS.glob("*.md")] + [ExperimentClient.__doc__ or ""]
+
+    named = [set(pair) for text in texts for pair in TWO.findall(text)]
+
+    assert len(named) >= 4
+    assert all(pair == {Scope.ASSIGN, Scope.EVENTS} for pair in named)

@@ -1,6 +1,6 @@
 """The fakes for tests of applications."""
 
-from upshot.sdk import AsyncExperimentClient, AsyncExperiments, ExperimentClient, Experiments
+from upshot.sdk import AsyncExperimentClient, AsyncExperiments, ExperimentClient, Experiments, Recording
 from upshot.sdk.testing import AsyncFakeClient, Exposure, FakeClient
 
 
@@ -24,8 +24,10 @@ def test_clients_and_fakes_are_of_one_interface() -> None:
     """mypy checks these lines; an interface that one of them did not have would not pass."""
     clients: list[type[Experiments]] = [ExperimentClient, FakeClient]
     awaited: list[type[AsyncExperiments]] = [AsyncExperimentClient, AsyncFakeClient]
+    recording: list[type[Recording]] = [*clients, *awaited]
 
     assert len(clients) == len(awaited) == 2
+    assert len(recording) == 4
 
 
 def test_a_fake_gives_what_was_said_and_keeps_what_was_recorded() -> None:

@@ -113,9 +113,9 @@ class ReadTransaction(Protocol):
         tag: str | None = None,
         owner: str | None = None,
         after: int | None = None,
-        limit: int = 50,
+        limit: int | None = 50,
     ) -> Page:
-        """A page of experiments, newest first, from below number `after`."""
+        """A page of experiments, newest first, from below number `after`; all of them without a limit."""
         ...
 
     async def labels(self, client: str) -> Labels:

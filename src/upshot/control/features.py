@@ -20,7 +20,8 @@ class ReadFeatures(Protocol):
         ...
 
     async def holdouts(self, client: str) -> list[Holdout]:
-        """All holdouts, by key, those that ended, too."""
+        """All holdouts, by key, those that ended, too. A transaction that may write keeps others from changing them until its
+        end."""
         ...
 
     async def holdout(self, client: str, key: str) -> Holdout | None:

@@ -160,10 +160,7 @@ class SqlAccounts(SqlTrail):
         return _session_of(rows[0]) if rows else None
 
     async def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        found: Sequence[Row[Any]] = (
-            await self._connection.execute(query.with_for_update() if self._writing else query)
-        ).all()
-        return found
+        return (await self._read(query)).all()
 
     async def _save(self, table: Table, client: str, record: Any) -> None:
         same = table.c.client_id == client, table.c.id == record.id

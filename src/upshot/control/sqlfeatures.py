@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Select, Table, delete, insert, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.control import records
 from upshot.control.featuretables import flags, holdouts, layers, revisions
+from upshot.control.sqlpart import SqlPart
 from upshot.database import insert_new
 from upshot.errors import Conflict
 from upshot.flags import Flag
@@ -18,12 +18,8 @@ from upshot.holdouts import Holdout
 from upshot.layers import Layer
 
 
-class SqlFeatures:
-    """What a transaction knows of features. One that may write locks what it reads by key."""
-
-    def __init__(self, connection: AsyncConnection, *, writing: bool) -> None:
-        self._connection = connection
-        self._writing = writing
+class SqlFeatures(SqlPart):
+    """What a transaction knows of features. One that may write locks the holdouts that it reads, and what it reads by key."""
 
     async def layers(self, client: str) -> list[Layer]:
         """All layers, by key."""
@@ -36,7 +32,7 @@ class SqlFeatures:
 
     async def holdouts(self, client: str) -> list[Holdout]:
         """All holdouts, by key."""
-        return [_holdout_of(row) for row in await self._connection.execute(_of(client, holdouts))]
+        return [_holdout_of(row) for row in await self._read(_of(client, holdouts))]
 
     async def holdout(self, client: str, key: str) -> Holdout | None:
         """The holdout with that key."""
@@ -100,8 +96,7 @@ class SqlFeatures:
         await self._delete(client, flags, flag.id)
 
     async def _one(self, client: str, table: Table, key: str) -> Row[Any] | None:
-        query = select(table).where(table.c.client_id == client, table.c.key == key)
-        return (await self._connection.execute(query.with_for_update() if self._writing else query)).one_or_none()
+        return (await self._read(select(table).where(table.c.client_id == client, table.c.key == key))).one_or_none()
 
     async def _add(self, client: str, table: Table, kind: str, columns: dict[str, Any]) -> None:
         try:

@@ -7,19 +7,15 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.control.hooktables import alarms, webhook_deliveries, webhooks
+from upshot.control.sqlpart import SqlPart
 from upshot.database import insert_new
 from upshot.webhooks import Delivery, DisabledBy, Form, Occasion, Webhook
 
 
-class SqlHooks:
+class SqlHooks(SqlPart):
     """What a transaction knows of webhooks. One that may write locks the webhook or delivery that it reads."""
-
-    def __init__(self, connection: AsyncConnection, *, writing: bool) -> None:
-        self._connection = connection
-        self._writing = writing
 
     async def webhooks(self, client: str) -> list[Webhook]:
         """All webhooks, the newest first."""
@@ -30,7 +26,7 @@ class SqlHooks:
     async def webhook(self, client: str, webhook_id: str) -> Webhook | None:
         """The webhook with that id."""
         query = select(webhooks).where(webhooks.c.client_id == client, webhooks.c.id == webhook_id)
-        row = (await self._connection.execute(query.with_for_update() if self._writing else query)).one_or_none()
+        row = (await self._read(query)).one_or_none()
         return None if row is None else _webhook_of(row)
 
     async def deliveries(self, client: str, webhook_id: str, limit: int) -> list[Delivery]:
@@ -46,7 +42,7 @@ class SqlHooks:
         query = select(webhook_deliveries).where(
             table.client_id == client, table.webhook_id == webhook_id, table.id == delivery_id
         )
-        row = (await self._connection.execute(query.with_for_update() if self._writing else query)).one_or_none()
+        row = (await self._read(query)).one_or_none()
         return None if row is None else delivery_of(row)
 
     async def add_webhook(self, client: str, webhook: Webhook) -> None:

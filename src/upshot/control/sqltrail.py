@@ -5,22 +5,18 @@ from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.access.trail import ALL, Approval, Entry, Sought, State
 from upshot.control.accesstables import approvals, audit, client_settings
 from upshot.control.accounts import EntryPage
+from upshot.control.sqlpart import SqlPart
 from upshot.database import insert_new
 
 LISTED = 200
 
 
-class SqlTrail:
+class SqlTrail(SqlPart):
     """What a transaction knows of what was done and what waits for a second person."""
-
-    def __init__(self, connection: AsyncConnection, *, writing: bool) -> None:
-        self._connection = connection
-        self._writing = writing
 
     async def record(self, client: str, entries: Sequence[Entry]) -> None:
         """Add to the audit log."""
@@ -46,7 +42,7 @@ class SqlTrail:
     async def approval(self, client: str, approval_id: str) -> Approval | None:
         """The approval with that id."""
         query = select(approvals).where(approvals.c.client_id == client, approvals.c.id == approval_id)
-        row = (await self._connection.execute(query.with_for_update() if self._writing else query)).one_or_none()
+        row = (await self._read(query)).one_or_none()
         return None if row is None else _approval_of(row)
 
     async def approvals(
@@ -75,7 +71,7 @@ class SqlTrail:
     async def settings(self, client: str) -> dict[str, Any]:
         """What the client's admins chose."""
         query = select(client_settings.c.chosen).where(client_settings.c.client_id == client)
-        row = (await self._connection.execute(query.with_for_update() if self._writing else query)).one_or_none()
+        row = (await self._read(query)).one_or_none()
         return {} if row is None else dict(row.chosen)
 
     async def save_settings(self, client: str, chosen: dict[str, Any]) -> None:

@@ -26,6 +26,8 @@ from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
 from upshot.metrics import Metric
 
+PARAMETERS = 10_000  # of a statement; SQLite takes 32,766
+
 
 class SqlTransaction:
     """A transaction on one connection. It never commits: `SqlStore.transaction` does, once, at the end.
@@ -72,9 +74,9 @@ class SqlTransaction:
         tag: str | None = None,
         owner: str | None = None,
         after: int | None = None,
-        limit: int = 50,
+        limit: int | None = 50,
     ) -> Page:
-        """A page of experiments, newest first."""
+        """A page of experiments, newest first; all of them without a limit."""
         query = select(experiments).where(experiments.c.client_id == client)
         if status is not None:
             query = query.where(experiments.c.status.in_(sorted(status)))
@@ -88,8 +90,9 @@ class SqlTransaction:
             query = query.where(experiments.c.owner == owner)
         if after is not None:
             query = query.where(experiments.c.number < after)
-        found = await self._experiments(query.order_by(experiments.c.number.desc()).limit(limit + 1))
-        return Page(tuple(found[:limit]), found[limit - 1].number if len(found) > limit else None)
+        query = query.order_by(experiments.c.number.desc())
+        found = await self._experiments(query if limit is None else query.limit(limit + 1))
+        return Page(tuple(found[:limit]), None if limit is None or len(found) <= limit else found[limit - 1].number)
 
     async def labels(self, client: str) -> Labels:
         """The owners and tags that experiments have, sorted."""
@@ -279,8 +282,10 @@ class SqlTransaction:
 
     async def _parts(self, table: Any, numbers: Sequence[int], order: Any) -> dict[int, list[Row[Any]]]:
         found: dict[int, list[Row[Any]]] = {number: [] for number in numbers}
-        for row in await self._connection.execute(select(table).where(table.c.experiment.in_(numbers)).order_by(order)):
-            found[row.experiment].append(row)
+        for start in range(0, len(numbers), PARAMETERS):
+            some = table.c.experiment.in_(numbers[start : start + PARAMETERS])
+            for row in await self._connection.execute(select(table).where(some).order_by(order)):
+                found[row.experiment].append(row)
         return found
 
     async def _add_parts(self, client: str, experiment: Experiment) -> None:

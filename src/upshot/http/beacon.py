@@ -15,7 +15,7 @@ from upshot.access import Caller, Scope
 from upshot.errors import Fault, Forbidden, Invalid, Unauthenticated
 from upshot.http import body, sdk
 from upshot.http.access import charge, check_origin
-from upshot.http.events import decode_item, rejection, sent_at_of
+from upshot.http.events import content_of, decode_item, sent_at_of
 from upshot.http.securityevents import about
 from upshot.http.stores import StoresOf
 from upshot.operations import events
@@ -55,18 +55,13 @@ async def receive(request: Request, stores: StoresOf) -> dict[str, Any]:
     if beacon.exposures:  # before the events: only what comes after an exposure counts
         _check_scope(request, caller, Scope.EVENTS, Scope.ASSIGN)
         shown = await sdk.take(request, stores, caller, beacon.exposures, sent_at)
-        answer["exposures"] = sdk.content_of(shown)
+        answer["exposures"] = content_of(shown)
     if beacon.events:
         _check_scope(request, caller, Scope.EVENTS)
         await charge(request, "events", caller, len(beacon.events))
         items = [decode_item(bytes(part)) for part in beacon.events]
         found = await events.ingest(stores, caller.client, items, sent_at=sent_at)
-        answer["events"] = {
-            "accepted": found.accepted,
-            "duplicates": found.duplicates,
-            "conflicts": found.conflicts,
-            "rejected": [rejection(index, refused) for index, refused in found.rejected],
-        }
+        answer["events"] = content_of(found)
     if not parts:
         raise Invalid.of(Fault("", "empty", "must hold events or exposures"))
     return answer

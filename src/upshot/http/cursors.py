@@ -1,8 +1,17 @@
 """Cursors: where the next page of a list begins, as a text that nobody needs to understand."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Annotated, TypeAlias
+
+from fastapi import Query
 
 from upshot.errors import Fault, Invalid
+
+Cursor: TypeAlias = Annotated[str | None, Query(max_length=200)]
+"""Where a page is asked to begin; None for the first one."""
+
+Limit: TypeAlias = Annotated[int, Query(ge=1, le=200)]
+"""How many things a page may have."""
 
 
 def cursor_of(number: int | None) -> str | None:

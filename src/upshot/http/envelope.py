@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import time
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
@@ -92,8 +93,9 @@ class Envelope:
             if message["type"] == "http.response.start":
                 _counter(message["status"]).inc()
                 took = f"{time.perf_counter() - started:.6f}".encode()
+                own = message.get("headers", ())
                 message["headers"] = [
-                    *message.get("headers", ()), *headers, *state.get("headers", ()), (b"x-request-id", request_id),
+                    *own, *_beside(own, headers), *state.get("headers", ()), (b"x-request-id", request_id),
                     (b"x-process-time", took),
                 ]  # fmt: skip
             await send(message)
@@ -123,6 +125,13 @@ class Envelope:
         else:
             kind = _INGEST if path.startswith(_FOR_PAGES) or "/assignment/" in path else _API
         return kind[scope.get("scheme") == "https"]
+
+
+def _beside(own: Iterable[tuple[bytes, bytes]], headers: _Headers) -> _Headers:
+    """What is added to a response's own headers; who says how long to keep an answer is not contradicted."""
+    if any(name == b"cache-control" for name, _ in own):
+        return [header for header in headers if header[0] != b"cache-control"]
+    return headers
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -19,6 +19,7 @@ from upshot.http.outcomes import EventTypeOut, EventTypesOut, IngestedOut
 from upshot.http.problems import problem
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, events
+from upshot.operations.elsewhere import Exposed
 from upshot.operations.events import Ingested
 from upshot.telemetry import EVENTS
 
@@ -167,23 +168,26 @@ def decode_item(raw: bytes) -> DecodedEvent | Rejection:
 
 def answer(found: Ingested) -> Response:
     """201 when something was stored, 202 when it is on its way, 200 when all was known already, 422 when all was refused."""
-    rejected = [rejection(index, refused) for index, refused in found.rejected]
-    if not found.accepted and not found.duplicates and rejected:
+    if not found.accepted and not found.duplicates and found.rejected:
         return all_refused(found.rejected, "No event could be taken.")
-    content = {
+    status = 202 if found.queued else 201 if found.accepted else 200
+    return Response(msgspec.json.encode(content_of(found)), status, media_type="application/json")
+
+
+def all_refused(rejected: Sequence[tuple[int, Rejection]], detail: str, within: str = "") -> Response:
+    """The answer where nothing of a request was taken; `within` is the pointer of the list that held it."""
+    faults = [Fault(f"{within}/{index}{part.pointer}", part.code, part.message) for index, part in rejected[:100]]
+    return problem(422, "invalid", "The request is not valid", detail, faults)
+
+
+def content_of(found: Ingested | Exposed) -> dict[str, Any]:
+    """The wire form of what became of events or exposures."""
+    return {
         "accepted": found.accepted,
         "duplicates": found.duplicates,
         "conflicts": found.conflicts,
-        "rejected": rejected,
+        "rejected": [rejection(index, refused) for index, refused in found.rejected],
     }
-    status = 202 if found.queued else 201 if found.accepted else 200
-    return Response(msgspec.json.encode(content), status, media_type="application/json")
-
-
-def all_refused(rejected: Sequence[tuple[int, Rejection]], detail: str) -> Response:
-    """The answer where nothing of a request was taken."""
-    faults = [Fault(f"/{index}{part.pointer}", part.code, part.message) for index, part in rejected[:100]]
-    return problem(422, "invalid", "The request is not valid", detail, faults)
 
 
 def rejection(index: int, refused: Rejection) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from upshot.experiments import Experiment, Status
 from upshot.http.access import Editor, Reader
 from upshot.http.accounts import ApprovalOut
 from upshot.http.answers import ExperimentOut, ExperimentsOut
-from upshot.http.cursors import cursor_of, number_of
+from upshot.http.cursors import Cursor, Limit, cursor_of, number_of
 from upshot.http.openapi import json_body, optional_reader, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.http.wire import CompletionIn, ExperimentIn, ExperimentPatch, StatusWord
@@ -46,8 +46,8 @@ async def search(
     search: Annotated[str | None, Query(max_length=200, description="In name, key and description.")] = None,
     tag: Annotated[str | None, Query(max_length=120, description="With this tag.")] = None,
     owner: Annotated[str | None, Query(max_length=254, description="Of this owner.")] = None,
-    cursor: Annotated[str | None, Query(max_length=100)] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> ExperimentsOut:
     """List experiments, newest first."""
     page = await experiments.search(
@@ -83,7 +83,7 @@ async def change(
 
 @router.delete("/{experiment_id}", status_code=204, responses=problems(403, 404, 409))
 async def delete(caller: Editor, stores: StoresOf, experiment_id: str) -> None:
-    """Delete a draft."""
+    """Delete a draft. One that drives flags is kept; 409 names them."""
     await experiments.delete(stores, caller, experiment_id)
 
 

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 
 from upshot.http.access import Editor, Reader
-from upshot.http.cursors import cursor_of_text, text_of
+from upshot.http.cursors import Cursor, Limit, cursor_of_text, text_of
 from upshot.http.features import FlagIn, FlagOut, FlagPatch, FlagsOut
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
@@ -28,8 +28,8 @@ async def create(
 async def search(
     caller: Reader,
     stores: StoresOf,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> FlagsOut:
     """List flags, by key."""
     found = await flags.search(stores, caller.client, after=text_of(cursor), limit=limit + 1)

@@ -8,10 +8,10 @@ bad, and sending the same body again with the same `Idempotency-Key` stores noth
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from upshot import events as rules
 from upshot.access import Caller
@@ -19,7 +19,7 @@ from upshot.errors import TooLarge
 from upshot.events import RawEvent, Rejection
 from upshot.http import body
 from upshot.http.access import Editor
-from upshot.http.events import decode_item, rejection
+from upshot.http.events import IdempotencyKey, decode_item, rejection
 from upshot.http.intake import ImportIn
 from upshot.http.openapi import json_body, problems
 from upshot.http.outcomes import ImportedOut
@@ -127,7 +127,7 @@ async def import_rows(
     stores: StoresOf,
     request: Request,
     experiment_id: str,
-    idempotency_key: Annotated[str | None, Header(pattern="^[A-Za-z0-9_-]{1,64}$")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Import assignments made elsewhere, and past events. JSON up to 10 MiB, or NDJSON of any length."""
     under_way = _Import(stores, caller, experiment_id, idempotency_key)

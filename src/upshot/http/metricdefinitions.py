@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Response
 
 from upshot.http.access import Editor, Reader
-from upshot.http.cursors import cursor_of, number_of
+from upshot.http.cursors import Cursor, Limit, cursor_of, number_of
 from upshot.http.definitions import (
     MetricDefinitionIn,
     MetricDefinitionOut,
@@ -44,8 +44,8 @@ async def search(
     caller: Reader,
     stores: StoresOf,
     search: Annotated[str | None, Query(max_length=200, description="In key, name and description.")] = None,
-    cursor: Annotated[str | None, Query(max_length=100)] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> MetricDefinitionsOut:
     """List metric definitions, the last changed first."""
     page = await metrics.search(stores, caller.client, search=search, after=number_of(cursor), limit=limit)

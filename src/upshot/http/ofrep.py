@@ -8,21 +8,20 @@ are of the flag's type, errors have `key`, `errorCode` and `errorDetails` as tex
 the ETag is that of the answer, so that it depends on the whole context.
 """
 
-import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Header, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from upshot.contexts import ATTRIBUTES, LENGTH
 from upshot.errors import Invalid, Malformed, NotFound, TooLarge, UnsupportedMediaType, UpshotError
-from upshot.http import body, problems, securityevents
+from upshot.http import body, problems
 from upshot.http.access import Evaluator
+from upshot.http.etags import IfNoneMatch, is_known
+from upshot.http.failures import FailureRoute
 from upshot.http.intake import EvaluationIn
 from upshot.http.openapi import json_body
 from upshot.http.outcomes import EvaluationFailureOut, EvaluationOut, EvaluationsOut
@@ -32,8 +31,6 @@ from upshot.operations import flags
 from upshot.operations.flags import Evaluated
 
 PATH = "/ofrep/v1/evaluate/flags"
-
-log = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _PARSE = (Malformed, TooLarge, UnsupportedMediaType)
@@ -49,27 +46,21 @@ class _Refused(UpshotError):
         self.error_code = error_code
 
 
-class EvaluationRoute(APIRoute):
+class EvaluationRoute(FailureRoute):
     """A route whose errors have OFREP's form."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's own handler, and an answer for everything that it raises."""
-        handle = super().get_route_handler()
-
-        async def answered(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except UpshotError as error:
-                securityevents.refused(request, error)
-                return _failure(request, error)
-            except RequestValidationError:
-                return _failure(request, _Refused("INVALID_CONTEXT", "The request is not valid."))
-            except Exception as error:
-                securityevents.failed(request, error)
-                log.exception("unexpected error in an evaluation")
-                return _failure(request, UpshotError("It has been logged under this request's id."))
-
-        return answered
+    def failure(self, request: Request, error: UpshotError) -> Response:
+        """An error as every provider can read it."""
+        status, code = _coded(error)
+        content: Mapping[str, Any] = {
+            "key": request.path_params.get("flag_key", ""),
+            "errorCode": code,
+            "errorDetails": error.detail,
+            "metadata": {},
+        }
+        said = problems.of_error(error).headers.items()
+        headers = {name: value for name, value in said if name not in {"content-length", "content-type"}}
+        return Response(_encode(content), status, headers, "application/json")
 
 
 router = APIRouter(tags=["openfeature"], route_class=EvaluationRoute)
@@ -116,7 +107,7 @@ async def evaluate_all(
     caller: Evaluator,
     stores: StoresOf,
     request: Request,
-    if_none_match: Annotated[str | None, Header(max_length=1_000)] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The values of all flags for the context: no exposure. `eventStreams` has the address that tells of changes."""
     user_id, context = await _context(request)
@@ -124,7 +115,7 @@ async def evaluate_all(
     content: dict[str, Any] = {"flags": [_content(found, user_id) for found in evaluated]}
     etag = f'"{sha256(_encode(content)).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if if_none_match is not None and etag in {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}:
+    if is_known(etag, if_none_match):
         return Response(status_code=304, headers=headers)
     stream = request.url_for("changes").include_query_params(ticket=ticket_of(stores, caller.client))
     content["metadata"] = {"eventsUrl": str(request.url_for("record")), "exposuresUrl": str(request.url_for("expose"))}
@@ -169,20 +160,6 @@ def _content(found: Evaluated, user_id: str) -> dict[str, Any]:
         "variant": evaluation.variant,
         "metadata": metadata,
     }
-
-
-def _failure(request: Request, error: UpshotError) -> Response:
-    """An error as every provider can read it."""
-    status, code = _coded(error)
-    content: Mapping[str, Any] = {
-        "key": request.path_params.get("flag_key", ""),
-        "errorCode": code,
-        "errorDetails": error.detail,
-        "metadata": {},
-    }
-    answer = problems.of_error(error)
-    headers = {name: value for name, value in answer.headers.items() if name not in {"content-length", "content-type"}}
-    return Response(_encode(content), status, headers, "application/json")
 
 
 def _coded(error: UpshotError) -> tuple[int, str]:

@@ -33,6 +33,7 @@ _TYPES = {
     "quota_exceeded": f"{_REGISTERED}quota-exceeded",
     "overloaded": f"{_REGISTERED}temporary-reduced-capacity",
 }
+LOGGED = "It has been logged under this request's id."
 _JITTER = 0.2  # of the Retry-After of a 429, either way: those who share a quota should not come back together
 
 
@@ -79,6 +80,14 @@ def _spread(seconds: float, least: float, most: float) -> str:
     return str(max(1, round(seconds * random.uniform(least, most))))  # noqa: S311 - no secret
 
 
+def log_unexpected(request: Request, error: Exception) -> None:
+    """Log an error that nobody expected, for those who look after the server and for those who look after its security."""
+    securityevents.failed(request, error)
+    place = getattr(request.scope.get("route"), "path", None)
+    request_id = getattr(request.state, "request_id", None)
+    log.error("unexpected error at %s %s, request %s", request.method, place, request_id, exc_info=error)
+
+
 def install(app: FastAPI) -> None:
     """Answer every exception with a problem."""
 
@@ -100,13 +109,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        securityevents.failed(request, error)
-        place = getattr(request.scope.get("route"), "path", None)
-        request_id = getattr(request.state, "request_id", None)
-        log.error("unexpected error at %s %s, request %s", request.method, place, request_id, exc_info=error)
-        return problem(
-            500, "internal", "Something went wrong on our side", "It has been logged under this request's id."
-        )
+        log_unexpected(request, error)
+        return problem(500, "internal", "Something went wrong on our side", LOGGED)
 
 
 def _allowed(request: Request) -> str:

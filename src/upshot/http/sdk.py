@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from upshot import events as rules
 from upshot.access import Caller
@@ -13,7 +13,8 @@ from upshot.errors import Fault, Invalid, TooLarge
 from upshot.events import Rejection
 from upshot.http import body
 from upshot.http.access import ConfigurationReader, Shower, charge
-from upshot.http.events import all_refused, rejection, sent_at_of
+from upshot.http.etags import IfNoneMatch, is_known
+from upshot.http.events import all_refused, content_of, sent_at_of
 from upshot.http.intake import ExposuresIn
 from upshot.http.openapi import json_body, problems
 from upshot.http.outcomes import ConfigurationOut, ExposedOut
@@ -54,12 +55,12 @@ _envelope = msgspec.json.Decoder(Envelope)
 async def configuration(
     caller: ConfigurationReader,
     stores: StoresOf,
-    if_none_match: Annotated[str | None, Header(max_length=1_000)] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """All that an SDK needs to decide by itself: experiments and flags. Users in overrides are in it as hashes."""
     published = await snapshots.known(stores, caller.client)
     headers = {"ETag": published.etag, "Cache-Control": "private, no-cache"}
-    if if_none_match is not None and published.etag in {tag.strip() for tag in if_none_match.split(",")}:
+    if is_known(published.etag, if_none_match):
         return Response(status_code=304, headers=headers)
     return Response(published.document, media_type="application/json", headers=headers)
 
@@ -82,7 +83,7 @@ async def expose(caller: Shower, stores: StoresOf, request: Request) -> Response
         raise Invalid.of(Fault("/exposures", "empty", "must hold at least one exposure"))
     found = await take(request, stores, caller, envelope.exposures, sent_at_of(envelope.sent_at))
     if found.rejected and not found.accepted + found.duplicates + found.conflicts:
-        return all_refused(found.rejected, "No exposure could be taken.")
+        return all_refused(found.rejected, "No exposure could be taken.", "/exposures")
     return Response(
         msgspec.json.encode(content_of(found)), 201 if found.accepted else 200, media_type="application/json"
     )
@@ -119,13 +120,3 @@ def _exposure(raw: bytes, now: datetime) -> tuple[str, Elsewhere] | Rejection:
 
 def _keys(row: DecodedExposure) -> int:
     return 3 + (row.exposed_at is not None) + (row.context is not None) + len(row.context or ())
-
-
-def content_of(found: Exposed) -> dict[str, Any]:
-    """The wire form of what became of exposures."""
-    return {
-        "accepted": found.accepted,
-        "duplicates": found.duplicates,
-        "conflicts": found.conflicts,
-        "rejected": [rejection(index, refused) for index, refused in found.rejected],
-    }

@@ -6,15 +6,12 @@ that is not there yet is made, as Sixpack does: the first alternative is its con
 """
 
 import re
-from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from hashlib import sha256
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from upshot import contexts
@@ -23,6 +20,7 @@ from upshot.errors import Conflict, NotFound, UpshotError
 from upshot.experiments import Draft, Experiment
 from upshot.http.access import charge
 from upshot.http.events import DecodedEvent
+from upshot.http.failures import FailureRoute
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, assignments, events, experiments
 from upshot.variants import Variant, VariantDraft
@@ -38,24 +36,14 @@ class _Failed(UpshotError):
     status = 400
 
 
-class SixpackRoute(APIRoute):
+class SixpackRoute(FailureRoute):
     """A route whose errors have Sixpack's form."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's own handler, and an answer for what it raises."""
-        handle = super().get_route_handler()
-
-        async def answered(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except RequestValidationError:
-                return _answer({"status": "failed", "message": "missing arguments"}, 400)
-            except UpshotError as error:
-                status = 400 if error.status < 500 else error.status
-                message = error.faults[0].message if error.faults else error.detail
-                return _answer({"status": "failed", "message": message}, status)
-
-        return answered
+    def failure(self, request: Request, error: UpshotError) -> Response:  # noqa: ARG002
+        """An error as Sixpack's clients read it."""
+        status = 400 if error.status < 500 else error.status
+        message = error.faults[0].message if error.faults else error.detail
+        return _answer({"status": "failed", "message": message}, status)
 
 
 router = APIRouter(tags=["sixpack"], route_class=SixpackRoute, include_in_schema=False)

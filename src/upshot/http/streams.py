@@ -17,6 +17,8 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from upshot.access import Scope, tickets
 from upshot.errors import Unauthenticated
@@ -61,24 +63,37 @@ async def stream(
         QuotaExceeded: the client has too many streams open here.
     """
     limits: Limits = request.app.state.limits
-    async with AsyncExitStack() as opened:
-        await opened.enter_async_context(limits.under_way("streams", client))
-        held = opened.pop_all()
+    place = AsyncExitStack()
+    await place.enter_async_context(limits.under_way("streams", client))
 
     async def events() -> AsyncIterator[bytes]:
-        async with held:
-            yield b"retry: 2000\n\n"
-            quiet = 0
-            async for published in snapshots.changes(stores, client):
-                if request.app.state.stopping:
-                    return
-                quiet = 0 if published else quiet + 1
-                if published is not None:
-                    yield await event(published)
-                elif quiet % HEARTBEAT == 0:
-                    yield b": still here\n\n"
+        yield b"retry: 2000\n\n"
+        quiet = 0
+        async for published in snapshots.changes(stores, client):
+            if request.app.state.stopping:
+                return
+            quiet = 0 if published else quiet + 1
+            if published is not None:
+                yield await event(published)
+            elif quiet % HEARTBEAT == 0:
+                yield b": still here\n\n"
 
-    return StreamingResponse(events(), media_type=MEDIA_TYPE, headers=HEADERS)
+    return _Changes(events(), place)
+
+
+class _Changes(StreamingResponse):
+    """A stream that gives its place back when it is over, also where its client left before the first event.
+
+    The place is taken before there is a response, so that a refusal is still one.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], place: AsyncExitStack) -> None:
+        super().__init__(events, media_type=MEDIA_TYPE, headers=HEADERS)
+        self._place = place
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        async with self._place:
+            await super().__call__(scope, receive, send)
 
 
 def ticket_of(stores: Stores, client: str) -> str:

@@ -13,7 +13,7 @@ from upshot.export import to_csv
 from upshot.http.access import Admin, Editor, Reader
 from upshot.http.accounts import ApprovalOut, ApprovalsOut, AuditOut, ClientOut, ClientPatch, EntryOut
 from upshot.http.answers import ExperimentOut
-from upshot.http.cursors import cursor_of, number_of
+from upshot.http.cursors import Cursor, Limit, cursor_of, number_of
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, approvals, audit, experiments
@@ -34,8 +34,8 @@ async def entries(
     object_id: Words = None,
     actor_id: Words = None,
     action: Annotated[str | None, Query(max_length=60, examples=["experiment.started"])] = None,
-    cursor: Annotated[str | None, Query(max_length=100)] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> AuditOut:
     """Who did what, the newest first: of one object, one actor, one action, or all."""
     sought = Sought(object_id, actor_id, action)

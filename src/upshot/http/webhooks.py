@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
 from upshot.http.access import Admin
+from upshot.http.cursors import Limit
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.http.wire import In
@@ -147,9 +148,7 @@ async def remove(caller: Admin, stores: StoresOf, webhook_id: str) -> None:
 
 
 @router.get("/{webhook_id}/deliveries", responses=problems(403, 404))
-async def deliveries(
-    caller: Admin, stores: StoresOf, webhook_id: str, limit: Annotated[int, Query(ge=1, le=200)] = 50
-) -> DeliveriesOut:
+async def deliveries(caller: Admin, stores: StoresOf, webhook_id: str, limit: Limit = 50) -> DeliveriesOut:
     """What was sent, and what became of it; kept for 30 days."""
     found = await webhooks.deliveries(stores, caller.client, webhook_id, limit)
     return DeliveriesOut(deliveries=[DeliveryOut.of(delivery) for delivery in found])

@@ -98,7 +98,10 @@ async def assigned(stores: Stores, client: str, experiment: Experiment, user_id:
         async with stores.control.reading(client) as transaction:
             user = (await transaction.identities.users_of(client, [user])).get(user, user)
             kept = (await transaction.assignments(client, [(experiment.number, user)]))[0]
-    return None if kept is None else _assigned(experiment, kept, is_new=False).variant
+    if kept is None:
+        return None
+    experiment = await experiment_operations.with_variants(stores, client, experiment, [kept.variant])
+    return _assigned(experiment, kept, is_new=False).variant
 
 
 async def assign_many(
@@ -137,7 +140,12 @@ async def _answer(stores: Stores, client: str, questions: Sequence[Question], *,
     """What users get, whichever of their ids they are asked for by."""
 
     async def ask(asked: Sequence[tuple[str, Question]]) -> tuple[list[Assigned], dict[str, str]]:
-        return await _answer_own(stores, client, [about._replace(user_id=own) for own, about in asked], exposed=exposed)
+        own = [about._replace(user_id=user_id) for user_id, about in asked]
+        known = [None if exposed else _remembered(stores, client, question) for question in own]
+        rest = [question for question, answer in zip(own, known, strict=True) if answer is None]
+        found, linked = await _answer_own(stores, client, rest, exposed=exposed) if rest else ([], {})
+        following = iter(found)
+        return [answer or next(following) for answer in known], linked
 
     answers = await identities.by_user(stores, client, [(about.user_id, about) for about in questions], ask)
     return [_of(about.user_id, answer) for about, answer in zip(questions, answers, strict=True)]
@@ -152,8 +160,6 @@ async def _answer_own(
     Nothing is stored for whom an override gives a variant.
     """
     now = stores.clock.now()
-    if not exposed and (remembered := _remembered(stores, client, questions)) is not None:
-        return remembered, {}
     decided = [experiment.decide(user_id, context) for experiment, user_id, context in questions]
     judged = list(zip(questions, decided, strict=True))
     proposals = {
@@ -188,20 +194,16 @@ async def _answer_own(
     return answers, linked
 
 
-def _remembered(stores: Stores, client: str, questions: Sequence[Question]) -> list[Assigned] | None:
-    """The answers that this process knows without asking the store; None where one of them it does not know."""
-    answers = []
-    for question in questions:
-        experiment, user_id, context = question
-        forced = experiment.decide.overridden(user_id, context)
-        if forced is not None:
-            answers.append(_without_row(question, forced))
-            continue
-        kept = stores.cache.remembered(client, ASSIGNMENT, question.copied)
-        if kept is None or not experiment_operations.knows(experiment, [kept.variant]):
-            return None
-        answers.append(_assigned(experiment, kept, is_new=False))
-    return answers
+def _remembered(stores: Stores, client: str, question: Question) -> Assigned | None:
+    """The answer, where this process knows it without asking the store."""
+    experiment, user_id, context = question
+    forced = experiment.decide.overridden(user_id, context)
+    if forced is not None:
+        return _without_row(question, forced)
+    kept = stores.cache.remembered(client, ASSIGNMENT, question.copied)
+    if kept is None or not experiment_operations.knows(experiment, [kept.variant]):
+        return None
+    return _assigned(experiment, kept, is_new=False)
 
 
 async def _current(

@@ -36,12 +36,12 @@ async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
             raise Conflict(
                 "A start needs a second person here: create the experiment as a draft, then ask to start it."
             )
+        if experiment.status is Status.RUNNING:  # before anything that locks an experiment or a layer; see `_hold`
+            experiment = await _attached(transaction, client, experiment)
         experiment = await metric_operations.checked(transaction, client, experiment)
         if draft.key is None:
             experiment = await _with_free_key(transaction, client, experiment)
         experiment = replace(experiment, layers=await layers.placed(transaction, client, experiment, draft.layers))
-        if experiment.status is Status.RUNNING:
-            experiment = await _attached(transaction, client, experiment)
         stored = await transaction.add(client, experiment)
         await _note(stores, transaction, caller, "experiment.created", now, None, stored)
     snapshots.forget(stores, client)
@@ -145,6 +145,7 @@ async def move(
     `archive`; or what waits for a second person now."""
     now = stores.clock.now()
     async with stores.control.transaction(caller.client) as transaction:
+        await _hold(transaction, caller.client, action)
         experiment = _found(await transaction.experiment(caller.client, reference))
         if action in await approvals.guarded(transaction, caller.client):
             lifecycle.move(experiment, action, now, winner)  # what the state forbids need not wait for anybody
@@ -167,6 +168,7 @@ async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experimen
     now = stores.clock.now()
     async with stores.control.transaction(caller.client) as transaction:
         approval = await approvals.decide(transaction, caller, approval_id, State.APPROVED, now)
+        await _hold(transaction, caller.client, approval.action)
         experiment = _found(await transaction.experiment(caller.client, approval.experiment_id))
         if experiment.version != approval.version:
             raise Conflict("The experiment was changed since this was asked for; ask again.")
@@ -197,13 +199,17 @@ async def delete(stores: Stores, caller: Caller, reference: str) -> None:
     """Delete a draft.
 
     Raises:
-        Conflict: the experiment has started; it can be archived instead.
+        NotFound: there is none with that id or key.
+        Conflict: the experiment has started (it can be archived instead), or it drives a flag.
     """
     client = caller.client
     async with stores.control.transaction(client) as transaction:
         experiment = _found(await transaction.experiment(client, reference))
         if experiment.status is not Status.DRAFT:
             raise Conflict("Only a draft can be deleted; complete and archive an experiment that has started.")
+        flags = await transaction.features.driven_by(client, experiment.id)
+        if flags:
+            raise Conflict(f"The experiment drives flags; take it off them or delete them first: {', '.join(flags)}.")
         await transaction.delete(client, experiment)
         await _note(stores, transaction, caller, "experiment.deleted", stores.clock.now(), experiment, None)
     snapshots.forget(stores, client)
@@ -242,6 +248,15 @@ async def _attached(transaction: Transaction, client: str, experiment: Experimen
     """An experiment that starts, with the holdouts in force that concern it."""
     found = await transaction.features.holdouts(client)
     return replace(experiment, holdouts=holdouts.attached(found, experiment.tags))
+
+
+async def _hold(transaction: Transaction, client: str, action: str) -> None:
+    """Lock the holdouts where an experiment is to start: one that ends at this moment is taken off it, or is not attached.
+
+    Whoever locks both locks the holdouts first, as the end of a holdout does; so neither waits for the other for ever.
+    """
+    if action == "start":
+        await transaction.features.holdouts(client)
 
 
 async def _with_free_key(transaction: Transaction, client: str, experiment: Experiment) -> Experiment:

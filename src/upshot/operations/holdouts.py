@@ -11,13 +11,12 @@ from upshot.allocation import percent_of
 from upshot.assignment import WHOLE
 from upshot.control import Transaction
 from upshot.errors import Invalid, NotFound
-from upshot.experiments import Experiment, tags_of
+from upshot.experiments import tags_of
 from upshot.holdouts import Holdout
 from upshot.layers import millionths
 from upshot.operations import Stores, audit, experiments, snapshots
 
 LEAST = Decimal("0.0001")
-PAGE = 500
 
 
 async def create(
@@ -61,12 +60,16 @@ async def end(stores: Stores, caller: Caller, key: str) -> Holdout:
         if holdout is None:
             raise NotFound("There is no such holdout.")
         holdout = holdouts.ended(holdout, now)
-        await transaction.features.save_holdout(client, holdout)
-        for experiment in await _attached_to(transaction, client, holdout):
-            kept = tuple(held for held in experiment.holdouts if held.salt != holdout.id)
-            changed = replace(experiment, holdouts=kept, updated_at=now, version=experiment.version + 1)
+        for identity in await _attached_to(transaction, client, holdout):
+            experiment = await transaction.experiment(client, identity)  # locked, and as others left it
+            if experiment is not None:
+                kept = tuple(held for held in experiment.holdouts if held.salt != holdout.id)
+                changed = replace(experiment, holdouts=kept, updated_at=now, version=experiment.version + 1)
+                taken_off.append(changed)
+        # Saving makes a revision, for which all changes of a client wait: nobody may hold it and wait for an experiment.
+        for changed in taken_off:
             await transaction.save(client, changed)
-            taken_off.append(changed)
+        await transaction.features.save_holdout(client, holdout)
         await _note(transaction, caller, "holdout.ended", holdout, now)
     for experiment in taken_off:
         experiments.remember(stores, client, experiment)
@@ -74,15 +77,10 @@ async def end(stores: Stores, caller: Caller, key: str) -> Holdout:
     return holdout
 
 
-async def _attached_to(transaction: Transaction, client: str, holdout: Holdout) -> list[Experiment]:
-    found: list[Experiment] = []
-    after = None
-    while True:
-        page = await transaction.experiments(client, after=after, limit=PAGE)
-        found += [each for each in page.experiments if any(held.salt == holdout.id for held in each.holdouts)]
-        after = page.following
-        if after is None:
-            return found
+async def _attached_to(transaction: Transaction, client: str, holdout: Holdout) -> list[str]:
+    """The ids of the experiments that a holdout is attached to."""
+    every = (await transaction.experiments(client, limit=None)).experiments
+    return [each.id for each in every if any(held.salt == holdout.id for held in each.holdouts)]
 
 
 async def _note(transaction: Transaction, caller: Caller, action: str, holdout: Holdout, now: Any) -> None:

@@ -13,7 +13,6 @@ from upshot.layers import Claim, Layer
 from upshot.operations import Stores, audit
 
 HOLDING = frozenset({Status.DRAFT, Status.RUNNING, Status.PAUSED})
-PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +81,21 @@ async def placed(
         Conflict: so much of one is not free.
     """
     slots = []
-    holding: list[Experiment] | None = None
+    holding: tuple[Experiment, ...] | None = None
     for place, claim in enumerate(claims):
         layer = await transaction.features.layer(client, claim.layer)
         if layer is None:
             raise Invalid.of(Fault(f"/layers/{place}/layer", "unknown_layer", "there is no such layer; make it first"))
         if holding is None:  # after the layer is locked, so that of two experiments the second sees the first
-            holding = [each for each in await _holding(transaction, client) if each.id != experiment.id]
-        taken = [each for other in holding for slot in other.layers if slot.salt == layer.id for each in slot.ranges]
+            holding = await _holding(transaction, client)
+        others = [slot for other in holding if other.id != experiment.id for slot in other.layers]
+        taken = [each for slot in others if slot.salt == layer.id for each in slot.ranges]
         slots.append(layers.place(layer, claim, taken))
     return tuple(slots)
 
 
-async def _holding(transaction: ReadTransaction, client: str) -> list[Experiment]:
-    found: list[Experiment] = []
-    after = None
-    while True:
-        page = await transaction.experiments(client, status=HOLDING, after=after, limit=PAGE)
-        found += page.experiments
-        after = page.following
-        if after is None:
-            return found
+async def _holding(transaction: ReadTransaction, client: str) -> tuple[Experiment, ...]:
+    return (await transaction.experiments(client, status=HOLDING, limit=None)).experiments
 
 
 def _occupied(layer: Layer, holding: Sequence[Experiment]) -> Occupied:

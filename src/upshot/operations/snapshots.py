@@ -24,7 +24,6 @@ from upshot.operations import Stores
 KIND = "snapshot"
 FRESH = timedelta(seconds=1)
 PATIENCE = 1.0
-PAGE = 500
 LIVE = frozenset({Status.DRAFT, Status.RUNNING, Status.PAUSED})
 
 
@@ -106,14 +105,7 @@ def forget(stores: Stores, client: str) -> None:
 
 async def _compose(transaction: ReadTransaction, client: str, revision: int, now: datetime) -> Published:
     flags = {flag.key: flag for flag in await transaction.features.flags(client)}
-    found: list[Experiment] = []
-    after = None
-    while True:
-        page = await transaction.experiments(client, status=LIVE, after=after, limit=PAGE)
-        found += page.experiments
-        after = page.following
-        if after is None:
-            break
+    found = list((await transaction.experiments(client, status=LIVE, limit=None)).experiments)
     for identity in sorted({flag.experiment for flag in flags.values() if flag.experiment} - {e.id for e in found}):
         over = await transaction.experiment(client, identity)
         if over is not None:

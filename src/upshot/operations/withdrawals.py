@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from upshot.assignment import Assignment
 from upshot.control import Transaction
 from upshot.events import OVERRIDE, Withdrawal
 from upshot.experiments import Experiment
@@ -16,9 +17,7 @@ async def of_named(transaction: Transaction, client: str, experiment: Experiment
     named = sorted({user for override in experiment.overrides for user in override.users})
     for start in range(0, len(named), MANY):
         keys = [(experiment.number, user) for user in named[start : start + MANY]]
-        entered = [kept for kept in await transaction.assignments(client, keys) if kept is not None]
-        gone = [Withdrawal(kept.experiment, kept.user_id, OVERRIDE) for kept in entered]
-        await transaction.withdraw(client, gone)
+        await transaction.withdraw(client, _of_entered(await transaction.assignments(client, keys)))
 
 
 async def of_overridden(stores: Stores, client: str, shown: Sequence[tuple[Experiment, str]]) -> None:
@@ -28,12 +27,18 @@ async def of_overridden(stores: Stores, client: str, shown: Sequence[tuple[Exper
         return
     async with stores.control.reading(client) as transaction:
         found = await transaction.assignments(client, [(each.number, user) for each, user in asked])
+    gone = _of_entered(found)
+    if not gone:
+        return
+    async with stores.control.transaction(client) as transaction:
+        await transaction.withdraw(client, gone)
+    stores.relay.wake()
+    ids = {each.number: each.id for each, _ in asked}
+    for withdrawal in gone:
+        stores.cache.put(client, LEFT_OUT, (withdrawal.user_id, ids[withdrawal.experiment]), value=True)
+
+
+def _of_entered(found: Sequence[Assignment | None]) -> list[Withdrawal]:
+    """What leaves out those who have entered; who was only given a variant ahead of time is in no result, and may enter later."""
     entered = [kept for kept in found if kept is not None and kept.exposed_at is not None]
-    if entered:
-        async with stores.control.transaction(client) as transaction:
-            gone = [Withdrawal(kept.experiment, kept.user_id, OVERRIDE) for kept in entered]
-            await transaction.withdraw(client, gone)
-        stores.relay.wake()
-    for (experiment, user), kept in zip(asked, found, strict=True):
-        if kept is not None and kept.exposed_at is not None:
-            stores.cache.put(client, LEFT_OUT, (user, experiment.id), value=True)
+    return [Withdrawal(kept.experiment, kept.user_id, OVERRIDE) for kept in entered]

@@ -12,7 +12,7 @@ the server. `upshot.sdk.testing` is for tests of applications, `upshot.sdk.openf
 
 from upshot.sdk.aio import AsyncExperimentClient
 from upshot.sdk.client import ExperimentClient
-from upshot.sdk.contract import AsyncExperiments, Choice, Evaluation, Experiments, Stats
+from upshot.sdk.contract import AsyncExperiments, Choice, Evaluation, Experiments, Recording, Stats
 from upshot.sdk.exchange import Occasion
 from upshot.sdk.sticky import AsyncStickyStore, StickyStore
 
@@ -25,6 +25,7 @@ __all__ = [
     "ExperimentClient",
     "Experiments",
     "Occasion",
+    "Recording",
     "Stats",
     "StickyStore",
 ]

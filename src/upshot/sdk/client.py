@@ -37,7 +37,7 @@ class ExperimentClient(LocalClient[StickyStore]):
 
     Args:
         url: of the server.
-        key: an API key with the scopes `assign` and `events`, or a token.
+        key: an API key with the scopes `assign` and `events:write`, or a token.
         poll_seconds: how often to ask for another configuration.
         stream: let the server tell of another configuration; where it cannot, polling goes on.
         snapshot_file: keeps the last good configuration, for a start while the server is away.

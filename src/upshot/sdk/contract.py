@@ -89,7 +89,32 @@ class Stats:
     age: float | None
 
 
-class Experiments(Protocol):
+class Recording(Protocol):
+    """What never waits, and so is the same for threads and for event loops: to say what was shown and what users did."""
+
+    def track(
+        self,
+        user_id: str,
+        event_type: str,
+        properties: Mapping[str, Any] = NOTHING,
+        *,
+        timestamp: datetime | None = None,
+        event_id: str | None = None,
+    ) -> None:
+        """Record that the user did something. Never raises, never waits."""
+        ...
+
+    def expose(self, key: str, user_id: str, variant: str, context: Mapping[str, Any] = NOTHING) -> None:
+        """Record that the user is shown the variant. Never raises, never waits."""
+        ...
+
+    @property
+    def stats(self) -> Stats:
+        """What became of exposures and events."""
+        ...
+
+
+class Experiments(Recording, Protocol):
     """What an application needs of a client: `ExperimentClient` is one, and `upshot.sdk.testing.FakeClient`."""
 
     def variant(self, key: str, user_id: str, context: Mapping[str, Any] = NOTHING, *, expose: bool = True) -> Choice:
@@ -112,22 +137,6 @@ class Experiments(Protocol):
         """The same, with the reason."""
         ...
 
-    def track(
-        self,
-        user_id: str,
-        event_type: str,
-        properties: Mapping[str, Any] = NOTHING,
-        *,
-        timestamp: datetime | None = None,
-        event_id: str | None = None,
-    ) -> None:
-        """Record that the user did something. Never raises, never waits."""
-        ...
-
-    def expose(self, key: str, user_id: str, variant: str, context: Mapping[str, Any] = NOTHING) -> None:
-        """Record that the user is shown the variant. Never raises, never waits."""
-        ...
-
     def ready(self, timeout: float = 5.0) -> bool:
         """Wait until the server was asked, at most so many seconds; whether there is a configuration."""
         ...
@@ -140,13 +149,8 @@ class Experiments(Protocol):
         """Flush, and end."""
         ...
 
-    @property
-    def stats(self) -> Stats:
-        """What became of exposures and events."""
-        ...
 
-
-class AsyncExperiments(Protocol):
+class AsyncExperiments(Recording, Protocol):
     """The same for `AsyncExperimentClient` and `upshot.sdk.testing.AsyncFakeClient`."""
 
     async def variant(
@@ -171,22 +175,6 @@ class AsyncExperiments(Protocol):
         """The same, with the reason."""
         ...
 
-    def track(
-        self,
-        user_id: str,
-        event_type: str,
-        properties: Mapping[str, Any] = NOTHING,
-        *,
-        timestamp: datetime | None = None,
-        event_id: str | None = None,
-    ) -> None:
-        """Record that the user did something. Never raises, never waits."""
-        ...
-
-    def expose(self, key: str, user_id: str, variant: str, context: Mapping[str, Any] = NOTHING) -> None:
-        """Record that the user is shown the variant. Never raises, never waits."""
-        ...
-
     async def ready(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109 - the caller's patience, not a cancellation
         """Wait until the server was asked, at most so many seconds; whether there is a configuration."""
         ...
@@ -197,9 +185,4 @@ class AsyncExperiments(Protocol):
 
     async def close(self, timeout: float = 2.0) -> None:  # noqa: ASYNC109
         """Flush, and end."""
-        ...
-
-    @property
-    def stats(self) -> Stats:
-        """What became of exposures and events."""
         ...

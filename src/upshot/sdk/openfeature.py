@@ -19,7 +19,7 @@ from openfeature.provider import AbstractProvider, Metadata
 from openfeature.track import TrackingEventDetails
 
 from upshot.sdk.client import ExperimentClient
-from upshot.sdk.contract import NOTHING, Evaluation, Experiments, T
+from upshot.sdk.contract import NOTHING, Evaluation, Recording, T
 from upshot.sdk.exchange import Occasion
 
 EXPERIMENT = "experimentKey"
@@ -35,7 +35,26 @@ _MESSAGES = {
 }
 
 
-class UpshotProvider(AbstractProvider):
+class _Tracking:
+    """Tells events with the arguments of an OpenFeature client's `track`."""
+
+    _client: Recording
+
+    def track(
+        self,
+        tracking_event_name: str,
+        evaluation_context: EvaluationContext | None = None,
+        tracking_event_details: TrackingEventDetails | None = None,
+    ) -> None:
+        """Record an event of the user whose targeting key the context has; its value becomes the property `value`."""
+        user_id, _ = _user_of(evaluation_context)
+        properties: dict[str, Any] = dict(tracking_event_details.attributes) if tracking_event_details else {}
+        if tracking_event_details is not None and tracking_event_details.value is not None:
+            properties["value"] = tracking_event_details.value
+        self._client.track(user_id, tracking_event_name, properties)
+
+
+class UpshotProvider(_Tracking, AbstractProvider):
     """Resolves flags with an `ExperimentClient`, in this process. Experiments are reached by the flags that they drive.
 
     Args:
@@ -47,7 +66,7 @@ class UpshotProvider(AbstractProvider):
 
     def __init__(self, client: ExperimentClient, *, expose: bool = True, patience: float = 5.0) -> None:
         super().__init__()
-        self._client = client
+        self._client: ExperimentClient = client
         self._expose = expose
         self._patience = patience
         self._ready = False
@@ -109,15 +128,6 @@ class UpshotProvider(AbstractProvider):
         empty: dict[str, Any] = {}
         return self._resolved(flag_key, empty, default_value, evaluation_context)
 
-    def track(
-        self,
-        tracking_event_name: str,
-        evaluation_context: EvaluationContext | None = None,
-        tracking_event_details: TrackingEventDetails | None = None,
-    ) -> None:
-        """Record an event of the user whose targeting key the context has; its value becomes the property `value`."""
-        _track(self._client, tracking_event_name, evaluation_context, tracking_event_details)
-
     def _resolved(
         self, key: str, example: Any, default: T, context: EvaluationContext | None
     ) -> FlagResolutionDetails[T]:
@@ -149,17 +159,17 @@ class UpshotProvider(AbstractProvider):
             self.emit_provider_ready(ProviderEventDetails())
 
 
-class UpshotTracking(Hook):
+class UpshotTracking(_Tracking, Hook):
     """For providers of others, such as the stock OFREP provider: tells exposures, as a hook, and events, by `track`.
 
     An evaluation is an exposure when it gives the variant of a running experiment: the reason is SPLIT, and the metadata have
     `experimentKey`.
 
     Args:
-        client: tells. An `ExperimentClient`, or a `FakeClient` in tests.
+        client: tells. An `ExperimentClient`, an `AsyncExperimentClient`, or a `FakeClient` in tests.
     """
 
-    def __init__(self, client: Experiments) -> None:
+    def __init__(self, client: Recording) -> None:
         self._client = client
 
     def after(
@@ -173,25 +183,6 @@ class UpshotTracking(Hook):
         user_id, attributes = _user_of(hook_context.evaluation_context)
         if isinstance(experiment, str) and details.variant and user_id and details.reason == Reason.SPLIT:
             self._client.expose(experiment, user_id, details.variant, attributes)
-
-    def track(
-        self,
-        tracking_event_name: str,
-        evaluation_context: EvaluationContext | None = None,
-        tracking_event_details: TrackingEventDetails | None = None,
-    ) -> None:
-        """Record an event, with the arguments of an OpenFeature client's `track`."""
-        _track(self._client, tracking_event_name, evaluation_context, tracking_event_details)
-
-
-def _track(
-    client: Experiments, name: str, context: EvaluationContext | None, details: TrackingEventDetails | None
-) -> None:
-    user_id, _ = _user_of(context)
-    properties: dict[str, Any] = dict(details.attributes) if details else {}
-    if details is not None and details.value is not None:
-        properties["value"] = details.value
-    client.track(user_id, name, properties)
 
 
 def _user_of(context: EvaluationContext | None) -> tuple[str, Mapping[str, Any]]:

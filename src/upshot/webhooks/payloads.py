@@ -52,6 +52,7 @@ def _experiment(experiment: Experiment) -> dict[str, Any]:
         "primary_metric": experiment.primary_metric,
         "traffic_allocation": allocation_of(experiment),
         "control": experiment.control.name,
+        "winner": experiment.winning,
         "started_at": experiment.started_at and _moment(experiment.started_at),
         "ended_at": experiment.ended_at and _moment(experiment.ended_at),
     }

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from upshot.dashboard import results as shown
 from upshot.dashboard.verdicts import method_of
 from upshot.experiments import Status
-from upshot.http.cursors import cursor_of, number_of
+from upshot.http.cursors import Cursor, cursor_of, number_of
 from upshot.http.dashboard.visitors import Reader, ResultReader, pages
 from upshot.http.limits import Limits
 from upshot.http.stores import StoresOf
@@ -31,7 +31,7 @@ async def browse(
     search: Annotated[str | None, Query(max_length=200)] = None,
     tag: _Word = None,
     owner: _Word = None,
-    cursor: Annotated[str | None, Query(max_length=100)] = None,
+    cursor: Cursor = None,
 ) -> Response:
     """The experiments, newest first."""
     wanted: dict[str, Any] = {"status": status, "search": search, "tag": tag, "owner": owner}

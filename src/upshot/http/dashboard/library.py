@@ -7,7 +7,7 @@ from fastapi import Query
 from starlette.responses import Response
 
 from upshot.dashboard.definitions import in_words
-from upshot.http.cursors import cursor_of, number_of
+from upshot.http.cursors import Cursor, cursor_of, number_of
 from upshot.http.dashboard.visitors import Reader, pages
 from upshot.http.stores import StoresOf
 from upshot.metrics import Kind, describe
@@ -15,15 +15,13 @@ from upshot.operations import events, metrics
 
 router = pages()
 
-_Cursor = Annotated[str | None, Query(max_length=100)]
-
 
 @router.get("/dashboard/metrics")
 async def definitions(
     visitor: Reader,
     stores: StoresOf,
     search: Annotated[str | None, Query(max_length=200)] = None,
-    cursor: _Cursor = None,
+    cursor: Cursor = None,
 ) -> Response:
     """The metric definitions of the client, and the page to make one on."""
     page = await metrics.search(stores, visitor.client, search=search, after=number_of(cursor), limit=50)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from upshot import __version__
 from upshot.access import Role, Scope
 from upshot.access.trail import Sought
-from upshot.http.cursors import cursor_of, number_of
+from upshot.http.cursors import Cursor, cursor_of, number_of
 from upshot.http.dashboard.visitors import Admin, pages
 from upshot.http.stores import StoresOf
 from upshot.operations import approvals, audit, keys, webhooks
@@ -40,7 +40,7 @@ async def trail(
     stores: StoresOf,
     action: _Word = None,
     object_id: _Word = None,
-    cursor: Annotated[str | None, Query(max_length=100)] = None,
+    cursor: Cursor = None,
 ) -> Response:
     """Who did what, the newest first."""
     sought = Sought(object_id or None, None, action or None)

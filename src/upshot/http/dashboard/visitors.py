@@ -1,24 +1,21 @@
 """Who looks at a page, and what every page is given. Errors are pages, too; who is not signed in is asked to, and comes back."""
 
-import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from upshot import dashboard
 from upshot.access import Caller, Scope
 from upshot.access.sessions import csrf_token
-from upshot.errors import Forbidden, Invalid, Unauthenticated, UpshotError
-from upshot.http import securityevents
+from upshot.errors import Forbidden, Unauthenticated, UpshotError
 from upshot.http.access import charge, cookie_of, identify
+from upshot.http.failures import FailureRoute
 from upshot.http.problems import of_error
 
 PLACES = (
@@ -31,8 +28,6 @@ PLACES = (
 )
 
 _PRIVATE = {"Cache-Control": "no-store", "Vary": "Cookie"}
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +76,20 @@ class Visitor:
         return HTMLResponse(str(html), headers=_PRIVATE)
 
 
-class PageRoute(APIRoute):
-    """A route whose errors are pages."""
+class PageRoute(FailureRoute):
+    """A route whose failures are pages; who is not signed in is led to where one can."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's own handler, and a page for everything that it raises."""
-        handle = super().get_route_handler()
-
-        async def answered(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except UpshotError as error:
-                securityevents.refused(request, error)
-                return await _problem(request, error)
-            except RequestValidationError:
-                return await _problem(request, Invalid("Something in the address cannot be used."))
-            except Exception as error:
-                securityevents.failed(request, error)
-                log.exception("unexpected error on a page, request %s", getattr(request.state, "request_id", None))
-                return await _problem(request, UpshotError("It has been logged under this request's id."))
-
-        return answered
+    def failure(self, request: Request, error: UpshotError) -> Response:
+        """The page of an error."""
+        if isinstance(error, Unauthenticated):
+            target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"/sign-in?next={quote(target, safe='/')}", HTTPStatus.SEE_OTHER)
+        caller: Caller | None = getattr(request.state, "visitor", None)
+        shown = {"title": error.title, "detail": error.detail, "status": error.status}
+        page = Visitor(request, caller).page("problem", error.status, **shown)
+        if wait := of_error(error).headers.get("retry-after"):
+            page.headers["Retry-After"] = wait
+        return page
 
 
 def pages() -> APIRouter:
@@ -113,7 +101,7 @@ def visitor(*scopes: Scope, kind: str = "management") -> Callable[..., Awaitable
     """A dependency: somebody who is signed in and has one of these scopes, and something left of the kind."""
 
     async def found(request: Request) -> Visitor:
-        caller = await identify(request)
+        caller = request.state.visitor = await identify(request)
         if not caller.may(*scopes):
             raise Forbidden("Your role does not allow that; ask an admin.")
         await charge(request, kind, caller)
@@ -131,18 +119,3 @@ Admin = Annotated[Visitor, Depends(visitor(Scope.ADMIN))]
 def own(path: str) -> str:
     """The path, if it is one of ours; the front page otherwise: nobody is sent to another site."""
     return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
-
-
-async def _problem(request: Request, error: UpshotError) -> Response:
-    if isinstance(error, Unauthenticated):
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/sign-in?next={quote(target, safe='/')}", HTTPStatus.SEE_OTHER)
-    try:
-        caller = await identify(request)
-    except UpshotError:
-        caller = None
-    found = Visitor(request, caller).page(
-        "problem", error.status, title=error.title, detail=error.detail, status=error.status
-    )
-    found.headers.update({name: value for name, value in of_error(error).headers.items() if name == "retry-after"})
-    return found

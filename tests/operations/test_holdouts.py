@@ -1,0 +1,188 @@
+"""Holdouts that end at the moment at which experiments start or are changed: by two servers on one database."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Select
+from tests.callers import somebody
+from tests.contract.databases import NAMES, Fresh, fresh
+
+from upshot import cache, control, eventstore
+from upshot.access import EVERYTHING, Caller, Kind
+from upshot.access.trail import Approval
+from upshot.clock import SystemClock
+from upshot.control.sqlfeatures import SqlFeatures
+from upshot.control.transaction import SqlTransaction
+from upshot.experiments import Draft, Experiment, Status
+from upshot.operations import Stores, approvals, experiments, holdouts
+from upshot.variants import VariantDraft
+
+__all__ = ["fresh"]
+
+pytestmark = pytest.mark.slow
+
+HALVES = (VariantDraft("a"), VariantDraft("b"))
+SOMEBODY = somebody("one")
+ANN, BOB = (Caller("one", Kind.USER, name, name, EVERYTHING) for name in ("ann", "bob"))
+ROUNDS = 15
+LINGER = 0.01
+"""Seconds for which a transaction does nothing after it has read: what is not locked is changed by others then."""
+LOCKING = ("postgresql", "mariadb")
+"""SQLite has one writer at a time, whatever is locked."""
+
+
+@pytest.fixture
+async def servers(
+    request: pytest.FixtureRequest, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[Stores]]:
+    """Two servers whose transactions linger over what they read."""
+    url, opened = fresh(request.param), []
+    for number in range(2):
+        events = await eventstore.connect(f"duckdb:///{tmp_path / f'events-{number}.db'}")
+        opened.append(Stores(await control.connect(url), events, cache.connect("memory://"), SystemClock()))
+    for kind, name in ((SqlFeatures, "holdouts"), (SqlTransaction, "experiment")):
+        monkeypatch.setattr(kind, name, lingering(getattr(kind, name)))
+    yield opened
+    for stores in opened:
+        await stores.close()
+
+
+def lingering(honest: Any) -> Any:
+    """A reading that is followed by a pause."""
+
+    async def read(*asked: Any) -> Any:
+        found = await honest(*asked)
+        await asyncio.sleep(LINGER)
+        return found
+
+    return read
+
+
+def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: nothing that is read is locked."""
+    monkeypatch.setattr(Select, "with_for_update", lambda query, **_options: query)
+
+
+async def end(stores: Stores, key: str) -> None:
+    """End a holdout some moments later."""
+    await asyncio.sleep(random.random() * 4 * LINGER)
+    await holdouts.end(stores, SOMEBODY, key)
+
+
+async def stored(stores: Stores, reference: str) -> Experiment:
+    """An experiment as the database has it."""
+    async with stores.control.reading("one") as view:
+        found = await view.experiment("one", reference)
+    assert found is not None
+    return found
+
+
+async def start(stores: Stores, key: str) -> None:
+    """Start a draft."""
+    await experiments.move(stores, SOMEBODY, key, "start")
+
+
+async def agree(stores: Stores, key: str) -> None:
+    """Agree with the start of a draft that somebody asked for."""
+    [waiting] = await approvals.every(stores, "one", None, (await stored(stores, key)).id)
+    await experiments.approve(stores, BOB, waiting.id)
+
+
+async def create(stores: Stores, key: str) -> None:
+    """Create it, running."""
+    await experiments.create(stores, SOMEBODY, Draft(key, HALVES, key=key))
+
+
+async def raced(servers: list[Stores], beginning: Any) -> int:
+    """In how many rounds an experiment that begins on one server has a holdout that has ended on the other."""
+    first, second = servers
+    if beginning is agree:
+        await approvals.choose(first, SOMEBODY, {"approvals": ["start"]})
+    found = 0
+    for number in range(ROUNDS):
+        key = f"key-{number}"
+        await holdouts.create(first, SOMEBODY, key, key, Decimal(50), ())
+        if beginning is not create:
+            await experiments.create(first, SOMEBODY, Draft(key, HALVES, key=key, status=Status.DRAFT))
+        if beginning is agree:
+            assert isinstance(await experiments.move(first, ANN, key, "start"), Approval)
+        await asyncio.gather(beginning(first, key), end(second, key))
+        begun = await stored(first, key)
+        assert begun.is_running
+        found += key in {held.key for held in begun.holdouts}
+    return found
+
+
+@pytest.mark.parametrize("servers", NAMES, indirect=True)
+@pytest.mark.parametrize("beginning", [start, agree, create])
+async def test_no_experiment_begins_with_a_holdout_that_has_ended(servers: list[Stores], beginning: Any) -> None:
+    """The end takes the holdout off an experiment that has begun, or the experiment begins without it."""
+    assert await raced(servers, beginning) == 0
+
+
+@pytest.mark.parametrize("servers", LOCKING, indirect=True)
+async def test_without_locks_experiments_begin_with_holdouts_that_have_ended(
+    servers: list[Stores], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: of so many rounds some find it."""
+    unlocked(monkeypatch)
+
+    assert await raced(servers, start) > 0
+
+
+async def lost(servers: list[Stores]) -> int:
+    """In how many rounds one of two changes is gone: an experiment's new name, or the end of the holdout it has."""
+    first, second = servers
+    gone = 0
+    for number in range(ROUNDS):
+        key = f"key-{number}"
+        await holdouts.create(first, SOMEBODY, key, key, Decimal(1), ())
+        await create(first, key)
+        change = experiments.change(first, SOMEBODY, key, {"name": "New"}, None)
+        await asyncio.gather(change, end(second, key))
+        after = await stored(first, key)
+        gone += (after.name, after.holdouts, after.version) != ("New", (), 3)
+    return gone
+
+
+@pytest.mark.parametrize("servers", NAMES, indirect=True)
+async def test_neither_a_change_nor_the_end_of_a_holdout_is_lost(servers: list[Stores]) -> None:
+    """An end that saves experiments as it had listed them is caught here."""
+    assert await lost(servers) == 0
+
+
+@pytest.mark.parametrize("servers", LOCKING, indirect=True)
+async def test_without_locks_changes_are_lost(servers: list[Stores], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: of so many rounds some lose one."""
+    unlocked(monkeypatch)
+
+    assert await lost(servers) > 0
+
+
+@pytest.mark.parametrize("servers", NAMES, indirect=True)
+async def test_nobody_waits_for_whoever_waits_for_them(servers: list[Stores]) -> None:
+    """Experiments are changed, and others of the same name made, while their holdout ends: every one of them succeeds.
+
+    Two orders of locks are caught here, by the database's own search for deadlocks: an end that makes its revision, for which all
+    changes wait, before it has its experiments; and a creation that locks the experiment of its name before the holdouts.
+    """
+    first, second = servers
+    for number in range(ROUNDS):
+        key = f"key-{number}"
+        await holdouts.create(first, SOMEBODY, key, key, Decimal(1), ())
+        running = [f"{key}-{place}" for place in range(3)]
+        for each in running:
+            await create(first, each)
+
+        await asyncio.gather(
+            *(experiments.change(first, SOMEBODY, each, {"name": "New"}, None) for each in running),
+            *(experiments.create(first, SOMEBODY, Draft(each, HALVES)) for each in running),
+            end(second, key),
+        )
+
+        assert [(await stored(first, each)).version for each in running] == [3, 3, 3]
