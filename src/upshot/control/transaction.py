@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, or_, select, update
+from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +20,7 @@ from upshot.control.sqlhooks import SqlHooks
 from upshot.control.sqlidentities import SqlIdentities
 from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
 from upshot.database.inserting import among, overwrite
+from upshot.diagnosis import Assigned
 from upshot.errors import Conflict
 from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
@@ -89,6 +90,12 @@ class SqlTransaction:
         rows = await self._connection.execute(select(assignments).where(*wanted))
         found = {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
         return [found.get(key) for key in keys]
+
+    async def assigned(self, client: str, experiment: int) -> Assigned:
+        """How many users have an assignment, and the moment of the last one: a range of the primary key."""
+        query = select(func.count(), func.max(assignments.c.assigned_at))
+        own = query.where(assignments.c.client_id == client, assignments.c.experiment == experiment)
+        return Assigned(*(await self._connection.execute(own)).one())
 
     async def definitions(self, client: str, keys: Collection[str] | None = None) -> dict[str, Metric]:
         """What these keys, or all that the client has, mean now."""

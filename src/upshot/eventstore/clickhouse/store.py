@@ -10,9 +10,10 @@ import numpy as np
 from sqlalchemy.util import greenlet_spawn
 
 from upshot.aggregation import Aggregates, AggregationPlan
+from upshot.diagnosis import Joined
 from upshot.errors import Unavailable
 from upshot.events import Withdrawal
-from upshot.eventstore import EventTypeSummary, Verdict, aggregates, linking, sql
+from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, aggregates, arrivals, linking, sql
 from upshot.eventstore.appends import Append, Appends, Group
 from upshot.eventstore.clickhouse import blocks, dialect, schema
 from upshot.eventstore.clickhouse.appending import blocks_of
@@ -143,6 +144,19 @@ class ClickHouseStore(Appends):
             FROM events WHERE type_key IN ({", ".join(map(str, names))}) GROUP BY type_key"""  # noqa: S608 - numbers
         found = [EventTypeSummary(names[key], *rest) for key, *rest in await self._connection.query(query)]
         return sorted(found, key=lambda summary: (-summary.events, summary.event_type))
+
+    async def recent(self, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
+        """The newest events, or those that follow a place."""
+        await self.prepare()
+        types, forms = await self._dictionary.types_of(client), dialect.ClickHouseForms()
+        return await greenlet_spawn(arrivals.read_recent, forms, types, fetching(self._connection), limit, after)
+
+    async def diagnose(self, client: str, experiment: int, event_types: Sequence[str], start: int, end: int) -> Joined:
+        """How exposures and events come together."""
+        plan = arrivals.plan_of(experiment, event_types, start, end)
+        question, settings = await self._question(client, plan)
+        types = await self._dictionary.types_of(client)
+        return await greenlet_spawn(arrivals.read_joined, question, types, fetching(self._connection, settings))
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
