@@ -25,13 +25,18 @@ def plan_of(experiment: int, event_types: Sequence[str], start: int, end: int) -
     return AggregationPlan(experiment, (Metric("awaited", Kind.COUNT, tuple(event_types)),), start, end)
 
 
-def read_joined(question: Question, types: Mapping[str, int], fetch: Fetch) -> Joined:
-    """Ask the questions of a diagnosis through `fetch`; `types` are the keys of all of the client's event types."""
+def read_arrivals(forms: Forms, types: Mapping[str, int], fetch: Fetch) -> list[Arrival]:
+    """When the newest events happened and came, the newest first; `types` are the keys of the client's event types."""
+    events = forms.events.c
+    query = _newest(forms, types, (events.occurred_at, events.received_at, events.flags), LOOKED_AT)
+    return [Arrival(*(row[name] for name in Arrival._fields)) for row in fetch(query)] if types else []
+
+
+def read_joined(question: Question, newest: Sequence[Arrival], fetch: Fetch) -> Joined:
+    """Ask the questions of a diagnosis through `fetch`, beside what is known of the newest events."""
     question = sql.identified(question, fetch)
     [exposed] = fetch(sql.exposed_last(question))
     [found] = fetch(sql.joined(question)) if question.needed else [{}]
-    events = question.forms.events.c
-    newest = _newest(question.forms, types, (events.occurred_at, events.received_at, events.flags), LOOKED_AT)
     return Joined(
         exposed_users=int(exposed["users"]),
         last_exposure=None if not exposed["users"] else int(exposed["last"]),
@@ -40,7 +45,7 @@ def read_joined(question: Question, types: Mapping[str, int], fetch: Fetch) -> J
         users_before=int(found.get("users_before") or 0),
         unknown_events=int(found.get("unknown") or 0),
         unknown_users=int(found.get("users_unknown") or 0),
-        arrivals=[Arrival(*(row[name] for name in Arrival._fields)) for row in fetch(newest)] if types else [],
+        arrivals=newest,
     )
 
 

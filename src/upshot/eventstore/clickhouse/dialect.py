@@ -97,7 +97,6 @@ class ClickHouseForms(Forms):
     texts = ("String",)
     numbers = ("Int64", "UInt64", "Double")
     booleans = ("Bool",)
-    arrival = (-tables.events.c.seq, tables.events.c.received_at, tables.events.c.id_high)
 
     def __init__(self, client_key: int = 0) -> None:
         columns = tables.marks.c

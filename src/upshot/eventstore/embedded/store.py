@@ -134,9 +134,12 @@ class EmbeddedStore(Appends):
         """How exposures and events come together, read from one snapshot."""
         question = self._question(client, arrivals.plan_of(experiment, event_types, start, end))
         types = self._written.dictionary.known_types(client, None)
-        return await self._read(
-            lambda cursor: arrivals.read_joined(question, types, partial(duck.fetch, cursor.begin()))
-        )
+
+        def diagnosed(cursor: duckdb.DuckDBPyConnection) -> Joined:
+            fetch = partial(duck.fetch, cursor.begin())
+            return arrivals.read_joined(question, arrivals.read_arrivals(question.forms, types, fetch), fetch)
+
+        return await self._read(diagnosed)
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""

@@ -207,7 +207,12 @@ class RelationalStore(Appends):
         """How exposures and events come together, read from one snapshot, of the replica where there is one."""
         question = await self._question(client, arrivals.plan_of(experiment, event_types, start, end))
         types = await self._dictionary.known_types(client, None)
-        return await self._read(lambda connection: arrivals.read_joined(question, types, _fetching(connection)))
+
+        def diagnosed(connection: Connection) -> Joined:
+            fetch = _fetching(connection)
+            return arrivals.read_joined(question, arrivals.read_arrivals(question.forms, types, fetch), fetch)
+
+        return await self._read(diagnosed)
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
