@@ -76,6 +76,7 @@ def facts(**chosen: Any) -> Facts:
         "assigned": Assigned(100, LATELY),
         "joined": WELL,
         "health": TRUSTED,
+        "complete_to": NOW,
     }
     return Facts(**sound | chosen)
 
@@ -109,6 +110,8 @@ CASES: dict[str, tuple[str, Severity, dict[str, Any]]] = {
     "a draft": ("not_running", Severity.PROBLEM, {"experiment": experiment_of(Status.DRAFT)}),
     "a pause": ("not_running", Severity.WARNING, {"experiment": experiment_of(Status.PAUSED)}),
     "an end": ("not_running", Severity.WARNING, {"experiment": experiment_of(Status.ARCHIVED)}),
+    "a queue that waits": ("behind", Severity.WARNING, {"complete_to": NOW - timedelta(seconds=61)}),
+    "a queue that nobody empties": ("behind", Severity.PROBLEM, {"complete_to": NOW - timedelta(seconds=601)}),
     "nobody came": ("no_assignments", Severity.PROBLEM, {"assigned": Assigned(), "joined": Joined()}),
     "nobody was shown anything": ("no_exposures", Severity.PROBLEM, {"joined": Joined()}),
     "nothing came": ("no_events", Severity.PROBLEM, {"received": []}),

@@ -69,7 +69,7 @@ class Joined:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All that a diagnosis rests on. `metrics` are those of the experiment, the primary one first; `received` what came of the
-    whole client, commonest first; `health` is that of the experiment's result."""
+    whole client, commonest first; `health` is that of the experiment's result, which has all that came before `complete_to`."""
 
     experiment: Experiment
     now: datetime
@@ -78,3 +78,4 @@ class Facts:
     assigned: Assigned
     joined: Joined
     health: Health
+    complete_to: datetime

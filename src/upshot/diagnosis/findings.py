@@ -16,6 +16,8 @@ from upshot.targeting import EVERYBODY
 AHEAD = 5 * 60 * SECOND
 BEHIND = 24 * 3_600 * SECOND
 QUIET = timedelta(days=1)
+WAITING = timedelta(minutes=1)
+STUCK = timedelta(minutes=10)
 SOME = 0.05
 """The share from which on something that happens now and then is worth a warning."""
 FEW = 0.01
@@ -86,6 +88,18 @@ def _status(case: _Case) -> Said:
             "not_running",
             f"The experiment is {experiment.status}: what happened after its end is not counted.",
             "Create a new experiment to go on measuring.",
+        )
+
+
+def _completeness(case: _Case) -> Said:
+    complete_to = case.facts.complete_to
+    waiting = case.facts.now - complete_to
+    if waiting > WAITING:
+        kind = _problem if waiting > STUCK else _warning
+        yield kind(
+            "behind",
+            f"What came since {complete_to:%Y-%m-%d %H:%M:%S} UTC may still wait in the queue, or on the way to a replica.",
+            "Look whether `upshot worker` runs and the queue empties.",
         )
 
 
@@ -242,7 +256,16 @@ def _silence(case: _Case) -> Said:
             )
 
 
-RULES: tuple[Callable[[_Case], Said], ...] = (_status, _assignments, _events, _joining, _health, _clocks, _silence)
+RULES: tuple[Callable[[_Case], Said], ...] = (
+    _status,
+    _completeness,
+    _assignments,
+    _events,
+    _joining,
+    _health,
+    _clocks,
+    _silence,
+)
 """In the order in which a reader should mend things; the worst come first all the same."""
 
 

@@ -20,7 +20,7 @@ async def diagnose(stores: Stores, client: str, reference: str) -> Diagnosis:
         NotFound: there is no such experiment.
         TimedOut: the event store took too long.
     """
-    health = (await results.report(stores, client, reference, Asked())).health
+    result = await results.report(stores, client, reference, Asked())
     now = stores.clock.now()
     async with stores.control.browsing(client) as transaction:
         experiment = await transaction.experiment(client, reference)
@@ -40,7 +40,9 @@ async def diagnose(stores: Stores, client: str, reference: str) -> Diagnosis:
         Received(seen.event_type, seen.events, *(_moment(at) for at in (seen.first_at, seen.last_at)))
         for seen in await events.types_seen(stores, client)
     ]
-    return diagnosis.diagnose(Facts(experiment, now, waiting, received, assigned, joined, health))
+    complete_to = result.window.watermark
+    facts = Facts(experiment, now, waiting, received, assigned, joined, result.health, complete_to)
+    return diagnosis.diagnose(facts)
 
 
 def _moment(at: int) -> datetime:
