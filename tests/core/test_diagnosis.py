@@ -1,9 +1,11 @@
 """What the experiment doctor says of facts: each finding where it belongs, none where all is well."""
 
 import random
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,6 +175,16 @@ def _without(missing: Any, whole: Any, monkeypatch: pytest.MonkeyPatch, given: F
     with monkeypatch.context() as broken:
         broken.setattr("upshot.diagnosis.findings.RULES", tuple(rule for rule in whole if rule is not missing))
         return code in codes(diagnose(given))
+
+
+def test_every_finding_is_documented() -> None:
+    """The page has a row for each of those above, and no other."""
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?`) \|", page.partition("## Findings")[2].partition("## What")[0], re.MULTILINE)
+
+    assert {code for row in rows for code in re.findall("`([a-z_]+)`", row)} == {c for c, _, _ in CASES.values()} | {
+        "all_well"
+    }
 
 
 def test_what_is_ordinary_is_no_finding() -> None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import chain
+from datetime import timedelta
 
 from upshot.assignment import WHOLE
 from upshot.diagnosis.facts import Facts
-from upshot.diagnosis.model import Counts, Diagnosis, Finding, Last, Severity, Skew
-from upshot.diagnosis.names import Awaited, awaited
+from upshot.diagnosis.model import Counts, Finding, Last, Severity
+from upshot.diagnosis.names import Awaited
 from upshot.events import SECOND
 from upshot.experiments import Status
 from upshot.targeting import EVERYBODY
@@ -29,7 +28,7 @@ Said = Iterator[Finding]
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class Case:
     """The facts, and what follows from them."""
 
     facts: Facts
@@ -45,35 +44,7 @@ class _Case:
         return experiment.traffic == WHOLE and not narrowed
 
 
-def diagnose(facts: Facts) -> Diagnosis:
-    """What is wrong, the worst first, and the numbers."""
-    joined, names = facts.joined, awaited(facts.metrics, facts.received)
-    skews = sorted(arrival.skew for arrival in joined.arrivals if arrival.skew is not None)
-    counts = Counts(
-        assigned_users=facts.assigned.users,
-        exposed_users=joined.exposed_users,
-        joined_users=joined.joined_users,
-        join_rate=joined.joined_users / joined.exposed_users if joined.exposed_users else None,
-        events_before_exposure=joined.events_before,
-        users_before_exposure=joined.users_before,
-        events_of_unknown_users=joined.unknown_events,
-        unknown_users=joined.unknown_users,
-        duplicates=facts.health.duplicates,
-        late_events=facts.health.late_events,
-        events_ahead_of_clock=sum(
-            arrival.clamped or (arrival.skew is not None and arrival.skew > AHEAD) for arrival in joined.arrivals
-        ),
-    )
-    exposed = None if joined.last_exposure is None else datetime.fromtimestamp(joined.last_exposure / SECOND, UTC)
-    last = Last(facts.assigned.last_at, exposed, max((part.last_at for part in facts.received), default=None))
-    case = _Case(facts, names, counts, last)
-    found = list(chain.from_iterable(rule(case) for rule in RULES))
-    findings = sorted(found, key=lambda finding: list(Severity).index(finding.severity)) or [_all_well(case)]
-    skew = Skew(*(_quantile(skews, share) / SECOND for share in (0.5, 0.99))) if skews else None
-    return Diagnosis(facts.experiment, facts.now, findings, last, counts, names, facts.received, skew)
-
-
-def _status(case: _Case) -> Said:
+def _status(case: Case) -> Said:
     experiment = case.facts.experiment
     if experiment.status is Status.DRAFT:
         yield _problem("not_running", "The experiment is a draft: nobody is assigned yet.", "Start it.")
@@ -91,7 +62,7 @@ def _status(case: _Case) -> Said:
         )
 
 
-def _completeness(case: _Case) -> Said:
+def _completeness(case: Case) -> Said:
     complete_to = case.facts.complete_to
     waiting = case.facts.now - complete_to
     if waiting > WAITING:
@@ -103,7 +74,7 @@ def _completeness(case: _Case) -> Said:
         )
 
 
-def _assignments(case: _Case) -> Said:
+def _assignments(case: Case) -> Said:
     if case.facts.experiment.status is Status.DRAFT:
         return
     if not (case.counts.assigned_users or case.counts.exposed_users):
@@ -122,7 +93,7 @@ def _assignments(case: _Case) -> Said:
         )
 
 
-def _events(case: _Case) -> Said:
+def _events(case: Case) -> Said:
     if not case.facts.received:
         yield _problem("no_events", "No event of any type has come.", "Send one with the second of the three calls.")
         return
@@ -161,7 +132,7 @@ def _mismatch(part: Awaited) -> Finding:
     return _problem("name_mismatch", f"{message}.", remedy)
 
 
-def _joining(case: _Case) -> Said:
+def _joining(case: Case) -> Said:
     counts = case.counts
     exposed, joined = counts.exposed_users, counts.joined_users
     if counts.users_before_exposure and (not joined or counts.users_before_exposure >= SOME * exposed):
@@ -191,7 +162,7 @@ def _joining(case: _Case) -> Said:
         )
 
 
-def _clocks(case: _Case) -> Said:
+def _clocks(case: Case) -> Said:
     counts, arrivals = case.counts, case.facts.joined.arrivals
     known = [arrival.skew for arrival in arrivals if arrival.skew is not None]
     if counts.events_ahead_of_clock:
@@ -211,7 +182,7 @@ def _clocks(case: _Case) -> Said:
         )
 
 
-def _health(case: _Case) -> Said:
+def _health(case: Case) -> Said:
     health = case.facts.health
     if health.sample_ratio.ok is False:
         observed = ", ".join(f"{name} {users:,}" for name, users in health.sample_ratio.observed.items())
@@ -241,7 +212,7 @@ def _health(case: _Case) -> Said:
         )
 
 
-def _silence(case: _Case) -> Said:
+def _silence(case: Case) -> Said:
     facts, last = case.facts, case.last
     moments = [moment for moment in (last.assignment, last.exposure) if moment is not None]
     if facts.experiment.status is not Status.RUNNING or not moments or last.event is None:
@@ -256,7 +227,7 @@ def _silence(case: _Case) -> Said:
             )
 
 
-RULES: tuple[Callable[[_Case], Said], ...] = (
+RULES: tuple[Callable[[Case], Said], ...] = (
     _status,
     _completeness,
     _assignments,
@@ -269,7 +240,8 @@ RULES: tuple[Callable[[_Case], Said], ...] = (
 """In the order in which a reader should mend things; the worst come first all the same."""
 
 
-def _all_well(case: _Case) -> Finding:
+def all_well(case: Case) -> Finding:
+    """What is said where no rule found anything."""
     counts = case.counts
     rate = "" if counts.join_rate is None else f", {counts.join_rate:.1%} of them with an awaited event"
     message = f"{_users(counts.exposed_users)} exposed{rate}; names, clocks and shares are as they should be."
@@ -295,8 +267,3 @@ def _events_of(number: int) -> str:
 def _listed(names: Sequence[str], most: int = 5) -> str:
     shown = ", ".join(f"“{name}”" for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def _quantile(ordered: Sequence[int], share: float) -> int:
-    """The least value that this share of the values is not above."""
-    return ordered[max(0, -int(-len(ordered) * share // 1) - 1)]
