@@ -11,6 +11,7 @@ import numpy as np
 
 from upshot import targeting
 from upshot.aggregation import AggregationPlan, Cell, Delivery, Measured, Ordered
+from upshot.diagnosis import Joined
 from upshot.events import IDENTITY_CONFLICT, SEQUENCES, Event, Exposure, Withdrawal
 from upshot.eventstore.filters import scalars
 from upshot.eventstore.keys import Keys, integers
@@ -116,6 +117,43 @@ def delivery(
             for cell in user.cells(plan, user.exposure.exposed_at):
                 numbers.setdefault(cell, []).append((lost, sent))
     return {cell: Delivery(Comoments.of(rows), sum(lost > 0 for lost, _ in rows)) for cell, rows in numbers.items()}
+
+
+def joined(
+    client: str,
+    plan: AggregationPlan,
+    exposures: Sequence[Exposure],
+    events: Iterable[tuple[str, Event]],
+    counts: Rule = at_or_after,
+    identities: Identities = NOTHING,
+) -> Joined:
+    """How exposures and the events of the plan's metrics come together, but for the newest arrivals."""
+    everyone: dict[str, tuple[Exposure, bool]] = {}
+    for first, user, reason in _by_user(client, exposures, identities):
+        if first.experiment == plan.experiment:
+            everyone[user] = first, reason is None and first.exposed_at < plan.end
+    sources = [source for metric in plan.metrics for source in metric.sources]
+    distinct: dict[str, Event] = {}
+    for _, event in (item for item in events if item[0] == client):
+        distinct.setdefault(event.event_id, event)
+    found: dict[str, Counter[str]] = {name: Counter() for name in ("after", "before", "unknown")}
+    for event in distinct.values():
+        if (plan.start or 0) <= event.occurred_at < plan.end and any(_is_of(source, event) for source in sources):
+            user = identities.user(client, event.user_id)
+            if user not in everyone:
+                found["unknown"][user] += 1
+            elif everyone[user][1]:
+                found["after" if counts(event, everyone[user][0]) else "before"][user] += 1
+    counted = [first for first, counted in everyone.values() if counted]
+    return Joined(
+        exposed_users=len(counted),
+        last_exposure=max((first.exposed_at for first in counted), default=None),
+        joined_users=len(found["after"]),
+        events_before=found["before"].total(),
+        users_before=len(found["before"]),
+        unknown_events=found["unknown"].total(),
+        unknown_users=len(found["unknown"]),
+    )
 
 
 def _users(

@@ -17,7 +17,7 @@ FILES = sorted(path for path in SOURCE.rglob("*.py") if "migrations" not in path
 LONGEST = 300
 POOR_NAMES = re.compile(r"utils?|helpers?|common|manager|service|base|impl|misc", re.IGNORECASE)
 AMBIENT = {"now", "utcnow", "today", "time", "uuid4", "token_urlsafe", "token_hex", "urandom"}
-CORE = [path for path in FILES if path.parent == SOURCE or path.parent.name in {"statistics", "webhooks"}]
+CORE = [path for path in FILES if path.parent == SOURCE or path.parent.name in {"statistics", "webhooks", "diagnosis"}]
 SHELL = {
     "environment.py",
     "outbound.py",

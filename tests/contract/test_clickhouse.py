@@ -193,6 +193,28 @@ async def test_the_same_rows_again_are_known_by_their_token(
     assert await stored(retrying) == 5
 
 
+async def test_a_tail_tells_what_a_retry_stored_again_once(
+    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though page after page holds nothing but repetitions; a tail that does not look them up tells them again."""
+    events = [BUY._replace(event_id=f"id-{n}", fingerprint=n) for n in range(6)]
+    crashing, retrying = await opened(url), await opened(url)
+    failing(crashing, monkeypatch, schema.IDENTITIES)
+    with pytest.raises(RuntimeError):
+        await crashing.append("one", events[:5])
+    seen = await retrying.recent("one", 10)
+    await retrying.append("one", events)
+
+    more = await retrying.recent("one", 2, seen[-1].place)
+
+    assert await stored(retrying) == 11
+    assert sorted(one.event_id for one in seen) == [event.event_id for event in events[:5]]
+    assert [one.event_id for one in more] == ["id-5"]
+    assert len(await retrying.recent("one", 20)) == 6
+    monkeypatch.setitem(dialect.READING, "final", 0)
+    assert len(await retrying.recent("one", 20, seen[-1].place)) == 6
+
+
 async def test_other_contents_under_the_same_ids_are_not_taken_for_the_same_rows(
     url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

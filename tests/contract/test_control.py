@@ -321,6 +321,20 @@ async def test_occupied_variants_and_deletion(store: ControlStore) -> None:
         assert await view.experiment("one", other.id) is None
 
 
+async def test_assigned_users_and_the_last_moment(store: ControlStore) -> None:
+    """Of one experiment of one client, however often a user came; nobody is none."""
+    experiment, other = await added(store), await added(store, key="second")
+    moments = [NOW + timedelta(seconds=n * 7 % 5, microseconds=n) for n in range(5)]
+    users = [replace(given(experiment, f"u{n}"), assigned_at=at) for n, at in enumerate(moments)]
+    await store.assign("one", [*users, replace(given(other, "u1"), assigned_at=NOW + timedelta(days=1))])
+    await store.assign("one", [replace(users[0], assigned_at=NOW + timedelta(days=2))])
+
+    async with store.browsing(EVERYONE) as view:
+        found = [await view.assigned(*asked) for asked in (("one", experiment.number), ("two", experiment.number))]
+
+    assert found == [(5, max(moments)), (0, None)]
+
+
 async def test_a_lease_has_one_holder(opened: Opened) -> None:
     """Others wait until it is over; the holder may keep it."""
     first, second = await opened(), await opened()

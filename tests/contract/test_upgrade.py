@@ -26,8 +26,8 @@ WHOLE = PLANS["several metrics"]
 COLUMN = "ALTER TABLE events DROP COLUMN ordinal"
 INDEX = {
     "sqlite": "DROP INDEX ix_events_numbered",
-    "postgresql": "DROP INDEX ix_events_numbered",
-    "mysql": "DROP INDEX ix_events_ordinal ON events",
+    "postgresql": "DROP INDEX ix_events_numbered, ix_events_received",
+    "mysql": "ALTER TABLE events DROP INDEX ix_events_ordinal, DROP INDEX ix_events_received",
 }
 VERSION = "UPDATE eventstore_schema SET version = {}"
 TABLES = ["DROP TABLE aliases", "DROP TABLE withdrawals"]
@@ -105,7 +105,7 @@ async def test_a_store_of_the_version_before_is_brought_up_to_date(fresh: Fresh,
 
     assert left_out == {OVERRIDE: 1}
     assert numbered.same(found, more.expected())
-    assert not is_relational(url) or run(url, ["SELECT version FROM eventstore_schema"]) == [3]
+    assert not is_relational(url) or run(url, ["SELECT version FROM eventstore_schema"]) == [4]
 
 
 async def test_a_store_that_is_not_brought_up_to_date_is_noticed(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ async def test_a_store_of_a_newer_version_is_refused(fresh: Fresh) -> None:
     if not is_relational(url):
         return
     await (await eventstore.connect(url)).close()
-    run(url, [VERSION.format(4)])
+    run(url, [VERSION.format(5)])
 
-    with pytest.raises(ConfigurationError, match="schema 4, this version knows 3"):
+    with pytest.raises(ConfigurationError, match="schema 5, this version knows 4"):
         await eventstore.connect(url)

@@ -339,7 +339,7 @@ REQUESTS = {
         "GET /experiments", "GET /openapi.json", "GET /experiments/none", "GET /nowhere", "PUT /experiments", "POST /experiments",
         "GET /experiments?limit=0", "OPTIONS /experiments", "GET /experiments/running/results", "GET /broken",
     ),
-    "events": ("POST /events", "POST /events/batch", "GET /events/types", "OPTIONS /events"),
+    "events": ("POST /events", "POST /events/batch", "GET /events/types", "GET /events/recent", "OPTIONS /events"),
     "assignment": ("GET /experiments/running/assignment/u", "GET /experiments/none/assignment/u"),
     "health": ("GET /livez", "GET /readyz", "GET /metrics"),
     "page": ("GET /docs", "GET /redoc"),

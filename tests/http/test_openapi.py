@@ -37,6 +37,7 @@ _RULES = {
     "/planner": "one source of a baseline, an effect that is not zero, users or days, definitions, an experiment that exists",
     "/events": "one of two names of the type, identifiers, an experiment that exists, the size and depth of properties",
     "/events/batch": "as above",
+    "/events/recent": "a cursor is opaque",
     "/experiments/{experiment_id}/results": "dates in order, IANA time zones, metrics, variants of the experiment",
     "/experiments/{experiment_id}/results/export": "as above",
     "/api-keys": "origins as browsers send them, names of more than blanks, writing scopes for browsers",

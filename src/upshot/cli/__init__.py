@@ -4,6 +4,7 @@ What goes wrong is one line on standard error and an exit code: 2 for a wrong ca
 """
 
 import asyncio
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -11,10 +12,22 @@ from pathlib import Path
 import click
 import httpx
 import uvloop
+from rich.console import Console
 
 from upshot import __version__, settings
 from upshot.backends import SECRET_FILE, open_stores
-from upshot.cli import backups, demonstration, doctor, importing, notebooks, options, server, working
+from upshot.cli import (
+    backups,
+    connection,
+    demonstration,
+    diagnosing,
+    doctor,
+    importing,
+    notebooks,
+    options,
+    server,
+    working,
+)
 from upshot.cli.accounts import key, user
 from upshot.cli.calibrating import calibrate
 from upshot.cli.deadletters import deadletters
@@ -137,10 +150,26 @@ def config(data_dir: Path | None) -> None:
 
 
 @commands.command("doctor")
-@options.data_dir
-def examine(data_dir: Path | None) -> None:
-    """Check what the server needs: settings, folder, databases, disk, clock, assets."""
-    if not doctor.run(settings.load(data_dir=data_dir)):
+@click.argument("experiment", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole diagnosis of EXPERIMENT as JSON.")
+@options.server
+def examine(
+    experiment: str | None, *, as_json: bool, data_dir: Path | None, url: str | None, token: str | None
+) -> None:
+    """Say why EXPERIMENT (id or key) has no data, or less than it should; the exit code is 1 where there is a problem.
+
+    Without EXPERIMENT, check what the server needs: settings, folder, databases, disk, clock, assets.
+    """
+    if experiment is None:
+        well = doctor.run(settings.load(data_dir=data_dir))
+    else:
+        found = connection.asked(lambda api: diagnosing.asked(api, experiment), data_dir, url, token)
+        well = diagnosing.well(found)
+        if as_json:
+            click.echo(json.dumps(found, indent=2))
+        else:
+            diagnosing.show(found, Console())
+    if not well:
         sys.exit(1)
 
 

@@ -23,6 +23,7 @@ from upshot.control.entries import OutboxEntry
 from upshot.control.features import Features, ReadFeatures
 from upshot.control.hooks import Hooks, ReadHooks
 from upshot.control.identities import Linking, ReadIdentities, Verdict
+from upshot.diagnosis import Assigned
 from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
 from upshot.metrics import Metric
@@ -124,6 +125,10 @@ class ReadTransaction(Protocol):
 
     async def assignments(self, client: str, keys: Sequence[tuple[int, str]]) -> list[Assignment | None]:
         """The stored assignment of each (experiment number, user id), or None; at most 1,000 keys."""
+        ...
+
+    async def assigned(self, client: str, experiment: int) -> Assigned:
+        """How many users have an assignment in an experiment (its number), and the moment of the last one."""
         ...
 
     async def definitions(self, client: str, keys: Collection[str] | None = None) -> dict[str, Metric]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, or_, select
 
 from upshot.control.tables import metric_definitions
 
@@ -18,3 +18,15 @@ def current(client: str) -> Select[Any]:
         metric_definitions.c.archived_at.is_(None),
         metric_definitions.c.version == newest.scalar_subquery(),
     )
+
+
+def defined(client: str, *, search: str | None, after: int | None) -> Select[Any]:
+    """The newest version of every key that is searched for, the last changed first, from below number `after`."""
+    table = metric_definitions.c
+    query = current(client)
+    if search:
+        columns = (table.key, table.name, table.description)
+        query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
+    if after is not None:
+        query = query.where(table.number < after)
+    return query.order_by(table.number.desc())

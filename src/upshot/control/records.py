@@ -9,7 +9,7 @@ from sqlalchemy.engine import Row
 
 from upshot import analysisplan, targeting
 from upshot.assignment import Assignment, Held, Slot
-from upshot.control import Definition
+from upshot.control import Definition, Labels
 from upshot.control.tables import experiments
 from upshot.events import Exposure, micros
 from upshot.experiments import Experiment, Phase, Status
@@ -72,6 +72,12 @@ def experiment_of(row: Row[Any], arms: Sequence[Row[Any]], stretches: Sequence[R
             ),
         }
     )
+
+
+def labels_of(rows: Sequence[Row[Any]]) -> Labels:
+    """What the owners and tags of experiments are, each once and sorted."""
+    tags = {tag for row in rows for tag in row.tags or ()}
+    return Labels(tuple(sorted({row.owner for row in rows if row.owner})), tuple(sorted(tags)))
 
 
 def assignment_of(row: Row[Any]) -> Assignment:

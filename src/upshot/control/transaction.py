@@ -5,22 +5,23 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-import msgspec
-from sqlalchemy import Select, Text, delete, insert, or_, select, type_coerce, update
+from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.assignment import Assignment
 from upshot.control import Definition, DefinitionPage, Labels, Page, records
-from upshot.control.definitions import current
+from upshot.control.definitions import current, defined
 from upshot.control.entries import OutboxEntry, encoded
+from upshot.control.listing import labelled, listed
 from upshot.control.sqlaccounts import SqlAccounts
 from upshot.control.sqlfeatures import SqlFeatures
 from upshot.control.sqlhooks import SqlHooks
 from upshot.control.sqlidentities import SqlIdentities
 from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
 from upshot.database.inserting import among, overwrite
+from upshot.diagnosis import Assigned
 from upshot.errors import Conflict
 from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
@@ -77,29 +78,13 @@ class SqlTransaction:
         limit: int | None = 50,
     ) -> Page:
         """A page of experiments, newest first; all of them without a limit."""
-        query = select(experiments).where(experiments.c.client_id == client)
-        if status is not None:
-            query = query.where(experiments.c.status.in_(sorted(status)))
-        if search:
-            columns = (experiments.c.name, experiments.c.key, experiments.c.description)
-            query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
-        if tag:  # in the text of a JSON list
-            written = msgspec.json.encode(tag).decode()
-            query = query.where(type_coerce(experiments.c.tags, Text).contains(written, autoescape=True))
-        if owner:
-            query = query.where(experiments.c.owner == owner)
-        if after is not None:
-            query = query.where(experiments.c.number < after)
-        query = query.order_by(experiments.c.number.desc())
+        query = listed(client, status=status, search=search, tag=tag, owner=owner, after=after)
         found = await self._experiments(query if limit is None else query.limit(limit + 1))
         return Page(tuple(found[:limit]), None if limit is None or len(found) <= limit else found[limit - 1].number)
 
     async def labels(self, client: str) -> Labels:
         """The owners and tags that experiments have, sorted."""
-        query = select(experiments.c.owner, experiments.c.tags).where(experiments.c.client_id == client).distinct()
-        rows = (await self._connection.execute(query)).all()
-        tags = {tag for row in rows for tag in row.tags or ()}
-        return Labels(tuple(sorted({row.owner for row in rows if row.owner})), tuple(sorted(tags)))
+        return records.labels_of((await self._connection.execute(labelled(client))).all())
 
     async def assignments(self, client: str, keys: Sequence[tuple[int, str]]) -> list[Assignment | None]:
         """The stored assignment of each (experiment number, user id), or None."""
@@ -107,6 +92,12 @@ class SqlTransaction:
         rows = await self._connection.execute(select(assignments).where(*wanted))
         found = {(row.experiment, row.user_id): records.assignment_of(row) for row in rows}
         return [found.get(key) for key in keys]
+
+    async def assigned(self, client: str, experiment: int) -> Assigned:
+        """How many users have an assignment, and the moment of the last one: a range of the primary key."""
+        query = select(func.count(), func.max(assignments.c.assigned_at))
+        own = query.where(assignments.c.client_id == client, assignments.c.experiment == experiment)
+        return Assigned(*(await self._connection.execute(own)).one())
 
     async def definitions(self, client: str, keys: Collection[str] | None = None) -> dict[str, Metric]:
         """What these keys, or all that the client has, mean now."""
@@ -131,14 +122,8 @@ class SqlTransaction:
         self, client: str, *, search: str | None = None, after: int | None = None, limit: int = 50
     ) -> DefinitionPage:
         """A page of what keys mean now, the last changed first."""
-        table = metric_definitions.c
-        query = current(client)
-        if search:
-            columns = (table.key, table.name, table.description)
-            query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
-        if after is not None:
-            query = query.where(table.number < after)
-        rows = (await self._connection.execute(query.order_by(table.number.desc()).limit(limit + 1))).all()
+        query = defined(client, search=search, after=after)
+        rows = (await self._connection.execute(query.limit(limit + 1))).all()
         following = rows[limit - 1].number if len(rows) > limit else None
         return DefinitionPage(tuple(map(records.definition_of, rows[:limit])), following)
 

@@ -18,6 +18,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 from upshot.aggregation import Aggregates, AggregationPlan
+from upshot.diagnosis import Joined
 from upshot.errors import ConfigurationError
 from upshot.events import Event, Exposure, Withdrawal
 
@@ -46,6 +47,23 @@ class EventTypeSummary(NamedTuple):
     events: int
     first_at: int
     last_at: int
+
+
+Place = tuple[int, int, int]
+"""Where an event stands in the order in which a store took events; its own to each store."""
+
+
+class StoredEvent(NamedTuple):
+    """An event as it is stored, and its place. Times are µs since 1970 UTC; `properties` is JSON."""
+
+    place: Place
+    event_id: str
+    user_id: str
+    event_type: str
+    occurred_at: int
+    received_at: int
+    experiment_id: str | None
+    properties: str
 
 
 class EventStore(Protocol):
@@ -81,6 +99,21 @@ class EventStore(Protocol):
 
     async def event_types(self, client: str) -> list[EventTypeSummary]:
         """The event types seen, commonest first."""
+        ...
+
+    async def recent(self, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
+        """The newest events, the newest one last; or the first ones after a place, so that who asks again and again with the
+        place of the last event that was seen gets each event once.
+
+        The embedded store and SQLite number events as they store them: none is missed. ClickHouse goes by the server's clock when
+        an event is stored, PostgreSQL and MySQL by when it was received: what is stored by one process after another one stored
+        what came later, as with a queue, is not seen by who has asked in between.
+        """
+        ...
+
+    async def diagnose(self, client: str, experiment: int, event_types: Sequence[str], start: int, end: int) -> Joined:
+        """How the exposures of an experiment and events of these types (none: of every type) come together, of events from
+        `start` on and before `end` (µs); and how late the client's newest events came."""
         ...
 
     def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:

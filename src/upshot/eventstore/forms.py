@@ -2,7 +2,7 @@
 
 import string
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -47,6 +47,9 @@ class Forms:
     marks: FromClause = tables.marks
     rollups: FromClause = tables.rollups
 
+    # The order in which events came, earliest first: for DuckDB, whose one writer numbers them.
+    arrival: ClassVar[Sequence[ColumnElement[int]]] = (tables.events.c.seq,)
+
     # What `kind` says of texts, numbers and booleans.
     texts: ClassVar[Sequence[str]] = ("string",)
     numbers: ClassVar[Sequence[str]] = ("number",)
@@ -61,6 +64,10 @@ class Forms:
     def attribute(self, context: ColumnElement[Any], name: str) -> ColumnElement[Any]:
         """The value of an attribute of a JSON context as text; null where it is absent or null."""
         return cast(context, JSON).op("->>")(literal(name))
+
+    def owned(self, type_keys: Collection[int]) -> ColumnElement[bool]:
+        """Whether an event is of these types, where events are read in the order in which they came."""
+        return self.events.c.type_key.in_(sorted(type_keys))
 
     def numbered(self) -> Select[Any]:
         """A value, unless no event of the store is numbered: then none, or null. Asked first, as most clients number none.

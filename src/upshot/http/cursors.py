@@ -54,3 +54,25 @@ def text_of(cursor: str | None) -> str:
     if "\x00" in text:
         raise Invalid.of(Fault("/query/cursor", "bad_cursor", "is not one that a list gave"))
     return text
+
+
+def cursor_of_place(place: tuple[int, int, int] | None) -> str | None:
+    """The cursor of a place in the order in which events came."""
+    return None if place is None else cursor_of_text(".".join(map(str, place)))
+
+
+def place_of(cursor: str | None) -> tuple[int, int, int] | None:
+    """The place that such a cursor stands for.
+
+    Raises:
+        Invalid: no answer gave that cursor.
+    """
+    if cursor is None:
+        return None
+    try:
+        first, second, third = map(int, urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").split("."))
+    except ValueError:
+        raise Invalid.of(Fault("/query/after", "bad_cursor", "is not one that an answer gave")) from None
+    if any(not -(2**63) <= part < 2**63 for part in (first, second, third)):
+        raise Invalid.of(Fault("/query/after", "bad_cursor", "is not one that an answer gave"))
+    return first, second, third

@@ -22,6 +22,7 @@
     events        ingest, list the types seen, import past events
     deliveries    store what a queue delivers
     results       report, export
+    diagnosis     why an experiment has the data that it has
     planner       users, days and effects of an experiment to come
     relay         hand exposures, links and withdrawals from the control store to the event store
     pending       store what was answered while the database was away

@@ -9,7 +9,7 @@ import msgspec
 from upshot import events
 from upshot.errors import NotFound, Unavailable
 from upshot.events import Event, RawEvent, Rejection
-from upshot.eventstore import EventTypeSummary, Verdict
+from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict
 from upshot.operations import Stores
 from upshot.operations import experiments as experiment_operations
 
@@ -97,6 +97,11 @@ async def _take(stores: Stores, client: str, good: list[Event], *, direct: bool)
             raise
         await stores.spool.append(client, good)
     return None
+
+
+async def recent(stores: Stores, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
+    """The newest events that are stored, the newest one last; or the first ones after the place of one that was seen."""
+    return await stores.events.recent(client, limit, after)
 
 
 async def types_seen(stores: Stores, client: str) -> list[EventTypeSummary]:

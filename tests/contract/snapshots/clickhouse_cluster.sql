@@ -42,7 +42,8 @@ CREATE TABLE IF NOT EXISTS `upshot`.events_local ON CLUSTER `shards` (
   experiment_id Nullable(String),
   properties String,
   ordinal Nullable(Int64),
-  seq Int64 DEFAULT -toUnixTimestamp64Nano(now64(9))
+  seq Int64 DEFAULT -toUnixTimestamp64Nano(now64(9)),
+  INDEX arrived seq TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}', seq)
 PARTITION BY toYYYYMM(fromUnixTimestamp64Micro(occurred_at, 'UTC'))
@@ -119,6 +120,8 @@ ENGINE = Distributed(`shards`, `upshot`, marks_local, intHash64(starts));
 ALTER TABLE `upshot`.events_local ON CLUSTER `shards` ADD COLUMN IF NOT EXISTS ordinal Nullable(Int64) AFTER properties;
 
 ALTER TABLE `upshot`.events ON CLUSTER `shards` ADD COLUMN IF NOT EXISTS ordinal Nullable(Int64) AFTER properties;
+
+ALTER TABLE `upshot`.events_local ON CLUSTER `shards` ADD INDEX IF NOT EXISTS arrived seq TYPE minmax GRANULARITY 1;
 
 CREATE TABLE IF NOT EXISTS `upshot`.aliases ON CLUSTER `shards` (
   client_key Int64,

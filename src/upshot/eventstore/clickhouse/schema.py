@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from upshot.eventstore.rollups import GRAINS
 
 DEDUPLICATED_BLOCKS = 1_000  # how many inserts a table remembers by their tokens
+ARRIVED = "arrived"  # the index by which a tail of events leaves out what is old
 
 # The version of a row: ClickHouse keeps the highest of several, so the clock is negated and the first one counts.
 # The server sets it, so that several processes share a clock.
@@ -31,11 +32,13 @@ class ClickHouseTable:
     partition: str = "tuple()"
     engine: str = "ReplacingMergeTree"
     settings: Mapping[str, int] = field(default_factory=dict)
+    index: str = ""
 
     @property
     def _engine_columns(self) -> str:
         versioned = {**self.columns, "seq": _VERSION} if self.version == "seq" else self.columns
-        return ",\n".join(f"  {name} {kind}" for name, kind in versioned.items())
+        lines = [f"  {name} {kind}" for name, kind in versioned.items()]
+        return ",\n".join([*lines, f"  INDEX {self.index}"] if self.index else lines)
 
     def _storage(self, *, replicated: bool) -> str:
         place = ""
@@ -112,6 +115,7 @@ EVENTS = ClickHouseTable(
     order="type_key, user_key, id_high, id_low",
     sharding="intHash64(user_key)",
     partition="toYYYYMM(fromUnixTimestamp64Micro(occurred_at, 'UTC'))",
+    index=f"{ARRIVED} seq TYPE minmax GRANULARITY 1",
 )
 
 # Sharded like the events, so that a shard joins what it holds. Not partitioned: a user's exposures are to meet in one part.
@@ -250,14 +254,16 @@ NAMES = tuple(made.name for made in (*TABLES, *VIEWS, ROLLUPS))
 
 def added(database: str, cluster: str | None = None) -> list[str]:
     """The statements that bring a database of an earlier version up to date: the column of events that are numbered, where the
-    rows lie and then in front; and the tables of linked ids and withdrawn users."""
+    rows lie and then in front; the tables of linked ids and withdrawn users; and the index of new events."""
     column = f"ADD COLUMN IF NOT EXISTS ordinal {EVENTS.columns['ordinal']} AFTER properties"
+    index = f"ADD INDEX IF NOT EXISTS {EVENTS.index}"
     if cluster is None:
         made = [table.alone(database) for table in LATER]
-        return [f"ALTER TABLE `{database}`.{EVENTS.name} {column}", *made]
+        return [f"ALTER TABLE `{database}`.{EVENTS.name} {change}" for change in (column, index)] + made
     tables = (f"{EVENTS.name}_local", EVENTS.name)
     return [
         *(f"ALTER TABLE `{database}`.{table} ON CLUSTER `{cluster}` {column}" for table in tables),
+        f"ALTER TABLE `{database}`.{EVENTS.local} ON CLUSTER `{cluster}` {index}",
         *(statement for table in LATER for statement in table.sharded(database, cluster)),
     ]
 

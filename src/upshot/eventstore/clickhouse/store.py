@@ -10,11 +10,12 @@ import numpy as np
 from sqlalchemy.util import greenlet_spawn
 
 from upshot.aggregation import Aggregates, AggregationPlan
+from upshot.diagnosis import Joined
 from upshot.errors import Unavailable
 from upshot.events import Withdrawal
-from upshot.eventstore import EventTypeSummary, Verdict, aggregates, linking, sql
+from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, aggregates, arrivals, linking, sql
 from upshot.eventstore.appends import Append, Appends, Group
-from upshot.eventstore.clickhouse import blocks, dialect, schema
+from upshot.eventstore.clickhouse import blocks, dialect, schema, tail
 from upshot.eventstore.clickhouse.appending import blocks_of
 from upshot.eventstore.clickhouse.connection import Connection, fetching
 from upshot.eventstore.clickhouse.dictionary import Dictionary, client_key
@@ -54,11 +55,13 @@ class ClickHouseStore(Appends):
         query = f"""
             SELECT (SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase()),
               (SELECT count() FROM system.columns
-               WHERE database = currentDatabase() AND table = '{schema.EVENTS.name}' AND name = 'ordinal')"""  # noqa: S608 - our own
-        [[there, numbered]] = await self._connection.query(query)
+               WHERE database = currentDatabase() AND table = '{schema.EVENTS.name}' AND name = 'ordinal')
+              AND (SELECT count() FROM system.data_skipping_indices
+               WHERE database = currentDatabase() AND name = '{schema.ARRIVED}')"""  # noqa: S608 - our own
+        [[there, complete]] = await self._connection.query(query)
         if not set(schema.NAMES).issubset(there):
             statements = schema.ddl(self._database, self._cluster)
-        elif not numbered or not {table.name for table in schema.LATER}.issubset(there):
+        elif not complete or not {table.name for table in schema.LATER}.issubset(there):
             statements = schema.added(self._database, self._cluster)
         else:
             statements = []
@@ -143,6 +146,17 @@ class ClickHouseStore(Appends):
             FROM events WHERE type_key IN ({", ".join(map(str, names))}) GROUP BY type_key"""  # noqa: S608 - numbers
         found = [EventTypeSummary(names[key], *rest) for key, *rest in await self._connection.query(query)]
         return sorted(found, key=lambda summary: (-summary.events, summary.event_type))
+
+    async def recent(self, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
+        """The newest events, or those that follow a place."""
+        await self.prepare()
+        return await tail.recent(self._connection, await self._dictionary.types_of(client), limit, after)
+
+    async def diagnose(self, client: str, experiment: int, event_types: Sequence[str], start: int, end: int) -> Joined:
+        """How exposures and events come together."""
+        question, settings = await self._question(client, arrivals.plan_of(experiment, event_types, start, end))
+        newest = await tail.arrivals(self._connection, await self._dictionary.types_of(client))
+        return await greenlet_spawn(arrivals.read_joined, question, newest, fetching(self._connection, settings))
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""

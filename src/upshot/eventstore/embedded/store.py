@@ -12,9 +12,10 @@ import duckdb
 from sqlalchemy.schema import CreateTable
 
 from upshot.aggregation import Aggregates, AggregationPlan
+from upshot.diagnosis import Joined
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
 from upshot.events import Withdrawal, micros
-from upshot.eventstore import EventTypeSummary, Verdict, linking, rollups, sql, tables
+from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, arrivals, linking, rollups, sql, tables
 from upshot.eventstore.aggregates import prepared, read_aggregates
 from upshot.eventstore.appends import Append, Appends
 from upshot.eventstore.embedded import duck
@@ -121,6 +122,24 @@ class EmbeddedStore(Appends):
         parameters = [self._written.dictionary.known_client(client)]
         rows = await self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
         return [EventTypeSummary(*row) for row in rows]
+
+    async def recent(self, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
+        """The newest events, or those that follow a place."""
+        types = self._written.dictionary.known_types(client, None)
+        return await self._read(
+            lambda cursor: arrivals.read_recent(duck.DuckForms(), types, partial(duck.fetch, cursor), limit, after)
+        )
+
+    async def diagnose(self, client: str, experiment: int, event_types: Sequence[str], start: int, end: int) -> Joined:
+        """How exposures and events come together, read from one snapshot."""
+        question = self._question(client, arrivals.plan_of(experiment, event_types, start, end))
+        types = self._written.dictionary.known_types(client, None)
+
+        def diagnosed(cursor: duckdb.DuckDBPyConnection) -> Joined:
+            fetch = partial(duck.fetch, cursor.begin())
+            return arrivals.read_joined(question, arrivals.read_arrivals(question.forms, types, fetch), fetch)
+
+        return await self._read(diagnosed)
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""

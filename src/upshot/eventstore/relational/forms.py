@@ -2,10 +2,11 @@
 
 import json
 import string
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Dialect,
     Double,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     column,
     func,
     literal,
+    literal_column,
     or_,
     select,
     union_all,
@@ -62,6 +64,11 @@ class PostgreSQLForms(Forms):
     event_types = tables.event_types
     marks = tables.marks
     rollups = tables.rollups
+    arrival: ClassVar[Sequence[ColumnElement[int]]] = (
+        tables.events.c.received_at,
+        tables.events.c.id_high,
+        tables.events.c.id_low,
+    )
 
 
 class MySQLForms(PostgreSQLForms):
@@ -146,7 +153,13 @@ class MySQLForms(PostgreSQLForms):
 
 
 class SQLiteForms(PostgreSQLForms):
-    """SQLite names the columns of a VALUES list only in WITH."""
+    """SQLite names the columns of a VALUES list only in WITH; it numbers rows as they come."""
+
+    arrival = (literal_column("events.rowid", BigInteger),)
+
+    def owned(self, type_keys: Collection[int]) -> ColumnElement[bool]:
+        """By a value, not a column: it would rather find all events of the types by an index, and sort them."""
+        return (tables.events.c.type_key + 0).in_(sorted(type_keys))
 
     def periods(self, periods: Sequence[Period]) -> FromClause:
         """A VALUES list as a common table expression."""

@@ -2,6 +2,7 @@
 
 2   events have an ordinal
 3   ids can be linked, and users withdrawn
+4   events are found by when they came
 """
 
 from datetime import datetime
@@ -15,7 +16,7 @@ from upshot.errors import ConfigurationError
 from upshot.eventstore.relational import partitions, tables
 from upshot.eventstore.rollups import DAY
 
-VERSION = 3
+VERSION = 4
 
 
 def make(url: URL) -> None:

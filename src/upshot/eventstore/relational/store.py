@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.database import Database, insert_new, parsed
+from upshot.diagnosis import Joined
 from upshot.errors import TimedOut, Unavailable
 from upshot.events import Withdrawal, micros
-from upshot.eventstore import EventTypeSummary, Verdict, columns, linking, rollups, sql
+from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, arrivals, columns, linking, rollups, sql
 from upshot.eventstore.aggregates import prepared, read_aggregates
 from upshot.eventstore.appends import Append, Appends, EventType, Group, new
 from upshot.eventstore.keys import Keys
@@ -193,6 +194,25 @@ class RelationalStore(Appends):
             .order_by(number.desc(), types.name)
         )
         return await self._read(lambda connection: [EventTypeSummary(*row) for row in connection.execute(query)])
+
+    async def recent(self, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
+        """The newest events, or those that follow a place."""
+        await self.make()
+        types, forms = await self._dictionary.known_types(client, None), FORMS[self._database.dialect]
+        return await self._read(
+            lambda connection: arrivals.read_recent(forms, types, _fetching(connection), limit, after)
+        )
+
+    async def diagnose(self, client: str, experiment: int, event_types: Sequence[str], start: int, end: int) -> Joined:
+        """How exposures and events come together, read from one snapshot, of the replica where there is one."""
+        question = await self._question(client, arrivals.plan_of(experiment, event_types, start, end))
+        types = await self._dictionary.known_types(client, None)
+
+        def diagnosed(connection: Connection) -> Joined:
+            fetch = _fetching(connection)
+            return arrivals.read_joined(question, arrivals.read_arrivals(question.forms, types, fetch), fetch)
+
+        return await self._read(diagnosed)
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""

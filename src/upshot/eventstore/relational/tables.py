@@ -78,6 +78,8 @@ Index(
 ).ddl_if(dialect=("postgresql", "sqlite"))  # type: ignore[arg-type]  # fmt: skip
 # Elsewhere it finds numbered events, in the order of which the others are all one: an append adds them at the end.
 Index("ix_events_ordinal", events.c.ordinal).ddl_if(dialect="mysql")
+# A tail of events goes by it: it grows at its end. SQLite numbers rows as they come, and needs none.
+Index("ix_events_received", events.c.received_at).ddl_if(dialect=("postgresql", "mysql"))  # type: ignore[arg-type]
 Index("ix_exposures_experiment", exposures.c.client_key, exposures.c.experiment, exposures.c.user_key)
 Index("ix_aliases_user", aliases.c.client_key, aliases.c.user_key)
 Index("ix_marks_period", marks.c.client_key, marks.c.grain, marks.c.starts)

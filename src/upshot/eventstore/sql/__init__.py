@@ -11,12 +11,14 @@ active user weighs as much as a quiet one, and a store never hands rows to the s
 - ``accumulating``  how numbers grow from period to period
 - ``ordering``      numbers and values by rank
 - ``funnels``       who came to which step
+- ``joining``       how exposures and events come together
 - ``losing``        what was lost of numbered events
 """
 
 from upshot.eventstore.sql.accumulating import increments
 from upshot.eventstore.sql.funnels import funnel
 from upshot.eventstore.sql.identities import contexts, identified, left_out
+from upshot.eventstore.sql.joining import exposed_last, joined
 from upshot.eventstore.sql.losing import delivery
 from upshot.eventstore.sql.measuring import moments, rows
 from upshot.eventstore.sql.ordering import at_ranks, spread, values_at_ranks, values_below, values_counted
@@ -33,11 +35,13 @@ __all__ = [
     "contexts",
     "delivery",
     "exposed",
+    "exposed_last",
     "folded",
     "funnel",
     "identified",
     "increments",
     "is_joint",
+    "joined",
     "left_out",
     "moments",
     "rows",

@@ -1,0 +1,87 @@
+"""The newest events, and how exposures and events come together: what a diagnosis asks of any SQL engine."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Select, and_, select, tuple_
+
+from upshot.aggregation import AggregationPlan
+from upshot.diagnosis import Arrival, Joined
+from upshot.eventstore import Place, StoredEvent, sql
+from upshot.eventstore.forms import Forms
+from upshot.eventstore.rollups import Fetch
+from upshot.eventstore.sql import Question
+from upshot.metrics import Kind, Metric
+
+LOOKED_AT = 2_000
+"""Of the newest events so many say how far off clocks are."""
+
+_FIELDS = ("event_id", "user_id", "occurred_at", "received_at", "experiment_id", "properties")
+_PLACES = ("first", "second", "third")
+
+
+def plan_of(experiment: int, event_types: Sequence[str], start: int, end: int) -> AggregationPlan:
+    """The plan that a diagnosis is asked by: of events of these types in a window."""
+    return AggregationPlan(experiment, (Metric("awaited", Kind.COUNT, tuple(event_types)),), start, end)
+
+
+def read_arrivals(forms: Forms, types: Mapping[str, int], fetch: Fetch) -> list[Arrival]:
+    """When the newest events happened and came, the newest first; `types` are the keys of the client's event types."""
+    events = forms.events.c
+    query = _newest(forms, types, (events.occurred_at, events.received_at, events.flags), LOOKED_AT)
+    return [Arrival(*(row[name] for name in Arrival._fields)) for row in fetch(query)] if types else []
+
+
+def read_joined(question: Question, newest: Sequence[Arrival], fetch: Fetch) -> Joined:
+    """Ask the questions of a diagnosis through `fetch`, beside what is known of the newest events."""
+    question = sql.identified(question, fetch)
+    [exposed] = fetch(sql.exposed_last(question))
+    [found] = fetch(sql.joined(question)) if question.needed else [{}]
+    return Joined(
+        exposed_users=int(exposed["users"]),
+        last_exposure=None if not exposed["users"] else int(exposed["last"]),
+        joined_users=int(found.get("joined") or 0),
+        events_before=int(found.get("before") or 0),
+        users_before=int(found.get("users_before") or 0),
+        unknown_events=int(found.get("unknown") or 0),
+        unknown_users=int(found.get("users_unknown") or 0),
+        arrivals=newest,
+    )
+
+
+def read_recent(
+    forms: Forms, types: Mapping[str, int], fetch: Fetch, limit: int, after: Place | None
+) -> list[StoredEvent]:
+    """The newest events, the newest one last, or the first ones after a place; `types` as above."""
+    if not types:
+        return []
+    names = {key: name for name, key in types.items()}
+    events, order = forms.events.c, forms.arrival
+    columns = [events.type_key, *(events[name] for name in _FIELDS)]
+    columns += [part.label(place) for part, place in zip(order, _PLACES, strict=False)]
+    if after is None:
+        rows = fetch(_newest(forms, types, columns, limit))[::-1]
+    else:
+        bounds = after[: len(order)]
+        # An index is found by the first of the columns alone where an engine does not read rows of them as ranges.
+        following = and_(order[0] >= bounds[0], tuple_(*order) > bounds) if len(order) > 1 else order[0] > bounds[0]
+        query = select(*columns).where(forms.owned(names), following)
+        rows = fetch(query.order_by(*order).limit(limit))
+    return [_stored(row, names) for row in rows]
+
+
+def _newest(forms: Forms, types: Mapping[str, int], columns: Sequence[Any], most: int) -> Select[Any]:
+    return (
+        select(*columns)
+        .where(forms.owned(types.values()))
+        .order_by(*(part.desc() for part in forms.arrival))
+        .limit(most)
+    )
+
+
+def _stored(row: Mapping[str, Any], names: Mapping[int, str]) -> StoredEvent:
+    first, second, third = (int(row.get(place, 0)) for place in _PLACES)
+    return StoredEvent(
+        (first, second, third), row["event_id"], row["user_id"], names[row["type_key"]], row["occurred_at"],
+        row["received_at"], row["experiment_id"], row["properties"],
+    )  # fmt: skip
