@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # where it is set, every process of the tests would compile everything anew
 
-.PHONY: help install demo serve servers test check bench audit docs clean lock
+.PHONY: help install demo serve servers test check bench audit docs screenshots clean lock
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -57,6 +57,9 @@ audit: $(VENV)/.dev ## known vulnerabilities of what is locked (asks PyPI), and 
 
 docs: $(VENV)/.dev ## write the generated reference pages (settings, commands, HTTP API)
 	$(BIN)/python -m docs.generate
+
+screenshots: servers $(VENV)/.dev ## take the pictures of the dashboard again, into docs/images
+	$(BIN)/python -m tests.browser.screenshots
 
 SERVERS := postgresql mysql clickhouse rabbitmq redis kafka sqs celery
 

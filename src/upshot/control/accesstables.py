@@ -119,6 +119,18 @@ client_settings = Table(
     Column("chosen", Document, nullable=False),
 )  # fmt: skip
 
+shares = Table(
+    "shares", metadata,
+    Column("id", exact(36), primary_key=True),
+    Column("client_id", exact(120), nullable=False),
+    Column("experiment_id", exact(36), nullable=False),
+    Column("digest", exact(DIGEST), nullable=False, unique=True),
+    Column("created_by_name", LongText, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+)  # fmt: skip
+
+Index("ix_shares_client_id_experiment_id", shares.c.client_id, shares.c.experiment_id)
 Index("ix_api_keys_client_id", api_keys.c.client_id)
 Index("ix_sessions_user_id", sessions.c.user_id)
 Index("ix_refresh_tokens_session_id", refresh_tokens.c.session_id)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from upshot.access.keys import ApiKey
 from upshot.access.sessions import Invitation, Session
+from upshot.access.shares import Share
 from upshot.access.trail import ALL, Approval, Entry, Sought, State
 from upshot.access.users import User
 
@@ -87,6 +88,14 @@ class ReadAccounts(Protocol):
         """The last 200 approvals, the newest first."""
         ...
 
+    async def shares(self, client: str, experiment_id: str) -> list[Share]:
+        """The links by which the result of an experiment is shared, the newest first."""
+        ...
+
+    async def share(self, client: str, digest: str) -> Share | None:
+        """The link whose secret has that digest."""
+        ...
+
 
 class Accounts(ReadAccounts, Protocol):
     """What can be changed."""
@@ -157,4 +166,12 @@ class Accounts(ReadAccounts, Protocol):
 
     async def save_approval(self, client: str, approval: Approval) -> None:
         """Store a changed approval."""
+        ...
+
+    async def add_share(self, client: str, share: Share) -> None:
+        """Store a new link to a result."""
+        ...
+
+    async def delete_share(self, client: str, share_id: str) -> None:
+        """Remove a link to a result."""
         ...

@@ -12,8 +12,9 @@ from sqlalchemy.exc import IntegrityError
 from upshot.access import Role, Scope
 from upshot.access.keys import ApiKey
 from upshot.access.sessions import Invitation, Means, Session
+from upshot.access.shares import Share
 from upshot.access.users import User
-from upshot.control.accesstables import api_keys, invitations, refresh_tokens, sessions, users
+from upshot.control.accesstables import api_keys, invitations, refresh_tokens, sessions, shares, users
 from upshot.control.sqltrail import SqlTrail
 from upshot.errors import Conflict
 
@@ -150,6 +151,25 @@ class SqlAccounts(SqlTrail):
         taken = update(invitations).where(invitations.c.client_id == client, invitations.c.digest == digest)
         found = await self._connection.execute(taken.where(invitations.c.used_at.is_(None)).values(used_at=now))
         return bool(found.rowcount)
+
+    async def shares(self, client: str, experiment_id: str) -> list[Share]:
+        """The links to the result of an experiment, the newest first."""
+        query = select(shares).where(shares.c.client_id == client, shares.c.experiment_id == experiment_id)
+        rows = await self._rows(query.order_by(shares.c.created_at.desc(), shares.c.id))
+        return [Share(**_plain(row, Share)) for row in rows]
+
+    async def share(self, client: str, digest: str) -> Share | None:
+        """The link whose secret has that digest."""
+        rows = await self._rows(select(shares).where(shares.c.client_id == client, shares.c.digest == digest))
+        return Share(**_plain(rows[0], Share)) if rows else None
+
+    async def add_share(self, client: str, share: Share) -> None:
+        """Store a new link to a result."""
+        await self._connection.execute(insert(shares).values(_values(client, share)))
+
+    async def delete_share(self, client: str, share_id: str) -> None:
+        """Remove a link to a result."""
+        await self._connection.execute(delete(shares).where(shares.c.client_id == client, shares.c.id == share_id))
 
     async def _user(self, client: str, condition: Any) -> User | None:
         rows = await self._rows(select(users).where(users.c.client_id == client, condition))

@@ -39,11 +39,12 @@ async function act(from, button) {
   }
 }
 
-// What is shown once. An invitation is a link.
+// What is shown once. Invitations and shared results are links.
+const LINKS = { invitation: "/setup#", path: "" };
 function reveal(content, name) {
   const place = document.getElementById("reveal");
   const text = content[name];
-  document.getElementById("revealed").textContent = name === "invitation" ? `${location.origin}/setup#${text}` : text;
+  document.getElementById("revealed").textContent = name in LINKS ? location.origin + LINKS[name] + text : text;
   place.hidden = false;
   place.scrollIntoView({ block: "center" });
 }

@@ -14,10 +14,10 @@ router = pages()
 async def sign_in(request: Request, next: Annotated[str, Query(max_length=2_000)] = "/") -> Response:  # noqa: A002
     """The page to sign in on; afterwards the browser goes on to `next`, where that is a path of ours."""
     provider = request.app.state.sign_in is not None
-    return Visitor(request, None).page("sign_in", next=own(next), provider=provider)
+    return Visitor(request).page("sign_in", next=own(next), provider=provider)
 
 
 @router.get("/setup")
 async def setup(request: Request) -> Response:
     """The page of an invitation, whose secret is in the fragment."""
-    return Visitor(request, None).page("setup")
+    return Visitor(request).page("setup")

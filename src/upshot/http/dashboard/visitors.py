@@ -11,12 +11,14 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from upshot import dashboard
-from upshot.access import Caller, Scope
+from upshot.access import Caller, Kind, Scope
 from upshot.access.sessions import csrf_token
 from upshot.errors import Forbidden, Unauthenticated, UpshotError
 from upshot.http.access import charge, cookie_of, identify
 from upshot.http.failures import FailureRoute
 from upshot.http.problems import of_error
+from upshot.http.stores import StoresOf
+from upshot.operations import shares
 
 PLACES = (
     ("/", "Experiments", Scope.RESULTS),
@@ -32,26 +34,11 @@ _PRIVATE = {"Cache-Control": "no-store", "Vary": "Cookie"}
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who looks at a page, and the request that they do it with."""
+    """Somebody who looks at a page about a client; who is signed in, if anybody is, and the request that they do it with."""
 
     request: Request
-    caller: Caller | None
-
-    @property
-    def client(self) -> str:
-        """Whose experiments these are.
-
-        Raises:
-            Unauthenticated: nobody is signed in.
-        """
-        return self.known.client
-
-    @property
-    def known(self) -> Caller:
-        """Who is signed in."""
-        if self.caller is None:
-            raise Unauthenticated("Sign in first.")
-        return self.caller
+    client: str = ""
+    caller: Caller | None = None
 
     @property
     def may_edit(self) -> bool:
@@ -86,7 +73,7 @@ class PageRoute(FailureRoute):
             return RedirectResponse(f"/sign-in?next={quote(target, safe='/')}", HTTPStatus.SEE_OTHER)
         caller: Caller | None = getattr(request.state, "visitor", None)
         shown = {"title": error.title, "detail": error.detail, "status": error.status}
-        page = Visitor(request, caller).page("problem", error.status, **shown)
+        page = Visitor(request, caller=caller).page("problem", error.status, **shown)
         if wait := of_error(error).headers.get("retry-after"):
             page.headers["Retry-After"] = wait
         return page
@@ -105,7 +92,7 @@ def visitor(*scopes: Scope, kind: str = "management") -> Callable[..., Awaitable
         if not caller.may(*scopes):
             raise Forbidden("Your role does not allow that; ask an admin.")
         await charge(request, kind, caller)
-        return Visitor(request, caller)
+        return Visitor(request, caller.client, caller)
 
     return found
 
@@ -114,6 +101,23 @@ Reader = Annotated[Visitor, Depends(visitor(Scope.RESULTS))]
 ResultReader = Annotated[Visitor, Depends(visitor(Scope.RESULTS, kind="results"))]
 Editor = Annotated[Visitor, Depends(visitor(Scope.EXPERIMENTS))]
 Admin = Annotated[Visitor, Depends(visitor(Scope.ADMIN))]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a link shows to whoever has it: the result of one experiment."""
+
+    visitor: Visitor
+    experiment_id: str
+
+
+async def _guest(request: Request, stores: StoresOf, client: str, secret: str) -> Shown:
+    share = await shares.follow(stores, client, secret)
+    await charge(request, "results", Caller(client, Kind.SYSTEM, share.id, "a link", frozenset()))
+    return Shown(Visitor(request, client), share.experiment_id)
+
+
+Guest = Annotated[Shown, Depends(_guest)]
 
 
 def own(path: str) -> str:
