@@ -7,17 +7,18 @@ length, so that the generator costs a small part of what it measures.
 import asyncio
 import gc
 import itertools
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Protocol, Self, cast
 from urllib.parse import urlsplit
 
 import uvloop
-from tests.servers import TOKEN, RunningServer
+from tests.servers import TOKEN
 
 from benchmarks.measure import Sample, cpu_seconds
 
@@ -35,6 +36,16 @@ class Outcome:
     refused: int
 
 
+class Serving(Protocol):
+    """A server that runs: its address, and the process whose CPU time counts."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def process(self) -> "subprocess.Popen[Any]": ...
+
+
 class Generator:
     """The generator's process, for the time of a block."""
 
@@ -47,9 +58,7 @@ class Generator:
     ) -> None:
         self._pool.shutdown()
 
-    def run(
-        self, server: RunningServer, connections: int, requests: Sequence[bytes], seconds: float | None = None
-    ) -> Sample:
+    def run(self, server: Serving, connections: int, requests: Sequence[bytes], seconds: float | None = None) -> Sample:
         """Send every request once, or go round them for so many seconds; the CPU time is the server's.
 
         Raises:
@@ -102,7 +111,8 @@ class _Connection(asyncio.Protocol):
         head = buffer.find(b"\r\n\r\n")
         if head < 0:
             return
-        at = buffer.find(_LENGTH, 0, head) + len(_LENGTH)
+        at = buffer.find(_LENGTH, 0, head)
+        at = (buffer[:head].lower().find(_LENGTH) if at < 0 else at) + len(_LENGTH)  # others write it in capitals
         if len(buffer) < head + 4 + int(buffer[at : buffer.find(b"\r", at)]):
             return
         self._taken.append(time.perf_counter() - self._asked)

@@ -1,8 +1,8 @@
 """How fast is the question that is asked most, the assignment that a user has already?
 
 Over HTTP with 64 keep-alive connections, from a running server. Yardsticks: a bare ASGI application that answers as many bytes,
-on the same uvicorn with httptools and uvloop, with our protocol (goal ≥ 0.7 of its rate) and without; and a plain FastAPI route
-that answers the same JSON (goal ≥ 4 times its rate).
+on the same uvicorn with httptools and uvloop, with our protocol (goal ≥ 0.7 of its rate) and without; a plain FastAPI route
+that answers the same JSON (goal ≥ 4 times its rate); and, where it is installed, Unleash, which decides anew each time.
 """
 
 import tempfile
@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from benchmarks import load, measure
+from benchmarks import load, measure, peerservers
 from benchmarks.application import create_experiment, served
 from benchmarks.measure import Measured
 from benchmarks.report import Table, at_least
@@ -35,9 +35,12 @@ def run(*, quick: bool) -> Table:
         servers = {"ours": ours} | {
             kind: stack.enter_context(serving(kind, folder, content)) for kind in ("bounded", "raw", "fastapi")
         }
-        found = measure.alternate(
-            {kind: partial(generator.run, each, CONNECTIONS, requests, seconds) for kind, each in servers.items()}
-        )
+        asked = {kind: partial(generator.run, each, CONNECTIONS, requests, seconds) for kind, each in servers.items()}
+        peer = stack.enter_context(peerservers.unleash())
+        if peer is not None:
+            questions = [peerservers.request(f"user-{number}") for number in range(USERS)]
+            asked["unleash"] = partial(generator.run, peer, CONNECTIONS, questions, seconds)
+        found = measure.alternate(asked)
     mine = found["ours"]
     rows = [
         at_least(what, _shown(mine), f"{name}: {_shown(found[kind])}", mine.speed_against(found[kind]), goal)
@@ -47,7 +50,14 @@ def run(*, quick: bool) -> Table:
             ("FastAPI route", "fastapi", "plain FastAPI route", 4.0),
         )
     ]
-    costs = ", ".join(f"{kind} {mine.cost_against(found[kind]):.2f}" for kind in ("bounded", "raw", "fastapi"))
+    if peer is not None:
+        other = found["unleash"]
+        rows.append(
+            at_least(
+                "a peer server", _shown(mine), f"Unleash {peer.version}: {_shown(other)}", mine.speed_against(other)
+            )
+        )
+    costs = ", ".join(f"{kind} {mine.cost_against(found[kind]):.2f}" for kind in found if kind != "ours")
     return Table("Repeated assignment", rows, [f"CPU of the server per request, ours as a multiple of: {costs}."])
 
 

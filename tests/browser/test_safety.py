@@ -212,3 +212,25 @@ def test_no_page_is_wider_than_the_window(visiting: Any, api: httpx.Client, widt
             page = visit.go(path)
             over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert over <= 0, path
+
+
+def test_a_shared_result(visiting: Any, api: httpx.Client) -> None:
+    """Made in the page, read by somebody without an account, taken back."""
+    api.post(
+        "/experiments", json={"name": "to share", "primary_metric": "buy", "variants": [{"name": "a"}, {"name": "b"}]}
+    )
+    with visiting("editor") as visit:
+        page = visit.go("/dashboard/experiments/to-share")
+        page.get_by_role("button", name="Make a link").click()
+        link = page.locator("#revealed").inner_text()
+        with visiting(None) as stranger:
+            shown = stranger.go(link.removeprefix(stranger.base))
+            expect(shown.get_by_role("heading", name="to share")).to_be_visible()
+            expect(shown.locator("#segments + div")).to_contain_text("no context")
+            assert shown.locator("button[data-send], form").count() == 0
+            visit.go("/dashboard/experiments/to-share")
+            page.get_by_role("button", name="Take back").click()
+            expect(page.get_by_role("button", name="Take back")).to_have_count(0)
+            stranger.expected.add(404)
+            stranger.go(link.removeprefix(stranger.base))
+            expect(shown.get_by_text("does not lead anywhere")).to_be_visible()

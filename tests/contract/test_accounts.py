@@ -13,6 +13,7 @@ from upshot import control
 from upshot.access import EVERYONE, Role, Scope
 from upshot.access.keys import ApiKey
 from upshot.access.sessions import Invitation, Means, Session
+from upshot.access.shares import Share
 from upshot.access.trail import Approval, Entry, Sought, State
 from upshot.access.users import User
 from upshot.control import ControlStore, Credential
@@ -53,6 +54,27 @@ async def add_ann(store: ControlStore, client: str = "one", user_id: str = "u1")
     async with store.transaction(client) as transaction:
         await transaction.accounts.add_user(client, ann)
     return ann
+
+
+async def test_links_to_results(store: ControlStore) -> None:
+    """By experiment and by digest, of that client only; nobody else takes one back."""
+    share = Share("h1", "e1", "e" * 64, "Ann", NOW, LATER)
+    newer = replace(share, id="h2", digest="f" * 64, created_at=LATER, expires_at=None)
+    async with store.transaction("one") as transaction:
+        await transaction.accounts.add_share("one", share)
+        await transaction.accounts.add_share("one", newer)
+        await transaction.accounts.add_share("one", replace(share, id="h3", experiment_id="e2", digest="0" * 64))
+    async with store.transaction("two") as transaction:
+        await transaction.accounts.delete_share("two", share.id)
+    async with store.reading("one") as view:
+        assert await view.accounts.shares("one", "e1") == [newer, share]
+        assert await view.accounts.share("one", share.digest) == share
+    async with store.reading("two") as view:
+        assert await view.accounts.shares("two", "e1") == []
+        assert await view.accounts.share("two", share.digest) is None
+    async with store.transaction("one") as transaction:
+        await transaction.accounts.delete_share("one", share.id)
+        assert await transaction.accounts.shares("one", "e1") == [newer]
 
 
 async def test_a_person_comes_back_as_they_were_stored(store: ControlStore) -> None:

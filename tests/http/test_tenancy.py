@@ -37,6 +37,7 @@ BODIES: dict[str, Any] = {
     "patch /experiments/{experiment_id}": {"name": "taken over"},
     "post /experiments/{experiment_id}/assignments": {"users": ["visitor"]},
     "post /experiments/{experiment_id}/import": {"events": [{"user_id": "visitor", "event_type": "purchase"}]},
+    "post /experiments/{experiment_id}/shares": {},
     "post /metric-definitions": {"event_type": "visit"},
     "patch /metric-definitions/{key}": {"name": "taken over"},
     "post /assignments": {"user_id": "visitor"},

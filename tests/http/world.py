@@ -83,6 +83,8 @@ async def populate(app: Envelope, api: httpx.AsyncClient, name: str) -> Client:
     await api.post("/layers", json={"key": f"layer-of-{name}"}, headers=headers)
     await api.post("/holdouts", json={"key": f"holdout-of-{name}", "percentage": 1}, headers=headers)
     client.ids |= {f"{kind}_key": f"{kind}-of-{name}" for kind in ("flag", "layer", "holdout")}
+    shared = await api.post(f"/experiments/{made['id']}/shares", json={}, headers=headers)
+    client.ids["share_id"] = shared.json()["id"]
     hook, _ = await webhooks.create(stores, caller, "https://hooks.example.com/", sorted(Occasion), "standard")
     now = stores.clock.now()
     told = Delivery(stores.clock.new_id(), hook.id, Occasion.STARTED, "{}", now, None, delivered_at=now)

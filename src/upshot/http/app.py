@@ -76,8 +76,8 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     app.state.stopping = False
     app.state.settings = settings
     for part in (experiments, flags, traffic, metricdefinitions, assignments, identities, sdk, streams, ofrep, beacon,
-                 growthbook, sixpack, events, doctor, imports, results, shares, planner, signin, oidc, people, apikeys, trail, webhooks,
-                 health):  # fmt: skip
+                 growthbook, sixpack, events, doctor, imports, results, shares, planner, signin, oidc, people, apikeys, trail,
+                 webhooks, health):  # fmt: skip
         app.include_router(part.router)
     problems.install(app)
     openapi.install(app)
