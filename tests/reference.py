@@ -119,6 +119,21 @@ def delivery(
     return {cell: Delivery(Comoments.of(rows), sum(lost > 0 for lost, _ in rows)) for cell, rows in numbers.items()}
 
 
+def volumes(
+    client: str, events: Iterable[tuple[str, Event]], start: int, end: int, width: int
+) -> list[tuple[str, int, int]]:
+    """How many events of each type happened in each period: type, beginning, number."""
+    distinct: dict[str, Event] = {}
+    for _, event in (item for item in events if item[0] == client):
+        distinct.setdefault(event.event_id, event)
+    found = Counter(
+        (event.event_type, start + (event.occurred_at - start) // width * width)
+        for event in distinct.values()
+        if start <= event.occurred_at < end
+    )
+    return sorted((*key, number) for key, number in found.items())
+
+
 def joined(
     client: str,
     plan: AggregationPlan,

@@ -45,6 +45,22 @@ async def test_every_diagnosis_equals_the_reference(store: EventStore, seed: int
     assert min(whole.joined_users, whole.users_before, whole.unknown_users, whole.exposed_users) >= 3
 
 
+async def test_volumes_equal_the_reference(store: EventStore) -> None:
+    """By day and by hour, of two clients, with repeats; none that never sent anything."""
+    world = identified.World(5, users=60, events=500)
+    await world.fill_in(store, "last")
+
+    for width in (HOUR, 24 * HOUR, 7 * HOUR):
+        for start, end in ((START, END), (START + 5 * HOUR, END - 9 * HOUR), (END, END)):
+            for client in ("one", "two"):
+                expected = reference.volumes(client, world.events, start, end, width)
+                assert await store.volumes(client, start, end, width) == expected, (client, width)
+    assert await store.volumes("nobody", START, END, HOUR) == []
+    assert reference.volumes("one", world.events, START, END, HOUR) != reference.volumes(
+        "one", world.events, START, END, 24 * HOUR
+    )
+
+
 async def test_wrong_rules_are_told_from_the_right_one(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison catches who takes events of the moment of exposure for earlier ones, who ignores links, who takes whoever
     was left out for unknown, and a store that does either."""

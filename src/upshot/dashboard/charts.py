@@ -181,6 +181,15 @@ def bars(counts: Sequence[tuple[str, float]], *, label: str, style: int = 0) -> 
     return _picture(WIDTH, HEIGHT, parts, label, "bars")
 
 
+def spark(counts: Sequence[float], *, label: str) -> Markup:
+    """A line without axes, for a cell of a table."""
+    width, height = 120.0, 24.0
+    down = Scale(0, max(counts, default=0) or 1, height - 2, 4 - height)
+    step = width / max(1, len(counts) - 1)
+    path = _points((round(place * step, 2), down(number)) for place, number in enumerate(counts))
+    return _picture(width, height, [_tag("polyline", points=path, class_="line v1")], label, "spark")
+
+
 def belief(scale: Scale, mean: float, deviation: float) -> Markup:
     """How plausible each lift is: a normal density around `mean`, the part above zero filled, the part below hatched."""
     height, steps = 44, 80

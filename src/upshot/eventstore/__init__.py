@@ -53,6 +53,14 @@ Place = tuple[int, int, int]
 """Where an event stands in the order in which a store took events; its own to each store."""
 
 
+class Volume(NamedTuple):
+    """How many events of a type happened in a period that begins at `starts` (µs since 1970 UTC)."""
+
+    event_type: str
+    starts: int
+    events: int
+
+
 class StoredEvent(NamedTuple):
     """An event as it is stored, and its place. Times are µs since 1970 UTC; `properties` is JSON."""
 
@@ -99,6 +107,11 @@ class EventStore(Protocol):
 
     async def event_types(self, client: str) -> list[EventTypeSummary]:
         """The event types seen, commonest first."""
+        ...
+
+    async def volumes(self, client: str, start: int, end: int, width: int) -> list[Volume]:
+        """How many events of each type happened in [start, end), in periods of `width` from `start` on, all in µs; by type and
+        period, none where nothing happened."""
         ...
 
     async def recent(self, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:

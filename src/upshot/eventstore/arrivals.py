@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, select, tuple_
+from sqlalchemy import Select, and_, func, select, tuple_
 
 from upshot.aggregation import AggregationPlan
 from upshot.diagnosis import Arrival, Joined
-from upshot.eventstore import Place, StoredEvent, sql
+from upshot.eventstore import Place, StoredEvent, Volume, sql
 from upshot.eventstore.forms import Forms
 from upshot.eventstore.rollups import Fetch
 from upshot.eventstore.sql import Question
@@ -30,6 +30,25 @@ def read_arrivals(forms: Forms, types: Mapping[str, int], fetch: Fetch) -> list[
     events = forms.events.c
     query = _newest(forms, types, (events.occurred_at, events.received_at, events.flags), LOOKED_AT)
     return [Arrival(*(row[name] for name in Arrival._fields)) for row in fetch(query)] if types else []
+
+
+def read_volumes(
+    forms: Forms, types: Mapping[str, int], fetch: Fetch, start: int, end: int, width: int
+) -> list[Volume]:
+    """How many events of each type happened in each period that begins `width` after the one before."""
+    if not types:
+        return []
+    names = {key: name for name, key in types.items()}
+    events = forms.events.c
+    starts = (events.occurred_at - (events.occurred_at - start) % width).label("starts")
+    happened = (
+        select(events.type_key, starts)
+        .where(events.type_key.in_(sorted(names)), events.occurred_at >= start, events.occurred_at < end)
+        .subquery("happened")
+    )
+    columns = happened.c.type_key, happened.c.starts
+    rows = fetch(select(*columns, func.count().label("number")).group_by(*columns))
+    return sorted(Volume(names[row["type_key"]], int(row["starts"]), int(row["number"])) for row in rows)
 
 
 def read_joined(question: Question, newest: Sequence[Arrival], fetch: Fetch) -> Joined:

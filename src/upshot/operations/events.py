@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from upshot import events
 from upshot.errors import NotFound, Unavailable
-from upshot.events import Event, RawEvent, Rejection
-from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict
+from upshot.events import Event, RawEvent, Rejection, micros
+from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, Volume
 from upshot.operations import Stores
 from upshot.operations import experiments as experiment_operations
 
@@ -102,6 +102,13 @@ async def _take(stores: Stores, client: str, good: list[Event], *, direct: bool)
 async def recent(stores: Stores, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
     """The newest events that are stored, the newest one last; or the first ones after the place of one that was seen."""
     return await stores.events.recent(client, limit, after)
+
+
+async def volumes(stores: Stores, client: str, days: int) -> list[Volume]:
+    """How many events of each type happened on each of the last days (UTC), today's included."""
+    today = stores.clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    start, end = today - timedelta(days=days - 1), today + timedelta(days=1)
+    return await stores.events.volumes(client, micros(start), micros(end), micros(end) - micros(today))
 
 
 async def types_seen(stores: Stores, client: str) -> list[EventTypeSummary]:

@@ -13,7 +13,7 @@ from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.diagnosis import Joined
 from upshot.errors import Unavailable
 from upshot.events import Withdrawal
-from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, aggregates, arrivals, linking, sql
+from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, Volume, aggregates, arrivals, linking, sql
 from upshot.eventstore.appends import Append, Appends, Group
 from upshot.eventstore.clickhouse import blocks, dialect, schema, tail
 from upshot.eventstore.clickhouse.appending import blocks_of
@@ -146,6 +146,12 @@ class ClickHouseStore(Appends):
             FROM events WHERE type_key IN ({", ".join(map(str, names))}) GROUP BY type_key"""  # noqa: S608 - numbers
         found = [EventTypeSummary(names[key], *rest) for key, *rest in await self._connection.query(query)]
         return sorted(found, key=lambda summary: (-summary.events, summary.event_type))
+
+    async def volumes(self, client: str, start: int, end: int, width: int) -> list[Volume]:
+        """How many events of each type happened in each period."""
+        await self.prepare()
+        types, fetch = await self._dictionary.types_of(client), fetching(self._connection)
+        return await greenlet_spawn(arrivals.read_volumes, dialect.ClickHouseForms(), types, fetch, start, end, width)
 
     async def recent(self, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
         """The newest events, or those that follow a place."""

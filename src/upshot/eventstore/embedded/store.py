@@ -15,7 +15,18 @@ from upshot.aggregation import Aggregates, AggregationPlan
 from upshot.diagnosis import Joined
 from upshot.errors import ConfigurationError, TimedOut, Unavailable
 from upshot.events import Withdrawal, micros
-from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, arrivals, linking, rollups, sql, tables
+from upshot.eventstore import (
+    EventTypeSummary,
+    Place,
+    StoredEvent,
+    Verdict,
+    Volume,
+    arrivals,
+    linking,
+    rollups,
+    sql,
+    tables,
+)
 from upshot.eventstore.aggregates import prepared, read_aggregates
 from upshot.eventstore.appends import Append, Appends
 from upshot.eventstore.embedded import duck
@@ -122,6 +133,13 @@ class EmbeddedStore(Appends):
         parameters = [self._written.dictionary.known_client(client)]
         rows = await self._read(lambda cursor: cursor.execute(query, parameters).fetchall())
         return [EventTypeSummary(*row) for row in rows]
+
+    async def volumes(self, client: str, start: int, end: int, width: int) -> list[Volume]:
+        """How many events of each type happened in each period."""
+        types, window = self._written.dictionary.known_types(client, None), (start, end, width)
+        return await self._read(
+            lambda cursor: arrivals.read_volumes(duck.DuckForms(), types, partial(duck.fetch, cursor), *window)
+        )
 
     async def recent(self, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
         """The newest events, or those that follow a place."""

@@ -20,7 +20,18 @@ from upshot.database import Database, insert_new, parsed
 from upshot.diagnosis import Joined
 from upshot.errors import TimedOut, Unavailable
 from upshot.events import Withdrawal, micros
-from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, arrivals, columns, linking, rollups, sql
+from upshot.eventstore import (
+    EventTypeSummary,
+    Place,
+    StoredEvent,
+    Verdict,
+    Volume,
+    arrivals,
+    columns,
+    linking,
+    rollups,
+    sql,
+)
 from upshot.eventstore.aggregates import prepared, read_aggregates
 from upshot.eventstore.appends import Append, Appends, EventType, Group, new
 from upshot.eventstore.keys import Keys
@@ -195,13 +206,19 @@ class RelationalStore(Appends):
         )
         return await self._read(lambda connection: [EventTypeSummary(*row) for row in connection.execute(query)])
 
+    async def volumes(self, client: str, start: int, end: int, width: int) -> list[Volume]:
+        """How many events of each type happened in each period."""
+        return await self._of_types(client, arrivals.read_volumes, start, end, width)
+
     async def recent(self, client: str, limit: int, after: Place | None = None) -> list[StoredEvent]:
         """The newest events, or those that follow a place."""
+        return await self._of_types(client, arrivals.read_recent, limit, after)
+
+    async def _of_types(self, client: str, read: Callable[..., Answer], *asked: object) -> Answer:
+        """What is read of a client's events of every type."""
         await self.make()
         types, forms = await self._dictionary.known_types(client, None), FORMS[self._database.dialect]
-        return await self._read(
-            lambda connection: arrivals.read_recent(forms, types, _fetching(connection), limit, after)
-        )
+        return await self._read(lambda connection: read(forms, types, _fetching(connection), *asked))
 
     async def diagnose(self, client: str, experiment: int, event_types: Sequence[str], start: int, end: int) -> Joined:
         """How exposures and events come together, read from one snapshot, of the replica where there is one."""

@@ -7,6 +7,7 @@ from fastapi import Query
 from starlette.responses import Response
 
 from upshot.dashboard.definitions import in_words
+from upshot.dashboard.volumes import events_of_days
 from upshot.http.cursors import Cursor, cursor_of, number_of
 from upshot.http.dashboard.visitors import Reader, pages
 from upshot.http.stores import StoresOf
@@ -14,6 +15,10 @@ from upshot.metrics import Kind, describe
 from upshot.operations import events, metrics
 
 router = pages()
+
+DAYS = 30
+NEWEST = 200
+"""Events among which the last of each type is looked for."""
 
 
 @router.get("/dashboard/metrics")
@@ -47,10 +52,11 @@ async def definitions(
 
 @router.get("/dashboard/events")
 async def seen(visitor: Reader, stores: StoresOf) -> Response:
-    """The event types that were seen."""
-    return visitor.page(
-        "events",
-        types=await events.types_seen(stores, visitor.client),
-        now=stores.clock.now(),
-        base=str(visitor.request.base_url).rstrip("/"),
-    )
+    """The event types that were seen, how many came on each day, and the last ones as they are stored."""
+    types = await events.types_seen(stores, visitor.client)
+    volumes = await events.volumes(stores, visitor.client, DAYS) if types else []
+    newest = await events.recent(stores, visitor.client, NEWEST) if types else []
+    last = {event.event_type: event for event in newest}
+    base = str(visitor.request.base_url).rstrip("/")
+    drawn = events_of_days([each.event_type for each in types], volumes, stores.clock.now(), DAYS)
+    return visitor.page("events", types=types, last=last, now=stores.clock.now(), base=base, days=DAYS, **drawn)
