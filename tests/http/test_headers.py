@@ -182,7 +182,7 @@ RULES = (
         "errors are problems",
         lambda a: a["content-type"] == "application/problem+json",
         ("content-type", "application/json"),
-        lambda a: a.status >= 400 and a.path != "/readyz" and not a.path.startswith("/ofrep/"),
+        lambda a: a.status >= 400 and a.kind != "own" and a.path != "/readyz" and not a.path.startswith("/ofrep/"),
     ),
     Rule(
         "texts name their characters",
@@ -195,6 +195,12 @@ RULES = (
         lambda a: a["cache-control"] == "no-store",
         ("cache-control", None),
         lambda a: (api(a) or a.kind == "protocol") and not _is_published(a),
+    ),
+    Rule(
+        "pages that show something are kept by nobody",
+        lambda a: a["cache-control"] == "no-store",
+        ("cache-control", "private"),
+        of("own"),
     ),
     Rule(
         "what decides is kept by who asked, and asked for again",
@@ -343,9 +349,10 @@ REQUESTS = {
     "assignment": ("GET /experiments/running/assignment/u", "GET /experiments/none/assignment/u"),
     "health": ("GET /livez", "GET /readyz", "GET /metrics"),
     "page": ("GET /docs", "GET /redoc"),
-    "own": ("GET /setup",),
+    "own": ("GET /setup", "GET /sign-in", "GET /", "GET /dashboard/experiments/running", "GET /dashboard/none",
+            "GET /shared/a/b"),
     "asset": ("GET /assets/docs/swagger-ui.css", "GET /assets/docs/none.js"),
-    "own asset": ("GET /assets/pages/setup.js",),
+    "own asset": ("GET /assets/pages/upshot.js",),
     "limited": ("GET /limited",),
     "sdk": (
         "GET /sdk/config", "POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/none", "POST /exposures",

@@ -14,10 +14,11 @@ Pages only read. What they change goes through the API, as JSON, with the defenc
 
 from fastapi import FastAPI
 
-from upshot.http.dashboard import building, doctor, entrance, experiments, library, people, result
+from upshot.http.dashboard import building, doctor, entrance, experiments, library, people, result, visitors
 
 
 def install(app: FastAPI) -> None:
     """Serve the pages."""
     for part in (entrance, experiments, building, result, doctor, library, people):
         app.include_router(part.router)
+    app.include_router(visitors.elsewhere)

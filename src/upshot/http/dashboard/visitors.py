@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from upshot import dashboard
 from upshot.access import Caller, Kind, Scope
 from upshot.access.sessions import csrf_token
-from upshot.errors import Forbidden, Unauthenticated, UpshotError
+from upshot.errors import Forbidden, NotFound, Unauthenticated, UpshotError
 from upshot.http.access import charge, cookie_of, identify
 from upshot.http.failures import FailureRoute
 from upshot.http.problems import of_error
@@ -70,7 +70,7 @@ class PageRoute(FailureRoute):
         """The page of an error."""
         if isinstance(error, Unauthenticated):
             target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            return RedirectResponse(f"/sign-in?next={quote(target, safe='/')}", HTTPStatus.SEE_OTHER)
+            return RedirectResponse(f"/sign-in?next={quote(target, safe='/')}", HTTPStatus.SEE_OTHER, _PRIVATE)
         caller: Caller | None = getattr(request.state, "visitor", None)
         shown = {"title": error.title, "detail": error.detail, "status": error.status}
         page = Visitor(request, caller=caller).page("problem", error.status, **shown)
@@ -118,6 +118,19 @@ async def _guest(request: Request, stores: StoresOf, client: str, secret: str) -
 
 
 Guest = Annotated[Shown, Depends(_guest)]
+
+
+elsewhere = pages()
+
+
+@elsewhere.get("/dashboard/{_rest:path}")
+async def nowhere(_visitor: Reader) -> Response:
+    """Where there is no page.
+
+    Raises:
+        NotFound: always.
+    """
+    raise NotFound("There is no such page.")
 
 
 def own(path: str) -> str:
