@@ -52,7 +52,7 @@ def test_a_mistake_is_told_with_its_remedy(folder: Path) -> None:
     assert done.exit_code == 1
     assert "broken (broken) is running; checked 20" in printed
     assert (
-        "✗ name mismatch: You send “[Purchase]” (1 event), the metric “[purchase]”, “revenue” waits for “[purchase]”."
+        "✗ name mismatch: You send “[Purchase]” (1 event), the metrics “[purchase]”, “revenue” wait for “[purchase]”."
         in printed
     )
     assert "→ Send “[purchase]”, or let the metric wait for the name that is sent." in printed

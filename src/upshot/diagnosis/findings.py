@@ -122,9 +122,9 @@ def _events(case: Case) -> Said:
 def _mismatch(part: Awaited) -> Finding:
     sent = _listed([near.event_type for near in part.near_misses])
     number = sum(near.events for near in part.near_misses)
-    message = (
-        f"You send {sent} ({_events_of(number)}), the metric {_listed(part.metrics)} waits for “{part.event_type}”"
-    )
+    one, names = len(part.metrics) == 1, _listed(part.metrics)
+    waiting = f"{'metric' if one else 'metrics'} {names} {'waits' if one else 'wait'} for “{part.event_type}”"
+    message = f"You send {sent} ({_events_of(number)}), the {waiting}"
     if part.events:
         message += f", of which {_events_of(part.events)} came: the others are not counted."
         return _warning("name_mismatch", message, "Use one name in every place that sends it.")

@@ -9,7 +9,7 @@ from upshot.aggregation import AggregationPlan
 from upshot.diagnosis import Arrival, Joined
 from upshot.eventstore import Place, StoredEvent, Volume, sql
 from upshot.eventstore.forms import Forms
-from upshot.eventstore.rollups import Fetch
+from upshot.eventstore.rollups import Fetch, Rows
 from upshot.eventstore.sql import Question
 from upshot.metrics import Kind, Metric
 
@@ -27,9 +27,11 @@ def plan_of(experiment: int, event_types: Sequence[str], start: int, end: int) -
 
 def read_arrivals(forms: Forms, types: Mapping[str, int], fetch: Fetch) -> list[Arrival]:
     """When the newest events happened and came, the newest first; `types` are the keys of the client's event types."""
+    if not types:
+        return []
     events = forms.events.c
-    query = _newest(forms, types, (events.occurred_at, events.received_at, events.flags), LOOKED_AT)
-    return [Arrival(*(row[name] for name in Arrival._fields)) for row in fetch(query)] if types else []
+    query = select(events.occurred_at, events.received_at, events.flags).where(forms.owned(types.values()))
+    return [Arrival(**row) for row in _page(query, forms, fetch, LOOKED_AT, newest=True)]
 
 
 def read_volumes(
@@ -78,24 +80,30 @@ def read_recent(
     events, order = forms.events.c, forms.arrival
     columns = [events.type_key, *(events[name] for name in _FIELDS)]
     columns += [part.label(place) for part, place in zip(order, _PLACES, strict=False)]
+    query = select(*columns).where(forms.owned(names))
     if after is None:
-        rows = fetch(_newest(forms, types, columns, limit))[::-1]
+        rows = _page(query, forms, fetch, limit, newest=True)[::-1]
     else:
         bounds = after[: len(order)]
-        # An index is found by the first of the columns alone where an engine does not read rows of them as ranges.
+        # Of rows of columns not every engine makes a range of an index; of the first column it does.
         following = and_(order[0] >= bounds[0], tuple_(*order) > bounds) if len(order) > 1 else order[0] > bounds[0]
-        query = select(*columns).where(forms.owned(names), following)
-        rows = fetch(query.order_by(*order).limit(limit))
+        rows = _page(query.where(following), forms, fetch, limit, newest=False)
     return [_stored(row, names) for row in rows]
 
 
-def _newest(forms: Forms, types: Mapping[str, int], columns: Sequence[Any], most: int) -> Select[Any]:
-    return (
-        select(*columns)
-        .where(forms.owned(types.values()))
-        .order_by(*(part.desc() for part in forms.arrival))
-        .limit(most)
-    )
+def _page(query: Select[Any], forms: Forms, fetch: Fetch, limit: int, *, newest: bool) -> Rows:
+    """The first rows of a query by their places, or the last ones, the last one first.
+
+    Where several columns make the order, an index knows the first one: that says how far to read, so that no more is sorted than
+    a page and what came at the same moment.
+    """
+    order = [part.desc() for part in forms.arrival] if newest else list(forms.arrival)
+    first = forms.arrival[0]
+    if len(order) > 1:
+        last = query.with_only_columns(first.label("last")).order_by(order[0]).limit(1).offset(limit - 1)
+        for row in fetch(last):
+            query = query.where(first >= row["last"] if newest else first <= row["last"])
+    return fetch(query.order_by(*order).limit(limit))
 
 
 def _stored(row: Mapping[str, Any], names: Mapping[int, str]) -> StoredEvent:

@@ -131,6 +131,10 @@ class MySQLForms(PostgreSQLForms):
             text = func.replace(text, literal(letter, _Bytes), literal(letter.lower(), _Bytes), type_=_Bytes)
         return text
 
+    def owned(self, type_keys: Collection[int]) -> ColumnElement[bool]:
+        """By a value, not a column."""
+        return _owned(type_keys)
+
     def numbered(self) -> Select[Any]:
         """The greatest ordinal: the end of an index that holds the other events, too."""
         return select(func.max(self.events.c.ordinal))
@@ -158,8 +162,8 @@ class SQLiteForms(PostgreSQLForms):
     arrival = (literal_column("events.rowid", BigInteger),)
 
     def owned(self, type_keys: Collection[int]) -> ColumnElement[bool]:
-        """By a value, not a column: it would rather find all events of the types by an index, and sort them."""
-        return (tables.events.c.type_key + 0).in_(sorted(type_keys))
+        """By a value, not a column."""
+        return _owned(type_keys)
 
     def periods(self, periods: Sequence[Period]) -> FromClause:
         """A VALUES list as a common table expression."""
@@ -207,6 +211,11 @@ class SQLiteForms(PostgreSQLForms):
         listed = func.json_each(json.dumps([str(option) for option in options])).table_valued("value")
         numbers = isinstance(value.type, Double)
         return value.in_(select(self.written(listed.c.value) if numbers else listed.c.value))
+
+
+def _owned(type_keys: Collection[int]) -> ColumnElement[bool]:
+    """Whether an event is of these types; by a value: engines would find all of them by an index of the types, and sort them."""
+    return (tables.events.c.type_key + 0).in_(sorted(type_keys))
 
 
 FORMS: dict[str, Forms] = {"postgresql": PostgreSQLForms(), "mysql": MySQLForms(), "sqlite": SQLiteForms()}
