@@ -3,10 +3,10 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from tests.cache import things
+from tests.faults.lateness import losing
 from tests.faults.reporting import percentile, say
 
 from upshot.cache.tiers import TwoTierCache
@@ -18,7 +18,6 @@ SLOW_SECONDS = 0.04  # an answer that waited for the server
 MOST_SLOW = 5  # nobody waits for a probe; a busy machine may do the same to a few
 BACK_SECONDS = 5.0
 CALLERS = 20
-TICK_SECONDS = 0.002
 
 
 async def asked(cache: TwoTierCache, seconds: float, at_once: int = CALLERS) -> list[float]:
@@ -46,29 +45,6 @@ async def asked(cache: TwoTierCache, seconds: float, at_once: int = CALLERS) -> 
         await asyncio.gather(*(ask(lost) for _ in range(at_once)))
         say(f"of {seconds} s the event loop lost {lost():.3f} s")
     return took
-
-
-@asynccontextmanager
-async def losing() -> AsyncIterator[Callable[[], float]]:
-    """Tells how many seconds the event loop has lost so far: by how much short timers came later than timers always do."""
-    lost, due = 0.0, time.monotonic()
-
-    def late() -> float:
-        overdue = time.monotonic() - due
-        return overdue if overdue > TICK_SECONDS else 0.0
-
-    async def tick() -> None:
-        nonlocal lost, due
-        while True:
-            due = time.monotonic() + TICK_SECONDS
-            await asyncio.sleep(TICK_SECONDS)
-            lost += late()
-
-    task = asyncio.create_task(tick())
-    try:
-        yield lambda: lost + late()
-    finally:
-        task.cancel()
 
 
 async def check_latency(cache: TwoTierCache) -> None:
