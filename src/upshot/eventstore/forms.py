@@ -47,6 +47,9 @@ class Forms:
     marks: FromClause = tables.marks
     rollups: FromClause = tables.rollups
 
+    # Whether rows that are all found on the left side are joined fully, which then says the same as on the left.
+    full_joins: ClassVar[bool] = False
+
     # What `kind` says of texts, numbers and booleans.
     texts: ClassVar[Sequence[str]] = ("string",)
     numbers: ClassVar[Sequence[str]] = ("number",)

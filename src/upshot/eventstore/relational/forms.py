@@ -63,9 +63,15 @@ class PostgreSQLForms(Forms):
     marks = tables.marks
     rollups = tables.rollups
 
+    # Where it expects few rows, as it does of all that is new, it would count everybody's events again for every user; a full
+    # join it can only hash or merge.
+    full_joins = True
+
 
 class MySQLForms(PostgreSQLForms):
     """MySQL and MariaDB do not agree on VALUES; both know UNION ALL."""
+
+    full_joins = False
 
     texts = ("STRING",)
     numbers = ("INTEGER", "UNSIGNED INTEGER", "DOUBLE", "DECIMAL")
@@ -147,6 +153,8 @@ class MySQLForms(PostgreSQLForms):
 
 class SQLiteForms(PostgreSQLForms):
     """SQLite names the columns of a VALUES list only in WITH."""
+
+    full_joins = False
 
     def periods(self, periods: Sequence[Period]) -> FromClause:
         """A VALUES list as a common table expression."""
