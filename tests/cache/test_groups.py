@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.backends import redis
-from tests.cache.asking import FIRST_SECONDS, asked, lateness, settled
+from tests.cache.asking import FIRST_SECONDS, asked, settled
 from tests.faults.reporting import percentile, say
 
 from upshot.cache import connect
@@ -21,20 +21,18 @@ async def test_a_paused_primary_is_replaced(tmp_path: Path) -> None:
         await settled(cache)
         paused = group.primary
         paused.pause()
-        async with lateness() as late:
-            took = await asked(cache, 4)
+        took = await asked(cache, 4)
         first = await settled(cache)
         paused.resume()
         again = await asked(cache, 3)
         second = await settled(cache)
-        say(
-            f"p99 {percentile(took, 0.99):.4f} s, max {max(took):.4f} s; used again after {first:.2f} s, {second:.2f} s"
-        )
+        say(f"p99 {percentile(took, 0.99):.4f} s, max {max(took):.4f} s, used again after {first:.2f} s")
+        say(f"p99 {percentile(again, 0.99):.4f} s, max {max(again):.4f} s, used again after {second:.2f} s")
 
         await cache.close()
 
         assert group.primary is not paused
-        assert max(took + again) <= FIRST_SECONDS + late[0]
+        assert max(took + again) <= FIRST_SECONDS
 
 
 @pytest.mark.parametrize("how", ["pause", "kill"])
@@ -44,10 +42,9 @@ async def test_a_cluster_that_misses_a_node_delays_nobody(tmp_path: Path, how: s
         cache = connect(group.url)
         assert isinstance(cache, TwoTierCache)
         await settled(cache)
-        async with lateness() as late:
-            getattr(group.nodes[1], how)()
-            took = await asked(cache, 4)
-            state = [await cache.ping(), await cache.ping()]
+        getattr(group.nodes[1], how)()
+        took = await asked(cache, 4)
+        state = [await cache.ping(), await cache.ping()]
         if how == "pause":
             group.nodes[1].resume()
         else:
@@ -57,4 +54,4 @@ async def test_a_cluster_that_misses_a_node_delays_nobody(tmp_path: Path, how: s
 
         await cache.close()
 
-        assert max(took) <= FIRST_SECONDS + late[0]
+        assert max(took) <= FIRST_SECONDS

@@ -23,8 +23,9 @@ from tests.servers import TOKEN, UNLIMITED, running
 from upshot.http.app import create_app
 from upshot.settings import Settings
 
-AT_ONCE = 16
-SLOWEST = 1.0
+AT_ONCE = 4
+SLOWEST = 0.1
+TRIES = 5
 LONGEST = 4_096
 PLACES = {"draft": "draft", "running": "running", "archived": "archived", "defined": "defined", "flag": "flag"}
 _HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -103,7 +104,7 @@ def test_no_hostile_request_leaves_a_row(outcome: Outcome) -> None:
 
 
 def test_no_hostile_request_takes_long(outcome: Outcome) -> None:
-    """The slowest answer comes within a second, on a machine that does other things."""
+    """The slowest answer comes within a tenth of a second, at best of a few times where other work delayed it."""
     slowest = max(outcome.answers, key=lambda answer: answer.seconds)
 
     assert slowest.seconds <= SLOWEST, (slowest.case.target.name, slowest.case.label)
@@ -189,6 +190,24 @@ async def test_a_stock_application_does_not_pass_the_checker() -> None:
     assert stored
 
 
+@pytest.mark.parametrize(("late", "caught"), [(1, False), (100, True)], ids=["once", "always"])
+async def test_a_request_that_takes_long_every_time_is_caught(*, late: int, caught: bool) -> None:
+    """The control of the clock: what is late once was the machine's fault, what is late whenever it is asked for is not quick."""
+    asked = 0
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(1.2 * SLOWEST if asked <= late else 0)
+        await send({"type": "http.response.start", "status": 422, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://slow") as client:
+        answer = await at_best(client, await timed(client, next(cases())))
+
+    assert (answer.seconds > SLOWEST) is caught
+
+
 async def attack_application(folder: Path) -> tuple[list[Answer], Any, Any]:
     """Send the whole corpus to an application on this folder."""
     app = create_app(Settings(data_dir=folder, **UNLIMITED), {TOKEN: "first"})
@@ -208,14 +227,20 @@ async def attack_server(url: str) -> tuple[list[Answer], Any, Any]:
 
 
 async def attack(client: httpx.AsyncClient, wanted: Iterable[Case]) -> tuple[list[Answer], Any, Any]:
-    """The answers, and what is managed before and after; the slowest are asked once more, each by itself."""
+    """The answers, and what is managed before and after."""
     await prepare(client)
     before = await managed(client)
-    answers = sorted(await send_all(client, wanted), key=lambda answer: answer.seconds)
-    answers[-10:] = [
-        min(answer, await timed(client, answer.case), key=lambda one: one.seconds) for answer in answers[-10:]
-    ]
+    answers = [await at_best(client, answer) for answer in await send_all(client, wanted)]
     return answers, before, await managed(client)
+
+
+async def at_best(client: httpx.AsyncClient, answer: Answer) -> Answer:
+    """The answer; one that took too long is asked for again, by itself: what else the machine does is not the request's cost."""
+    for _ in range(TRIES):
+        if answer.seconds <= SLOWEST:
+            break
+        answer = min(answer, await timed(client, answer.case), key=lambda one: one.seconds)
+    return answer
 
 
 async def managed(client: httpx.AsyncClient) -> list[Any]:

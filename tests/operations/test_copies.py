@@ -29,10 +29,17 @@ SEEN_SECONDS = 2.0
 Opening: TypeAlias = Callable[[], Awaitable[Stores]]
 
 
-@pytest.fixture(scope="module", name="redis_server")
-def _redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+@pytest.fixture(scope="module", name="redis_started")
+def _redis_started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
     with redis.running(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture
+def redis_server(redis_started: redis.Redis) -> redis.Redis:
+    """A Redis that is empty: experiments of the same key in another test's database are in no cache of this one."""
+    redis_started.ask("FLUSHALL")
+    return redis_started
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -100,10 +100,10 @@ class KafkaQueue:
 
     async def receive(self, limit: int, seconds: float) -> list[Delivery]:
         """What was released, then what is new; when there is nothing, ask whether the brokers are still there."""
-        if not self._inbox:
+        if len(self._inbox) < limit:  # what is released again and again holds up nothing that is new
             async with bounded(KafkaException, seconds=seconds + SECONDS):
                 await self._create()
-                await self._in_thread(self._fetch, limit, seconds)
+                await self._in_thread(self._fetch, limit - len(self._inbox), 0 if self._inbox else seconds)
         for exhausted in [delivery for delivery in self._inbox if delivery.attempts > ATTEMPTS]:
             await self.bury(exhausted, EXHAUSTED)  # it stays here when this fails
             self._inbox.remove(exhausted)

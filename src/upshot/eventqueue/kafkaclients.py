@@ -162,7 +162,8 @@ def create_topics(settings: dict[str, Any], topic: str, dead: str, partitions: i
 def read_letters(settings: dict[str, Any], topic: str) -> list[tuple[bytes, DeadLetter]]:
     """Every dead letter with the key that its message had, oldest first."""
     letters: dict[str, tuple[bytes, DeadLetter]] = {}
-    reading = {"group.id": topic, "enable.partition.eof": True}  # nobody joins the group, and nothing is committed
+    # Nobody joins the group, nothing is committed, and a broker is not to wait for more before it says that this is the end.
+    reading = {"group.id": topic, "enable.partition.eof": True, "fetch.wait.max.ms": 10}
     consumer = Consumer(settings | CONSUMING | reading)
     try:
         unread = partitions_of(consumer, topic)

@@ -51,15 +51,18 @@ class RedisStreamsQueue:
             await self._append(self._stream, [{"body": body} for body in messages.split(client, events)])
 
     async def receive(self, limit: int, seconds: float) -> list[Delivery]:
-        """What others left unfinished, else what is new."""
+        """What was released or left unfinished by others, then what is new."""
         async with bounded(RedisError, seconds=seconds + SECONDS):
             try:
-                return await self._reclaim(limit) or await self._read(limit, seconds)
+                received = await self._reclaim(limit)
+                if len(received) < limit:  # what is released again and again holds up nothing that is new
+                    received += await self._read(limit - len(received), None if received else seconds)
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
-            await self._create_group()
-            return await self._read(limit, seconds)
+                await self._create_group()
+                received = await self._read(limit, seconds)
+        return received
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Take them out of the group and out of the stream."""
@@ -132,8 +135,9 @@ class RedisStreamsQueue:
             commands.xdel(self._stream, *ids)
             await commands.execute()
 
-    async def _read(self, limit: int, seconds: float) -> list[Delivery]:
-        block = max(int(seconds * 1_000), 1)  # 0 would mean for ever
+    async def _read(self, limit: int, seconds: float | None) -> list[Delivery]:
+        """What is new; None does not wait for any."""
+        block = None if seconds is None else max(int(seconds * 1_000), 1)  # 0 would mean for ever
         answer: Any = await self._client.xreadgroup(
             self._group, _CONSUMER, {self._stream: ">"}, count=limit, block=block
         )

@@ -50,6 +50,9 @@ class Forms:
     # The order in which events came, earliest first: for DuckDB, whose one writer numbers them.
     arrival: ClassVar[Sequence[ColumnElement[int]]] = (tables.events.c.seq,)
 
+    # Whether rows that are all found on the left side are joined fully, which then says the same as on the left.
+    full_joins: ClassVar[bool] = False
+
     # What `kind` says of texts, numbers and booleans.
     texts: ClassVar[Sequence[str]] = ("string",)
     numbers: ClassVar[Sequence[str]] = ("number",)

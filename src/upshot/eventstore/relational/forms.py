@@ -70,9 +70,15 @@ class PostgreSQLForms(Forms):
         tables.events.c.id_low,
     )
 
+    # Where it expects few rows, as it does of all that is new, it would count everybody's events again for every user; a full
+    # join it can only hash or merge.
+    full_joins = True
+
 
 class MySQLForms(PostgreSQLForms):
     """MySQL and MariaDB do not agree on VALUES; both know UNION ALL."""
+
+    full_joins = False
 
     texts = ("STRING",)
     numbers = ("INTEGER", "UNSIGNED INTEGER", "DOUBLE", "DECIMAL")
@@ -164,6 +170,8 @@ class SQLiteForms(PostgreSQLForms):
     def owned(self, type_keys: Collection[int]) -> ColumnElement[bool]:
         """By a value, not a column."""
         return _owned(type_keys)
+
+    full_joins = False
 
     def periods(self, periods: Sequence[Period]) -> FromClause:
         """A VALUES list as a common table expression."""

@@ -67,12 +67,13 @@ def rows(question: Question) -> Select[Any]:
     `plan.exported`, null for a user whose window is not over."""
     plan, found, users = question.plan, exposed_users(question, context=True), per_user(question)
     measured: list[Column] = []
-    joined: Any = found.outerjoin(users, found.c.user_key == users.c.user_key)
+    full = question.forms.full_joins
+    joined: Any = found.outerjoin(users, found.c.user_key == users.c.user_key, full=full)
     for place, metric in enumerate(plan.metrics):
         numbers: list[Column] = []
         if metric.kind is Kind.FUNNEL:
             last = steps(question, metric, f"step_{place}")[-1]
-            joined = joined.outerjoin(last, found.c.user_key == last.c.user_key)
+            joined = joined.outerjoin(last, found.c.user_key == last.c.user_key, full=full)
             numbers = [case((last.c.user_key.is_not(None), 1), else_=0)]
         elif metric.is_folded:
             numbers = numbers_of_user(question, metric, place, users)
