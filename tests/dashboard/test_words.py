@@ -20,7 +20,8 @@ COMPARISON = Comparison(
     role="primary", improves=True, always_valid_relative_interval=Interval(-0.05, 0.25),
     credible_relative_interval=Interval(0.02, 0.18),
 )  # fmt: skip
-WEEKLY = "The share of users with at least one visit event, within 1d beginning 7d after the exposure; only users whose window is over."
+WEEKLY = """The share of users with at least one visit event, within 1d beginning 7d after the exposure; only users whose window \
+is over."""
 BY_NAME = {method.name: method for method in METHODS}
 
 
@@ -108,8 +109,7 @@ def test_the_method_of_the_plan_unless_another_is_asked_for() -> None:
         ({"event_type": "order"}, "The share of users with at least one order event, after the exposure."),
         ({"key": "k", "kind": "sum", "event_type": "order", "value": "price"},
          "The sum of price of order events per user, after the exposure."),
-        ({"key": "k", "kind": "retention", "event_type": "visit", "delay": "7d", "window": "1d"},
-         WEEKLY),
+        ({"key": "k", "kind": "retention", "event_type": "visit", "delay": "7d", "window": "1d"}, WEEKLY),
         ({"key": "k", "kind": "funnel", "steps": [{"event_type": "view"}, {"event_type": "buy"}]},
          "The share of users who do all of: view event, then buy event, after the exposure."),
         ({"key": "k", "kind": "quantile", "event_type": "load", "value": "ms", "level": 0.9, "direction": "decrease"},
