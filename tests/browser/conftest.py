@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -13,9 +14,9 @@ from tests.browser.chromium import ARGUMENTS, HOW, PASSWORD, PLACES, ROLES
 from tests.servers import RunningServer, running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The installed browser."""
+    """The installed browser. Of a module: an event loop runs in this thread as long as it is driven, so no other may."""
     path = program("Chromium", HOW, *PLACES)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
@@ -33,7 +34,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
             for role in ROLES:
                 person = {"email": f"{role}@example.com", "name": role.title(), "role": role, "password": PASSWORD}
                 assert api.post("/users", json=person).status_code == 201
+        said: list[str] = []
+        assert server.process.stdout is not None
+        listening = Thread(target=said.extend, args=[server.process.stdout], daemon=True)
+        listening.start()
         yield server
+        server.process.terminate()
+        listening.join()
+        assert not [line for line in said if "unexpected error" in line], "".join(said)
 
 
 @pytest.fixture

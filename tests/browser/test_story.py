@@ -191,15 +191,17 @@ def test_the_doctor_finds_a_planted_mistake(visiting: Any, api: httpx.Client) ->
         expect(page.locator(".tail")).to_contain_text("just-now")
 
 
-def test_keyboard(visiting: Any) -> None:
-    """Slash searches, j and k walk, and every page can be skipped to its content."""
+def test_keyboard(visiting: Any, api: httpx.Client) -> None:
+    """Slash searches, j and k walk."""
+    for name in ("targeted by keys", "another"):
+        api.post("/experiments", json={"name": name, "status": "draft", "variants": [{"name": "a"}, {"name": "b"}]})
     with visiting("viewer") as visit:
         page = visit.go("/")
         page.keyboard.press("j")
         expect(page.locator("[data-rows] th a").first).to_be_focused()
         page.keyboard.press("/")
         expect(page.get_by_label("Search")).to_be_focused()
-        page.keyboard.type("targeted")
+        page.keyboard.type("by keys")
         page.keyboard.press("Enter")
-        page.wait_for_url("**search=targeted")
+        page.wait_for_url("**search=by+keys")
         expect(page.locator("[data-rows] tbody tr")).to_have_count(1)

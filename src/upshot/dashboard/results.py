@@ -1,6 +1,6 @@
 """What the pages of a result show, made from the report: one context for each template. Numbers come from the report only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -52,7 +52,7 @@ def answer(found: Report, experiment: Experiment, metrics: Sequence[Metric], met
         "cautions": [caution for caution in cautions if caution.code not in GRAVE],
         "control": experiment.control.name,
         "plan_note": _plan_note(found, method),
-        "rows": _groups(found, seen, scale, {metric.key: in_words(metric) for metric in metrics}),
+        "rows": _groups(found, seen, scale, metrics) if found.summary.total_users else [],
         "axis": charts.forest_axis(scale),
         "metrics": keys,
         "split": charts.shares([(variant.name, variant.share or 0.0) for variant in found.variants]),
@@ -129,10 +129,9 @@ def segments(found: Report) -> dict[str, Any]:
     return {"groups": groups, "metric": primary}
 
 
-def _groups(
-    found: Report, seen: Sequence[Judged], scale: Scale, definitions: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def _groups(found: Report, seen: Sequence[Judged], scale: Scale, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
     groups = []
+    definitions = {metric.key: in_words(metric) for metric in metrics}
     by_name = {variant.name: variant for variant in found.variants}
     for place, metric in enumerate(dict.fromkeys(each.comparison.metric for each in seen)):
         own = [each for each in seen if each.comparison.metric == metric]

@@ -126,10 +126,10 @@ async def plan(visitor: Reader, stores: StoresOf, asked: Annotated[PlanQuery, Qu
     """How many users, how many days, for which lift."""
     try:
         wanted = body.validated(PlanRequest, asked.document())
+        found = PlanAnswer.of(await planner.answer(stores, visitor.client, wanted.asked()))
     except Invalid as error:
         told = "; ".join(f"{fault.pointer.split('/')[-1].replace('_', ' ')} {fault.message}" for fault in error.faults)
         raise Invalid(f"This cannot be planned: {told}.") from None
-    found = PlanAnswer.of(await planner.answer(stores, visitor.client, wanted.asked()))
     in_days = all(point.days for point in found.curve)
     drawn = [
         (float(point.days or 0) if in_days else float(point.users), point.detectable.relative) for point in found.curve
