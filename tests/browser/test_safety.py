@@ -129,7 +129,7 @@ def test_an_invitation(visiting: Any, api: httpx.Client) -> None:
         page = visit.go("/dashboard/people")
         page.get_by_label("Address").fill("new@example.com")
         page.get_by_role("button", name="Invite").click()
-        link = page.locator("#revealed").inner_text()
+        link = revealed(page)
     with visiting(None) as visit:
         page = visit.page
         page.goto(link)
@@ -147,7 +147,7 @@ def test_a_key_is_shown_once(visiting: Any) -> None:
         form = page.locator('form[data-send="POST /api-keys"]')
         form.get_by_label("Name").fill("shop")
         form.get_by_role("button", name="Make a key").click()
-        key = page.locator("#revealed").inner_text()
+        key = revealed(page)
         assert key.startswith("upk_")
         assert key not in visit.go("/dashboard/people").content()
         page.on("dialog", lambda dialog: dialog.accept())
@@ -196,6 +196,14 @@ def test_axe_finds_what_is_wrong(visiting: Any) -> None:
         assert any("label" in each for each in violations(page))
 
 
+def revealed(page: Any) -> str:
+    """What is shown once, when it is there."""
+    place = page.locator("#revealed")
+    expect(place).not_to_be_empty()
+    text: str = place.inner_text()
+    return text
+
+
 def violations(page: Any) -> list[str]:
     """What axe has against a page, in words."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
@@ -222,7 +230,7 @@ def test_a_shared_result(visiting: Any, api: httpx.Client) -> None:
     with visiting("editor") as visit:
         page = visit.go("/dashboard/experiments/to-share")
         page.get_by_role("button", name="Make a link").click()
-        link = page.locator("#revealed").inner_text()
+        link = revealed(page)
         with visiting(None) as stranger:
             shown = stranger.go(link.removeprefix(stranger.base))
             expect(shown.get_by_role("heading", name="to share")).to_be_visible()

@@ -61,14 +61,18 @@ function value_of(field) {
       return Number(text);
     case "list":
       return text.split(",").map((part) => part.trim()).filter(Boolean);
-    case "reference": // a name, or a definition
     case "document":
     case "json":
-      if (field.dataset.as === "reference" && !text.trim().startsWith("{")) return text;
       try {
         return JSON.parse(text);
       } catch {
         throw { pointer: field.name, message: "is not valid JSON" };
+      }
+    case "reference": // a definition, or a name, which may begin with a brace
+      try {
+        return text.trim().startsWith("{") ? JSON.parse(text) : text;
+      } catch {
+        return text;
       }
     default:
       return text;
