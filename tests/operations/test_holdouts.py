@@ -168,20 +168,24 @@ async def test_without_locks_changes_are_lost(servers: list[Stores], monkeypatch
 async def test_nobody_waits_for_whoever_waits_for_them(servers: list[Stores]) -> None:
     """Experiments are changed, and others of the same name made, while their holdout ends: every one of them succeeds.
 
-    Two orders of locks are caught here, by the database's own search for deadlocks: an end that makes its revision, for which all
-    changes wait, before it has its experiments; and a creation that locks the experiment of its name before the holdouts.
+    Orders of locks are caught here by the database's own search for deadlocks: an end that makes its revision, for which all
+    changes wait, before it has its experiments; a creation that locks the experiment of its name, or the client's settings,
+    before the holdouts.
     """
     first, second = servers
+    await approvals.choose(first, SOMEBODY, {"approvals": ["complete"]})
     for number in range(ROUNDS):
         key = f"key-{number}"
         await holdouts.create(first, SOMEBODY, key, key, Decimal(1), ())
         running = [f"{key}-{place}" for place in range(3)]
         for each in running:
             await create(first, each)
+            await experiments.create(first, SOMEBODY, Draft(each, HALVES, key=f"{each}-draft", status=Status.DRAFT))
 
         await asyncio.gather(
             *(experiments.change(first, SOMEBODY, each, {"name": "New"}, None) for each in running),
             *(experiments.create(first, SOMEBODY, Draft(each, HALVES)) for each in running),
+            *(start(second, f"{each}-draft") for each in running),
             end(second, key),
         )
 
