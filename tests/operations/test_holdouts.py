@@ -152,7 +152,8 @@ async def lost(servers: list[Stores]) -> int:
 
 @pytest.mark.parametrize("servers", NAMES, indirect=True)
 async def test_neither_a_change_nor_the_end_of_a_holdout_is_lost(servers: list[Stores]) -> None:
-    """An end that saves experiments as it had listed them is caught here."""
+    """Caught here: an end that saves experiments as it had listed them; and, by the database's search for deadlocks, one that
+    makes its revision, for which all changes wait, before it has its experiments."""
     assert await lost(servers) == 0
 
 
@@ -168,20 +169,23 @@ async def test_without_locks_changes_are_lost(servers: list[Stores], monkeypatch
 async def test_nobody_waits_for_whoever_waits_for_them(servers: list[Stores]) -> None:
     """Experiments are changed, and others of the same name made, while their holdout ends: every one of them succeeds.
 
-    Two orders of locks are caught here, by the database's own search for deadlocks: an end that makes its revision, for which all
-    changes wait, before it has its experiments; and a creation that locks the experiment of its name before the holdouts.
+    Caught here, by the database's search for deadlocks: a creation that locks the experiment of its name, or the client's
+    settings, before the holdouts.
     """
     first, second = servers
-    for number in range(ROUNDS):
+    await approvals.choose(first, SOMEBODY, {"approvals": ["complete"]})
+    for number in range(ROUNDS // 2):
         key = f"key-{number}"
         await holdouts.create(first, SOMEBODY, key, key, Decimal(1), ())
         running = [f"{key}-{place}" for place in range(3)]
         for each in running:
             await create(first, each)
+            await experiments.create(first, SOMEBODY, Draft(each, HALVES, key=f"{each}-draft", status=Status.DRAFT))
 
         await asyncio.gather(
             *(experiments.change(first, SOMEBODY, each, {"name": "New"}, None) for each in running),
             *(experiments.create(first, SOMEBODY, Draft(each, HALVES)) for each in running),
+            *(start(second, f"{each}-draft") for each in running),
             end(second, key),
         )
 

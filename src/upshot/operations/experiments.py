@@ -32,15 +32,15 @@ async def create(stores: Stores, caller: Caller, draft: Draft) -> Experiment:
     experiment = experiments.create(owned, now, stores.clock.new_id)
     metrics.of_experiment(experiment)  # most faults do not wait for the database
     async with stores.control.transaction(client) as transaction:
+        if experiment.status is Status.RUNNING:
+            experiment = await _attached(transaction, client, experiment)
+        if draft.key is None:
+            experiment = await _with_free_key(transaction, client, experiment)
         if experiment.status is Status.RUNNING and "start" in await approvals.guarded(transaction, client):
             raise Conflict(
                 "A start needs a second person here: create the experiment as a draft, then ask to start it."
             )
-        if experiment.status is Status.RUNNING:  # before anything that locks an experiment or a layer; see `_hold`
-            experiment = await _attached(transaction, client, experiment)
         experiment = await metric_operations.checked(transaction, client, experiment)
-        if draft.key is None:
-            experiment = await _with_free_key(transaction, client, experiment)
         experiment = replace(experiment, layers=await layers.placed(transaction, client, experiment, draft.layers))
         stored = await transaction.add(client, experiment)
         await _note(stores, transaction, caller, "experiment.created", now, None, stored)
@@ -253,7 +253,8 @@ async def _attached(transaction: Transaction, client: str, experiment: Experimen
 async def _hold(transaction: Transaction, client: str, action: str) -> None:
     """Lock the holdouts where an experiment is to start: one that ends at this moment is taken off it, or is not attached.
 
-    Whoever locks both locks the holdouts first, as the end of a holdout does; so neither waits for the other for ever.
+    Every operation locks in this order, so that no two wait for each other: holdouts, experiments, the client's settings, layers,
+    and last, by saving, the revision.
     """
     if action == "start":
         await transaction.features.holdouts(client)

@@ -66,7 +66,7 @@ async def end(stores: Stores, caller: Caller, key: str) -> Holdout:
                 kept = tuple(held for held in experiment.holdouts if held.salt != holdout.id)
                 changed = replace(experiment, holdouts=kept, updated_at=now, version=experiment.version + 1)
                 taken_off.append(changed)
-        # Saving makes a revision, for which all changes of a client wait: nobody may hold it and wait for an experiment.
+        # Saving makes a revision, for which all changes of a client wait: whoever has it may not wait for an experiment.
         for changed in taken_off:
             await transaction.save(client, changed)
         await transaction.features.save_holdout(client, holdout)
