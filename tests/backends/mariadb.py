@@ -117,7 +117,7 @@ def mariadb(folder: Path) -> Iterator[MariaDB]:
         ran("MariaDB", server.version)
         yield server
     finally:
-        server.stop()
+        server.end()
 
 
 def _program(name: str) -> str:

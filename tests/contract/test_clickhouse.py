@@ -360,7 +360,7 @@ async def numbered_first(self: Upkeep) -> int:
     return rolled
 
 
-async def wrong_while_refreshing(url: str, opened: Open) -> int:
+async def wrong_while_refreshing(url: str, opened: Open, *, backwards: bool = False) -> int:
     """Others append and refresh, in every order and before every statement of a refresh: how many answers are not complete."""
     first, second, third = [await opened(url) for _ in range(3)]
     events: list[tuple[str, Event]] = []
@@ -378,7 +378,8 @@ async def wrong_while_refreshing(url: str, opened: Open) -> int:
         wrong += not same(await third.aggregate("one", HOURS), reference.aggregate("one", HOURS, [SEEN], events, {}))
 
     connection = first._connection
-    for others in ((), (append,), (append, second.refresh), (second.refresh, append)):
+    orders = ((), (append,), (append, second.refresh), (second.refresh, append))
+    for others in reversed(orders) if backwards else orders:
         for moment in range(STATEMENTS):
             steps = itertools.count()
 
@@ -403,15 +404,16 @@ async def test_answers_are_complete_at_every_moment_of_a_refresh(url: str, opene
 
 
 @pytest.mark.parametrize(
-    ("name", "mutant"), [("refresh", removing_first), ("_remove", removing_all), ("refresh", numbered_first)]
+    ("name", "mutant", "backwards"),
+    [("refresh", removing_first, False), ("_remove", removing_all, True), ("refresh", numbered_first, True)],
 )
 async def test_a_refresh_in_another_order_is_noticed(
-    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch, name: str, mutant: Callable[..., Any]
+    url: str, opened: Open, monkeypatch: pytest.MonkeyPatch, *, name: str, mutant: Callable[..., Any], backwards: bool
 ) -> None:
-    """Every step of a refresh has its place."""
+    """Every step of a refresh has its place; which order of the others' work shows it soonest, differs."""
     monkeypatch.setattr(Upkeep, name, mutant)
 
-    assert await wrong_while_refreshing(url, opened) > 0
+    assert await wrong_while_refreshing(url, opened, backwards=backwards) > 0
 
 
 async def test_a_refresh_that_stops_anywhere_is_made_up_for(url: str, opened: Open) -> None:

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -138,55 +139,70 @@ def _comparable(measured: Measured | None, users: int) -> Any:
     return measured.users, measured.events, measured.moments.n, steps, order, numbers
 
 
-@pytest.mark.parametrize("name", PLANS)
-async def test_every_kind_equals_the_reference(store: EventStore, name: str) -> None:
-    """In every breakdown, for two worlds."""
-    for seed in (1, 2):
-        world = World(seed)
-        if seed == 1:
-            await world.fill(store)
-            found = await store.aggregate("one", PLANS[name])
-            assert not problems(found, world.expected(PLANS[name]))
+@cache
+def world_of(seed: int) -> World:
+    """A world, the same one for every store."""
+    return World(seed)
+
+
+@cache
+def expected_of(seed: int, name: str) -> reference.Expected:
+    """What the reference says of a plan in a world: the same for every store."""
+    return world_of(seed).expected(PLANS[name])
+
+
+async def test_every_kind_equals_the_reference(store: EventStore) -> None:
+    """In every breakdown."""
+    await world_of(1).fill(store)
+
+    for name, plan in PLANS.items():
+        assert not problems(await store.aggregate("one", plan), expected_of(1, name)), name
+
+
+CHANGES: Mapping[str, Mapping[str, Any]] = {
+    "bought soon": {"window": 24 * HOUR + 1},
+    "bought here": {"where": None},
+    "bought new": {"where": targeting.parse({"attribute": "app", "operator": "semver_gt", "value": "2.0.0"})},
+    "back": {"complete": False},
+    "spent": {"value": None},
+    "spent, cut": {"winsorising": Winsorising(10, 91)},
+    "spent, cut above zero": {"winsorising": Winsorising(None, 80)},
+    "order value": {"kind": Kind.RATIO, "of": Fold.SUM, "denominator": Quantity(Fold.COUNT, Source(BUY))},
+    "big spender": {"amount": 61.0 * 1e3},
+    "price, 90 %": {"amount": 0.91},
+    "views, median": {"unit": Unit.EVENT, "of": Fold.SUM},
+    "funnel": {"steps": METRICS[14].steps[::-1]},
+    "bought": {"lookback": 24 * HOUR},
+    "age": {"covariate": None},
+}
+
+
+@cache
+def broken_of(seed: int, key: str | None) -> reference.Expected:
+    """What a broken variant of a metric's rule would say; of None, one that counts only what happened after the exposure."""
+    plan = PLANS["covariates"]
+    if key is None:
+        return world_of(seed).expected(plan, lambda event, exposure: event.occurred_at > exposure.exposed_at)
+    [metric] = [replace(metric, **CHANGES[key]) for metric in METRICS if metric.key == key]
+    return world_of(seed).expected(replace(plan, metrics=(metric,)))
 
 
 async def test_wrong_rules_are_told_from_the_right_ones(store: EventStore) -> None:
     """The comparison catches broken variants of every rule that a metric can make."""
-    world = World(3)
-    await world.fill(store)
+    await world_of(3).fill(store)
     found = await store.aggregate("one", PLANS["covariates"])
-    assert not problems(found, world.expected(PLANS["covariates"]))
-    assert problems(
-        found, world.expected(PLANS["covariates"], lambda event, exposure: event.occurred_at > exposure.exposed_at)
-    )
-    changes: Mapping[str, Any] = {
-        "bought soon": {"window": 24 * HOUR + 1},
-        "bought here": {"where": None},
-        "bought new": {"where": targeting.parse({"attribute": "app", "operator": "semver_gt", "value": "2.0.0"})},
-        "back": {"complete": False},
-        "spent": {"value": None},
-        "spent, cut": {"winsorising": Winsorising(10, 91)},
-        "spent, cut above zero": {"winsorising": Winsorising(None, 80)},
-        "order value": {"kind": Kind.RATIO, "of": Fold.SUM, "denominator": Quantity(Fold.COUNT, Source(BUY))},
-        "big spender": {"amount": 61.0 * 1e3},
-        "price, 90 %": {"amount": 0.91},
-        "views, median": {"unit": Unit.EVENT, "of": Fold.SUM},
-        "funnel": {"steps": METRICS[14].steps[::-1]},
-        "bought": {"lookback": 24 * HOUR},
-        "age": {"covariate": None},
-    }
-    for metric in METRICS:
-        if metric.key in changes:
-            broken = replace(PLANS["covariates"], metrics=(replace(metric, **changes[metric.key]),))
-            expected = world.expected(broken)
-            mine = {key: measured for key, measured in found.measured.items() if key[1] == metric.key}
-            eligible = {key: users for key, users in found.eligible.items() if key[1] == metric.key}
-            assert problems(replace(found, measured=mine, eligible=eligible), expected), metric.key
+
+    assert not problems(found, expected_of(3, "covariates"))
+    assert problems(found, broken_of(3, None))
+    for changed in CHANGES:
+        mine = {key: measured for key, measured in found.measured.items() if key[1] == changed}
+        eligible = {key: users for key, users in found.eligible.items() if key[1] == changed}
+        assert problems(replace(found, measured=mine, eligible=eligible), broken_of(3, changed)), changed
 
 
 async def test_what_accumulates_equals_what_is_counted_up_to_then(store: EventStore) -> None:
     """At the end of every period, in every cell: the same moments as a result of that moment has."""
-    world = World(5)
-    await world.fill(store)
+    await world_of(5).fill(store)
     plan = replace(PLANS["periods"], cumulative=True, segments=("country",))
     found = await store.aggregate("one", plan)
     for index, period in enumerate(plan.periods):
@@ -219,8 +235,7 @@ async def test_what_accumulates_equals_what_is_counted_up_to_then(store: EventSt
 
 async def test_rows_have_every_number_of_a_user(store: EventStore) -> None:
     """What an export streams adds up to what is aggregated."""
-    world = World(4)
-    await world.fill(store)
+    await world_of(4).fill(store)
     plan = PLANS["covariates"]
     names = plan.exported
     rows = [row async for batch in store.rows("one", plan) for row in batch]

@@ -1,9 +1,10 @@
-"""What a busy machine takes from an event loop, so that it is not taken for the waiting of whoever runs in it."""
+"""What a busy machine takes from an event loop or a process, so that it is not taken for slowness of what runs there."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 TICK_SECONDS = 0.002
 
@@ -29,3 +30,11 @@ async def losing() -> AsyncIterator[Callable[[], float]]:
         yield lambda: lost + late()
     finally:
         task.cancel()
+
+
+def kept_waiting(pid: int) -> float:
+    """For how many seconds the first thread of a process could have run, and others did; 0 where the system does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except OSError:
+        return 0.0

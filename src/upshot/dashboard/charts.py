@@ -16,7 +16,7 @@ from upshot.dashboard.figures import day, percent, plain
 from upshot.statistics import Interval
 
 ROW_WIDTH, ROW_HEIGHT = 320, 28
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 240, 64, 28, 12
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 900, 260, 70, 24, 30, 12
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -59,7 +59,7 @@ def spread(values: Iterable[float | None], *, zero: bool = True) -> tuple[float,
     known += [0.0] if zero or not known else []
     lower, upper = min(known), max(known)
     air = (upper - lower) * 0.06 or abs(upper) * 0.1 or 0.01
-    return (lower - air if lower < 0 or not zero else lower), upper + air
+    return (lower if lower == 0 else max(0.0, lower - air) if lower > 0 else lower - air), upper + air
 
 
 def lift_scale(intervals: Iterable[Interval | None], lifts: Iterable[float | None]) -> Scale:
@@ -104,7 +104,8 @@ def forest_axis(scale: Scale) -> Markup:
 
 
 def over_time(lines: Sequence[Line], *, relative: bool, label: str, zero: bool = True) -> Markup:
-    """Values over time, each with its band. `relative`: numbers are shares, shown in percent."""
+    """Values over time, each with its band. `relative`: numbers are shares, shown in percent; `zero`: they are changes, so that
+    zero is shown, and a sign."""
     points = [point for line in lines for point in line.points]
     if not points:
         return Markup("")
@@ -118,14 +119,14 @@ def over_time(lines: Sequence[Line], *, relative: bool, label: str, zero: bool =
     lower, upper = spread(values, zero=zero)
     down = Scale(lower, upper, HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT)
     first, last = min(moments), max(moments)
-    across = Scale(first, last if last > first else first + 1, LEFT, WIDTH - LEFT - 12)
-    parts = [*_grid(down, relative=relative), *_days(across, points)]
+    across = Scale(first, last if last > first else first + 1, LEFT, WIDTH - LEFT - RIGHT)
+    parts = [*_grid(down, relative=relative, signed=zero), *_days(across, points)]
     if lower < 0 < upper:
-        parts.append(_tag("line", x1=LEFT, x2=WIDTH - 12, y1=down(0), y2=down(0), class_="zero"))
+        parts.append(_tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=down(0), y2=down(0), class_="zero"))
     for line in lines:
         parts += _band(line, across, down)
     for line in lines:
-        parts += _line(line, across, down, relative=relative)
+        parts += _line(line, across, down, relative=relative, signed=zero)
     return _picture(WIDTH, HEIGHT, parts, label, "time")
 
 
@@ -136,7 +137,7 @@ def curve(points: Sequence[tuple[float, float | None]], *, label: str, unit: str
         return Markup("")
     _, upper = spread(min(share, 4 * sorted(s for _, s in known)[len(known) // 2]) for _, share in known)
     down = Scale(0, upper, HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT)
-    across = Scale(0, max(place for place, _ in known), LEFT, WIDTH - LEFT - 12)
+    across = Scale(0, max(place for place, _ in known), LEFT, WIDTH - LEFT - RIGHT)
     parts = _grid(down, relative=True)
     parts += [
         _tag("text", f"{tick:,.0f}", x=across(tick), y=HEIGHT - 8, class_="label middle") for tick in across.ticks(6)
@@ -169,7 +170,7 @@ def bars(counts: Sequence[tuple[str, float]], *, label: str, style: int = 0) -> 
     _, upper = spread([number for _, number in counts])
     down = Scale(0, upper, HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT)
     parts = _grid(down, relative=False)
-    room = (WIDTH - LEFT - 12) / len(counts)
+    room = (WIDTH - LEFT - RIGHT) / len(counts)
     every = math.ceil(len(counts) / 8)
     for place, (name, number) in enumerate(counts):
         left, top = LEFT + place * room, down(number)
@@ -214,11 +215,11 @@ def bounds(interval: Interval | None) -> str:
     return f"{lower} … {upper}"
 
 
-def _grid(down: Scale, *, relative: bool) -> list[Markup]:
+def _grid(down: Scale, *, relative: bool, signed: bool = False) -> list[Markup]:
     parts = []
-    for tick in down.ticks(4):
-        parts.append(_tag("line", x1=LEFT, x2=WIDTH - 12, y1=down(tick), y2=down(tick), class_="grid"))
-        text = percent(tick, signed=down.lower < 0) if relative else f"{tick:,.6g}"
+    for tick in down.ticks():
+        parts.append(_tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=down(tick), y2=down(tick), class_="grid"))
+        text = percent(tick, signed=signed) if relative else f"{tick:,.6g}"
         parts.append(_tag("text", text, x=LEFT - 8, y=down(tick) + 4, class_="label end"))
     return parts
 
@@ -242,14 +243,14 @@ def _band(line: Line, across: Scale, down: Scale) -> list[Markup]:
     return [_tag("polygon", points=_points(edge), class_=f"band v{line.style % 8}")]
 
 
-def _line(line: Line, across: Scale, down: Scale, *, relative: bool) -> list[Markup]:
+def _line(line: Line, across: Scale, down: Scale, *, relative: bool, signed: bool) -> list[Markup]:
     known = [(across(at.timestamp()), down(value), at, value, low, high)
              for at, value, low, high in line.points if value is not None]  # fmt: skip
     path = _points([(x, y) for x, y, *_ in known])
     parts = [_tag("polyline", points=path, class_=f"line v{line.style % 8}")]
 
     def shown(number: float | None) -> str:
-        return percent(number, signed=True) if relative else ("–" if number is None else f"{number:,.4g}")
+        return percent(number, signed=signed) if relative else ("–" if number is None else f"{number:,.4g}")
 
     for x, y, at, value, low, high in known:
         tip = f"{line.name}, {day(at)}: {shown(value)}"

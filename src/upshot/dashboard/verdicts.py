@@ -45,6 +45,9 @@ _HEADLINES = {
 }
 
 
+_REASONS = {"srm_failed": "the sample ratio is off", "event_loss": "events are lost unevenly"}
+
+
 @dataclass(frozen=True, slots=True)
 class Headline:
     """The answer first. `tone` is better, worse or unclear, `sign` says the same without colour."""
@@ -85,7 +88,7 @@ def _more(found: Report) -> tuple[str, ...]:
         days = "" if summary.days_needed is None else f", about {figures.count(summary.days_needed)} days"
         said.append(f"{figures.count(summary.users_needed)} more users are needed{days}.")
     cost = summary.cost_of_waiting
-    if cost is not None:
+    if cost is not None and summary.recommendation in {"keep_running", "ship"}:
         said.append(
             f"If the difference is real, a day of waiting costs {figures.number(cost.per_day)} in {cost.metric}, "
             f"over {figures.count(cost.users_per_day)} users a day."
@@ -128,5 +131,5 @@ def _verdict(comparison: Comparison, tone: str) -> str:
     if comparison.guardrail is not None:
         return {"harmed": "harmed", "safe": "safe", "inconclusive": "not known to be safe"}[comparison.guardrail]
     if comparison.reason is not None:
-        return figures.words(comparison.reason)
+        return _REASONS.get(comparison.reason, figures.words(comparison.reason))
     return {"better": "better", "worse": "worse", "unclear": "cannot be told from chance"}[tone]
