@@ -36,6 +36,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+READ_SECONDS = 5.0
+
+
 class Credential(StrEnum):
     """What somebody may show before we know whose it is."""
 
@@ -212,8 +215,9 @@ class ControlStore(Protocol):
         """A consistent view to read from."""
         ...
 
-    def browsing(self, client: str) -> AbstractAsyncContextManager[ReadTransaction]:
-        """A consistent view that may be some moments old, of a replica where there is one: for lists and results."""
+    def browsing(self, client: str, seconds: float = READ_SECONDS) -> AbstractAsyncContextManager[ReadTransaction]:
+        """A consistent view that may be some moments old, of a replica where there is one: for lists and results. It may
+        be read from for so many seconds."""
         ...
 
     async def owner(self, credential: Credential, reference: str) -> str | None:

@@ -11,7 +11,7 @@ from sqlalchemy import Column, delete, func, or_, select, union, update
 
 from upshot.access import EVERYONE
 from upshot.assignment import Assignment
-from upshot.control import Credential, isolation, linking, migrate
+from upshot.control import READ_SECONDS, Credential, isolation, linking, migrate
 from upshot.control.accesstables import api_keys, invitations, refresh_tokens, sessions, users
 from upshot.control.entries import OutboxEntry, decoded
 from upshot.control.hooktables import webhook_deliveries
@@ -79,10 +79,10 @@ class SqlStore:
             yield SqlTransaction(connection)
 
     @asynccontextmanager
-    async def browsing(self, client: str) -> AsyncIterator[SqlTransaction]:
+    async def browsing(self, client: str, seconds: float = READ_SECONDS) -> AsyncIterator[SqlTransaction]:
         """A consistent view that may be some moments old: of the replica, where there is one."""
         await self._ready()
-        async with self._database.read(replica=True, client=client) as connection:
+        async with self._database.read(seconds, replica=True, client=client) as connection:
             yield SqlTransaction(connection)
 
     async def assign(

@@ -10,6 +10,8 @@ from upshot.operations import experiments as experiment_operations
 from upshot.operations import metrics as metric_operations
 from upshot.operations.results import Asked
 
+COUNTING_SECONDS = 25.0  # a million assignments take one at most
+
 
 async def diagnose(stores: Stores, client: str, reference: str) -> Diagnosis:
     """What is wrong with the data of an experiment, as of everything that was acknowledged before.
@@ -22,10 +24,9 @@ async def diagnose(stores: Stores, client: str, reference: str) -> Diagnosis:
     """
     result = await results.report(stores, client, reference, Asked())
     now = stores.clock.now()
-    async with stores.control.browsing(client) as transaction:
-        experiment = await transaction.experiment(client, reference)
-        assigned = await transaction.assigned(client, experiment.number) if experiment else diagnosis.Assigned()
-    experiment = experiment or await experiment_operations.read(stores, client, reference)
+    experiment = await experiment_operations.browse(stores, client, reference)
+    async with stores.control.browsing(client, COUNTING_SECONDS) as transaction:
+        assigned = await transaction.assigned(client, experiment.number)
     definitions = await metric_operations.definitions_for(stores, client, experiment, ())
     waiting = metrics.of_experiment(experiment, definitions)
     sources = [source for metric in waiting for source in metric.sources]
