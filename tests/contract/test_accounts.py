@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
-from tests.contract.databases import NAMES, Fresh, fresh
+from tests.contract.databases import NAMES, Fresh, fresh, migrated, standing
 
 from upshot import control
 from upshot.access import EVERYONE, Role, Scope
@@ -20,7 +20,7 @@ from upshot.control import ControlStore, Credential
 from upshot.control.store import SqlStore
 from upshot.errors import Conflict, Unavailable
 
-__all__ = ["fresh"]
+__all__ = ["fresh", "migrated", "standing"]
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, UTC)
 LATER = NOW + timedelta(days=1)
@@ -41,9 +41,9 @@ INVITATION = Invitation("i" * 64, "admin", "u1", NOW, LATER)
 
 
 @pytest.fixture(params=NAMES)
-async def store(request: pytest.FixtureRequest, fresh: Fresh) -> AsyncIterator[ControlStore]:
+async def store(request: pytest.FixtureRequest, migrated: Fresh) -> AsyncIterator[ControlStore]:
     """A fresh store."""
-    opened = await control.connect(fresh(request.param))
+    opened = await control.connect(migrated(request.param))
     yield opened
     await opened.close()
 

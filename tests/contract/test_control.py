@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event
 from tests.backends.daemon import server_folder
 from tests.backends.pgbouncer import USER, pgbouncer
-from tests.contract.databases import NAMES, Fresh, fresh
+from tests.contract.databases import NAMES, Fresh, fresh, migrated, standing
 
 from upshot import control
 from upshot.access import EVERYONE
@@ -26,18 +26,18 @@ from upshot.experiments import Draft, Experiment, Status, create
 from upshot.metrics import Kind, Metric, define
 from upshot.variants import VariantDraft
 
-__all__ = ["fresh"]
+__all__ = ["fresh", "migrated", "standing"]
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, UTC)
 Opened = Callable[[], Awaitable[ControlStore]]
 
 
 @pytest.fixture(params=[*NAMES, "pgbouncer"])
-async def opened(request: pytest.FixtureRequest, fresh: Fresh) -> AsyncIterator[Opened]:
+async def opened(request: pytest.FixtureRequest, migrated: Fresh) -> AsyncIterator[Opened]:
     """Opens stores on one fresh database of each kind, as several processes would."""
     stores: list[ControlStore] = []
     with ExitStack() as exits:
-        url = fresh("postgresql" if request.param == "pgbouncer" else request.param)
+        url = migrated("postgresql" if request.param == "pgbouncer" else request.param)
         if request.param == "pgbouncer":
             url = exits.enter_context(pgbouncer(url, exits.enter_context(server_folder(USER)))).url
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ class World(metrics.World):
             for _ in range(40)
         ]
         self.identities = reference.Identities(links, [*withdrawals, withdrawals[0], withdrawals[3]])
+        self._said: dict[tuple[str, AggregationPlan], reference.Expected] = {}
         self.exposures += [replace(exposure, client="two") for exposure in self.exposures]
         self.events += [("two", event) for _, event in self.events]
 
@@ -78,8 +80,17 @@ class World(metrics.World):
         self, client: str, plan: AggregationPlan, identities: reference.Identities | None = None
     ) -> reference.Expected:
         """What the reference says."""
-        told = self.identities if identities is None else identities
-        return reference.aggregate(client, plan, self.exposures, self.events, self.contexts, identities=told)
+        if identities is not None:
+            return reference.aggregate(client, plan, self.exposures, self.events, self.contexts, identities=identities)
+        if (client, plan) not in self._said:
+            self._said[client, plan] = self.of(client, plan, self.identities)
+        return self._said[client, plan]
+
+
+@cache
+def world_of(seed: int, users: int = 150, events: int = 2_500) -> World:
+    """A world, the same one for every store."""
+    return World(seed, users, events)
 
 
 async def append(store: EventStore, events: list[tuple[str, Event]]) -> None:
@@ -98,7 +109,7 @@ def problems(found: Aggregates, expected: reference.Expected) -> list[str]:
 @pytest.mark.slow
 async def test_linked_ids_are_one_user_in_every_plan(store: EventStore) -> None:
     """Every kind of metric, broken down in every way; the other client is as it was."""
-    world = World(1)
+    world = world_of(1)
     await world.fill_in(store, "between")
 
     for name, plan in metrics.PLANS.items():
@@ -111,7 +122,7 @@ async def test_linked_ids_are_one_user_in_every_plan(store: EventStore) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 async def test_it_does_not_matter_when_ids_are_linked(fresh: Fresh, order: str) -> None:
     """Before everything, in the middle, after everything; and it is so when the store is opened again."""
-    world, url = World(2, users=100, events=400), fresh()
+    world, url = world_of(2, users=100, events=400), fresh()
     opened = await eventstore.connect(url)
     await world.fill_in(opened, order)
     first = await opened.aggregate("one", metrics.BARE)
@@ -128,7 +139,7 @@ async def test_it_does_not_matter_when_ids_are_linked(fresh: Fresh, order: str) 
 
 async def test_a_reference_that_ignores_links_or_withdrawals_is_told_from_the_right_one(store: EventStore) -> None:
     """And so is one that looks at another client's."""
-    world = World(3, events=500)
+    world = world_of(3, events=500)
     await world.fill_in(store, "between")
     links, withdrawals = world.identities
     of_two = reference.Identities(
@@ -148,7 +159,7 @@ async def test_a_store_that_ignores_links_or_withdrawals_is_noticed(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, ignored: str
 ) -> None:
     """Either is seen."""
-    world = World(4, events=500)
+    world = world_of(4, events=500)
     await world.fill_in(store, "first")
     expected = world.of("one", metrics.BARE)
     assert problems(await store.aggregate("one", metrics.BARE), expected) == []
@@ -160,7 +171,7 @@ async def test_a_store_that_ignores_links_or_withdrawals_is_noticed(
 
 async def test_an_export_has_a_row_for_each_user_who_counts(store: EventStore) -> None:
     """Under the user's own id, whichever of the ids was exposed first; the numbers add up to the result's."""
-    world = World(5)
+    world = world_of(5)
     await world.fill_in(store, "last")
     plan = AggregationPlan(1, (BOUGHT, SPENT), None, END)
 

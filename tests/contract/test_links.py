@@ -8,7 +8,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 from sqlalchemy import insert, null
-from tests.contract.databases import fresh
+from tests.contract.databases import fresh, migrated, standing
 from tests.contract.test_control import NOW, Opened, added, given, opened, store
 
 from upshot.access import EVERYONE
@@ -18,7 +18,7 @@ from upshot.control.sqlidentities import SqlIdentities
 from upshot.control.tables import outbox
 from upshot.events import CROSSOVER, IDENTITY_CONFLICT, OVERRIDE, Exposure, Withdrawal, micros
 
-__all__ = ["fresh", "opened", "store"]
+__all__ = ["fresh", "migrated", "opened", "standing", "store"]
 
 LATER = NOW + timedelta(hours=1)
 

@@ -272,9 +272,11 @@ async def test_a_database_of_a_newer_version_is_left_alone(url: str) -> None:
     assert described(url) == before
 
 
-async def broken_off_everywhere(name: str, fresh: Fresh, target: Schema, revision: str | None = None) -> list[str]:
+async def broken_off_everywhere(
+    name: str, fresh: Fresh, target: Schema, revision: str | None = None, *, most: int = 1_000
+) -> list[str]:
     """Break a migration, from empty or from a revision, off after its statements that change something, and run it again:
-    what is wrong then."""
+    what is wrong then, until so much is."""
     faults: list[str] = []
     # In a transaction one statement is like another; MariaDB commits each.
     for last in itertools.count(1, 4 if name in TRANSACTIONAL else 1):
@@ -288,6 +290,8 @@ async def broken_off_everywhere(name: str, fresh: Fresh, target: Schema, revisio
                 pass
             else:
                 return faults
+        if len(faults) >= most:
+            return faults
         if name in TRANSACTIONAL and described(url) not in (before, target):
             faults.append(f"after {last}: neither the old schema nor the new one")
         try:
@@ -334,7 +338,7 @@ async def test_a_step_that_cannot_be_run_again_is_noticed(
     step.write_text(broken, encoding="utf-8")
     monkeypatch.setattr(migrate, "_SCRIPTS", scripts)
 
-    assert await broken_off_everywhere(name, fresh, target) != []
+    assert await broken_off_everywhere(name, fresh, target, most=1) != []
 
 
 class Migrating:
