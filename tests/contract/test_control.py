@@ -19,7 +19,7 @@ from upshot import control
 from upshot.access import EVERYONE
 from upshot.analysisplan import AnalysisPlan, PlanChange
 from upshot.assignment import Assignment
-from upshot.control import ControlStore, Definition
+from upshot.control import ControlStore, Definition, Labels
 from upshot.database.inserting import overwrite
 from upshot.errors import Conflict
 from upshot.experiments import Draft, Experiment, Status, create
@@ -118,6 +118,28 @@ async def test_a_key_is_taken_once_per_client(store: ControlStore) -> None:
 
     async with store.reading(EVERYONE) as view:
         assert [e.key for e in (await view.experiments("one")).experiments] == ["first"]
+
+
+async def test_lists_are_narrowed_by_owner_and_tag(store: ControlStore) -> None:
+    """By the whole of a tag, whatever characters it has, and of the client only; what can be chosen is what there is."""
+    tags = ["web", 'a "quoted" one', "50%_off", "Ünï", "back\\slash"]
+    await added(store, key="first", tags=tags, owner="ann@example.com")
+    await added(store, key="second", tags=["webshop"], owner="Ben")
+    await added(store, key="third")
+    await added(store, client="two", key="fourth", tags=["web", "theirs"], owner="Eve")
+
+    async with store.reading("one") as view:
+
+        async def keys(**asked: Any) -> list[str]:
+            return [each.key for each in (await view.experiments("one", **asked)).experiments]
+
+        for tag in tags:
+            assert await keys(tag=tag) == ["first"], tag
+        assert await keys(tag="we") == await keys(tag="50x_off") == await keys(tag="theirs") == []
+        assert await keys(owner="Ben") == ["second"]
+        assert await keys(owner="Eve") == await keys(owner="Ben", tag="web") == []
+        assert await view.labels("one") == Labels(("Ben", "ann@example.com"), tuple(sorted([*tags, "webshop"])))
+        assert await view.labels("nobody") == Labels((), ())
 
 
 async def test_pages_are_newest_first_and_searched_without_case(store: ControlStore) -> None:

@@ -43,7 +43,7 @@ def test_a_forest_row_shows_its_interval() -> None:
     line = next(part for part in row if part.get("class") == "interval better" and part.get("y1") == part.get("y2"))
 
     assert (float(line.get("x1") or 0), float(line.get("x2") or 0)) == (250, 350)
-    assert row.get("aria-label") == "lift +10.0 %, interval +5.0 % … +15.0 %"
+    assert row.get("aria-label") == "lift +10.0 %, interval +5.0 % … +15.0 %".replace(" %", "\u00a0%")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_early_bands_do_not_hide_later_ones() -> None:
         (START + timedelta(days=day), 0.1, 0.1 - 5 / (day + 1) ** 2, 0.1 + 5 / (day + 1) ** 2) for day in range(20)
     ]
     picture = charts.over_time([Line("new", 1, points)], relative=True, label="lift")
-    labels = [float(text.replace("−", "-")) for text in re.findall(r">\+?([−\d.]+) %<", picture)]
+    labels = [float(text.replace("−", "-")) for text in re.findall(r">\+?([−\d.]+)\s%<", picture)]
 
     assert max(labels) < 100
     assert picture.count('class="dot v1"') == 20
@@ -99,6 +99,7 @@ def test_no_name_becomes_markup() -> None:
 )
 def test_percent(share: float | None, shown: str) -> None:
     """As many digits as are needed; a true minus; a dash for what is not there."""
+    shown = shown.replace(" %", "\u00a0%")
     assert figures.percent(share) == shown
     assert share is None or share <= 0 or figures.percent(share, signed=True) == f"+{shown}"
 

@@ -41,7 +41,7 @@ def test_each_way_of_judging_answers_its_own_question() -> None:
 
     assert (sequential.tone, sequential.interval) == ("unclear", Interval(-0.05, 0.25))
     assert (fixed.tone, fixed.interval) == ("better", Interval(0.02, 0.18))
-    assert (bayesian.tone, bayesian.sure) == ("better", "99.4 % chance to be better")
+    assert (bayesian.tone, bayesian.sure) == ("better", "99.4\u00a0% chance to be better")
     assert len({method.answers for method in METHODS}) == 3
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from upshot.dashboard.figures import day, percent, plain
 from upshot.statistics import Interval
 
-ROW_WIDTH, ROW_HEIGHT = 320, 28
+ROW_WIDTH, ROW_HEIGHT, NARROW = 320, 28, 480
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 900, 260, 70, 24, 30, 12
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -137,16 +137,16 @@ def curve(points: Sequence[tuple[float, float | None]], *, label: str, unit: str
         return Markup("")
     _, upper = spread(min(share, 4 * sorted(s for _, s in known)[len(known) // 2]) for _, share in known)
     down = Scale(0, upper, HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT)
-    across = Scale(0, max(place for place, _ in known), LEFT, WIDTH - LEFT - RIGHT)
-    parts = _grid(down, relative=True)
+    across = Scale(0, max(place for place, _ in known), LEFT, NARROW - LEFT - RIGHT)
+    parts = _grid(down, relative=True, width=NARROW)
     parts += [
-        _tag("text", f"{tick:,.0f}", x=across(tick), y=HEIGHT - 8, class_="label middle") for tick in across.ticks(6)
+        _tag("text", f"{tick:,.0f}", x=across(tick), y=HEIGHT - 8, class_="label middle") for tick in across.ticks(4)
     ]
     parts.append(_tag("polyline", points=_points((across(x), down(y)) for x, y in known), class_="line v1"))
     for place, share in known:
         tip = f"{place:,.0f} {unit}: {percent(share)}"
         parts.append(_tag("circle", cx=across(place), cy=down(share), r=3.5, class_="dot v1", data_tip=tip))
-    return _picture(WIDTH, HEIGHT, parts, label, "time")
+    return _picture(NARROW, HEIGHT, parts, label, "curve")
 
 
 def shares(parts: Sequence[tuple[str, float]]) -> Markup:
@@ -215,10 +215,10 @@ def bounds(interval: Interval | None) -> str:
     return f"{lower} … {upper}"
 
 
-def _grid(down: Scale, *, relative: bool, signed: bool = False) -> list[Markup]:
+def _grid(down: Scale, *, relative: bool, signed: bool = False, width: float = WIDTH) -> list[Markup]:
     parts = []
     for tick in down.ticks():
-        parts.append(_tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=down(tick), y2=down(tick), class_="grid"))
+        parts.append(_tag("line", x1=LEFT, x2=width - RIGHT, y1=down(tick), y2=down(tick), class_="grid"))
         text = percent(tick, signed=signed) if relative else f"{tick:,.6g}"
         parts.append(_tag("text", text, x=LEFT - 8, y=down(tick) + 4, class_="label end"))
     return parts

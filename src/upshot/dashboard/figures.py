@@ -21,7 +21,7 @@ def percent(share: float | None, *, signed: bool = False) -> str:
         return NOTHING
     size = abs(share)
     digits = 0 if size >= 1 or size == 0 else 1 if size >= 0.01 else 2 if size >= 0.001 else 3
-    return f"{share:{'+' if signed and share else ''}.{digits}%}".replace("%", " %").translate(_MINUS)
+    return f"{share:{'+' if signed and share else ''}.{digits}%}".replace("%", "\u00a0%").translate(_MINUS)
 
 
 def value(number: float | None, kind: str) -> str:
@@ -29,7 +29,7 @@ def value(number: float | None, kind: str) -> str:
     if number is None:
         return NOTHING
     if kind in SHARES:
-        return f"{number:.2%}".replace("%", " %")
+        return f"{number:.2%}".replace("%", "\u00a0%")
     return f"{number:,.4g}" if abs(number) < 1_000 else f"{number:,.0f}"
 
 

@@ -74,7 +74,7 @@ async def shared_segments(guest: Guest, stores: StoresOf) -> Response:
 async def recomputed(visitor: Reader, stores: StoresOf, experiment_id: str) -> Response:
     """A notebook that recomputes the result from its rows, which stand beside it."""
     experiment = await experiments.browse(stores, visitor.client, experiment_id)
-    built = notebook.build(experiment.name, f"{experiment.key}.csv", f"{experiment.key}.json")
+    built = notebook.build(experiment.name, "results.csv", "results.json")
     headers = {"Content-Disposition": f'attachment; filename="{experiment.key}.ipynb"', "Cache-Control": "no-store"}
     return Response(json.dumps(built, indent=1), media_type="application/x-ipynb+json", headers=headers)
 
