@@ -51,7 +51,7 @@ async def test_every_diagnosis_equals_the_reference(store: EventStore, seed: int
 
 async def test_volumes_equal_the_reference(store: EventStore) -> None:
     """By day and by hour, of two clients, with repeats; none that never sent anything."""
-    world = identified.World(5, users=60, events=500)
+    world = identified.World(5, users=100, events=800)
     await world.fill_in(store, "last")
 
     for width in (HOUR, 24 * HOUR, 7 * HOUR):

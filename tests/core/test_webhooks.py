@@ -107,7 +107,7 @@ def test_every_field_that_can_change_after_the_start_is_told() -> None:
         "metrics": ["m"], "guardrails": [],
         "targeting": {"countries": ["US"]}, "traffic_percentage": Decimal(10), "plan": {"alpha": 0.01},
         "variants": [VariantDraft("blue"), VariantDraft("green"), VariantDraft("red")],
-        "tags": ["checkout"], "overrides": [OverrideDraft("blue", ["tester"])],
+        "tags": ["checkout"], "overrides": [OverrideDraft("blue", ["tester"])], "owner": "ben@example.com",
     }  # fmt: skip
     assert values.keys() == lifecycle.EDITABLE[Status.RUNNING]
     named = {"variants": "traffic_allocation", "plan": "alpha"}

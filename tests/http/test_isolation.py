@@ -19,6 +19,7 @@ BODIES: dict[str, Any] = {
         "assignments": [{"user_id": "visitor", "variant": "a", "assigned_at": "2026-01-31T12:00:00Z"}],
         "events": [{"user_id": "visitor", "event_type": "purchase"}],
     },
+    "post /experiments/{experiment_id}/shares": {},
     "patch /metric-definitions/{key}": {"name": "taken over"},
 }
 _PATHS: dict[str, Any] = create_app(Settings(), {}).application.openapi()["paths"]

@@ -12,7 +12,6 @@ Every method that touches a client's data takes the client first. Changes happen
 import importlib
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -23,6 +22,7 @@ from upshot.control.entries import OutboxEntry
 from upshot.control.features import Features, ReadFeatures
 from upshot.control.hooks import Hooks, ReadHooks
 from upshot.control.identities import Linking, ReadIdentities, Verdict
+from upshot.control.lists import Definition, DefinitionPage, Labels, Page
 from upshot.diagnosis import Assigned
 from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
@@ -30,9 +30,9 @@ from upshot.metrics import Metric
 from upshot.webhooks import Delivery
 
 __all__ = [
-    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Features", "Hooks", "Linking",
-    "OutboxEntry", "Page", "ReadAccounts", "ReadFeatures", "ReadHooks", "ReadIdentities", "ReadTransaction", "Transaction",
-    "Verdict", "connect",
+    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Features", "Hooks", "Labels",
+    "Linking", "OutboxEntry", "Page", "ReadAccounts", "ReadFeatures", "ReadHooks", "ReadIdentities", "ReadTransaction",
+    "Transaction", "Verdict", "connect",
 ]  # fmt: skip
 
 
@@ -46,39 +46,6 @@ class Credential(StrEnum):
     SESSION = "session"
     REFRESH = "refresh"
     INVITATION = "invitation"
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Experiments, and where the next page begins (None at the end)."""
-
-    experiments: tuple[Experiment, ...]
-    following: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What lists of experiments can be narrowed by."""
-
-    owners: tuple[str, ...]
-    tags: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """A version of a metric's definition; since `archived_at` its key no longer means it."""
-
-    metric: Metric
-    created_at: datetime
-    archived_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DefinitionPage:
-    """Metric definitions, and where the next page begins (None at the end)."""
-
-    definitions: tuple[Definition, ...]
-    following: int | None
 
 
 class ReadTransaction(Protocol):

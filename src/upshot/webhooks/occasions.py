@@ -13,7 +13,7 @@ from upshot.description import describe
 from upshot.experiments import Experiment, Status
 
 SEEN = ("name", "description", "hypothesis", "status", "primary_metric", "metrics", "guardrails", "targeting",
-        "traffic_percentage", "tags", "holdouts")  # fmt: skip
+        "traffic_percentage", "tags", "owner", "holdouts")  # fmt: skip
 
 
 class Occasion(StrEnum):

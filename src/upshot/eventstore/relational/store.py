@@ -223,13 +223,11 @@ class RelationalStore(Appends):
     async def diagnose(self, client: str, experiment: int, event_types: Sequence[str], start: int, end: int) -> Joined:
         """How exposures and events come together, read from one snapshot, of the replica where there is one."""
         question = await self._question(client, arrivals.plan_of(experiment, event_types, start, end))
-        types = await self._dictionary.known_types(client, None)
 
-        def diagnosed(connection: Connection) -> Joined:
-            fetch = _fetching(connection)
-            return arrivals.read_joined(question, arrivals.read_arrivals(question.forms, types, fetch), fetch)
+        def diagnosed(forms: Any, types: dict[str, int], fetch: rollups.Fetch) -> Joined:
+            return arrivals.read_joined(question, arrivals.read_arrivals(forms, types, fetch), fetch)
 
-        return await self._read(diagnosed)
+        return await self._of_types(client, diagnosed)
 
     async def rows(self, client: str, plan: AggregationPlan) -> AsyncIterator[list[tuple[Any, ...]]]:
         """One row per exposed user, in batches, read while they are sent."""
