@@ -45,7 +45,7 @@ servers: ## install with apt the servers that the tests need and no wheel gives
 	@tests/backends/install.sh
 
 test: servers check ## everything in check, then the fault, load and simulation tests
-	$(BIN)/pytest -q -n 2 --dist loadscope -m slow
+	$(BIN)/pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m slow
 
 bench: $(VENV)/.dev ## run every benchmark and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks

@@ -24,6 +24,18 @@ _LATER_FILES = {
 }
 _LATER_FIXTURES = {"server", "port"}  # a real process, raw sockets
 _EVENT_STORES = {"fresh", "store"}
+# Of `make test`, whose processes take module after module: first those that take long, so that both end at the same moment; those
+# that watch a clock between others that keep a core busy.
+_LONG = (
+    "http/test_openapi.py", "faults/test_outages.py", "migration/test_migration.py", "faults/test_kill.py",
+    "contract/test_eventqueue.py", "contract/test_identities.py", "faults/test_slow_clients.py", "contract/test_metrics.py",
+    "faults/test_cache.py", "contract/test_eventstore.py", "faults/test_worker.py", "core/test_calibration.py",
+    "cache/test_outages.py", "contract/test_clickhouse.py", "faults/test_backup.py", "acceptance/test_replay.py",
+    "faults/test_retry_storm.py", "contract/test_filters.py", "faults/test_power_cut.py", "http/test_hostile.py",
+    "faults/test_flips.py", "contract/test_rollups.py", "faults/test_disk_full.py", "core/statistics/test_calibration_rows.py",
+    "operations/test_celery.py", "acceptance/test_story.py", "ratelimits/test_outages.py", "contract/test_control.py",
+    "cache/test_groups.py", "operations/test_copies.py", "contract/test_links.py", "contract/test_delivery.py",
+)  # fmt: skip
 _MISSING = re.compile(r"(?:Skipped|Failed): (.+?): not installed, so not run; to have it: (.+)")
 
 
@@ -51,13 +63,18 @@ def clickhouse_server() -> Iterator[ClickHouse]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The everyday suite runs in its own process, on the embedded stores, which start at once; the rest is for `make test`."""
+    first = {place: number for number, place in enumerate(_LONG)}
+    items.sort(key=lambda item: first.get(_place(item), len(first)))
     for item in items:
         said, fixtures = getattr(item, "callspec", None), set(getattr(item, "fixturenames", ()))
         words = set(re.findall("[a-z]+", " ".join(map(str, said.params.values())))) if said else set()
         elsewhere = "sqlite" in words and fixtures >= _EVENT_STORES  # control data are in SQLite, events in DuckDB
-        place = item.path.as_posix().rpartition("/tests/")[2]
-        if words & _LATER or place in _LATER_FILES or fixtures & _LATER_FIXTURES or elsewhere:
+        if words & _LATER or _place(item) in _LATER_FILES or fixtures & _LATER_FIXTURES or elsewhere:
             item.add_marker(pytest.mark.slow)
+
+
+def _place(item: pytest.Item) -> str:
+    return item.path.as_posix().rpartition("/tests/")[2]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

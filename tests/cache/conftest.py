@@ -39,7 +39,7 @@ class Bench:
     async def settled(self) -> None:
         """Wait until everything that was written is on its server."""
         for cache in self._opened:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while getattr(cache, "_writer", None) is not None:  # noqa: ASYNC110 - what it waits for wakes nobody
                     await asyncio.sleep(0.001)
 
@@ -84,7 +84,7 @@ async def bench(
     request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Bench]:
     """Each cache in turn; its patience is the subject of other tests, and a busy machine must not end it here."""
-    monkeypatch.setattr(redisserver, "SECONDS", 5)
+    monkeypatch.setattr(redisserver, "SECONDS", 60)
     server = None if request.param == "memory" else servers.of(request.param)
     made = Bench("memory://" if server is None else server.url, server)
     yield made
@@ -96,7 +96,7 @@ async def shared(
     request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Bench]:
     """Those that have a server."""
-    monkeypatch.setattr(redisserver, "SECONDS", 5)
+    monkeypatch.setattr(redisserver, "SECONDS", 60)
     server = servers.of(request.param)
     made = Bench(server.url, server)
     yield made

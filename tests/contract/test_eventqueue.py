@@ -21,7 +21,8 @@ from tests.backends import free_port, kafka, rabbitmq, redis, sqs
 
 from upshot import eventqueue
 from upshot.errors import ConfigurationError, Unavailable
-from upshot.eventqueue import Delivery, EventQueue, messages
+from upshot.eventqueue import Delivery, EventQueue, adapters, messages
+from upshot.eventqueue import rabbitmq as rabbitmqueue
 from upshot.eventqueue.adapters import ATTEMPTS, EXHAUSTED
 from upshot.events import Event
 
@@ -440,11 +441,15 @@ def outcomes(*made: tuple[Check, Bench]) -> Iterator[BaseException | None]:
     async def every() -> list[BaseException | None]:
         return await asyncio.gather(*(outcome(check, bench) for check, bench in made))
 
-    with ThreadPoolExecutor(1) as executor:  # a loop of their own, beside the test's
-        yield from executor.submit(asyncio.run, every()).result()
+    with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor(1) as executor:
+        if not {check for check, _ in made} & {check_pause, check_kill}:  # its patience is the subject of outages alone
+            for module in PATIENT:
+                patched.setattr(module, "SECONDS", 60.0)
+        yield from executor.submit(asyncio.run, every()).result()  # a loop of their own, beside the test's
 
 
 Together = Callable[[str, Check], None]
+PATIENT = (adapters, rabbitmqueue)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from upshot import eventstore
 from upshot.aggregation import Aggregates, AggregationPlan, Cell, Measured, Period
 from upshot.events import Event, Exposure
 from upshot.eventstore import EventStore, Verdict
+from upshot.eventstore.relational import store as relational
 from upshot.metrics import Kind, Metric
 from upshot.statistics import ThirdMoments
 
@@ -45,9 +46,10 @@ SERVERS = {
 
 
 @pytest.fixture(params=[*FILES, *SERVERS])
-def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
-    """For each backend, a function that answers the URL of a new, empty store."""
+def fresh(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fresh:
+    """For each backend, a function that answers the URL of a new, empty store; its patience is the subject of other tests."""
     numbers = itertools.count()
+    monkeypatch.setattr(relational, "PATIENCE", 60.0)
 
     def url() -> str:
         if request.param in FILES:

@@ -84,10 +84,10 @@ def refuse(fault: str) -> NoReturn:
 
 
 @asynccontextmanager
-async def bounded(*failures: type[Exception], seconds: float = SECONDS) -> AsyncIterator[None]:
-    """End what takes longer than `seconds`; that, a network fault and any of `failures` are told as Unavailable."""
+async def bounded(*failures: type[Exception], longer: float = 0.0) -> AsyncIterator[None]:
+    """End what takes longer than SECONDS, and `longer`; that, a network fault and any of `failures` are told as Unavailable."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(SECONDS + longer):
             yield
     except Exception as error:
         if isinstance(error, (*failures, OSError)):  # a TimeoutError is an OSError

@@ -27,7 +27,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from upshot.errors import Unavailable
 from upshot.eventqueue import DeadLetter, Delivery, messages
-from upshot.eventqueue.adapters import ATTEMPTS, EXHAUSTED, GROUP, QUEUE, SECONDS, Address, bounded, moment
+from upshot.eventqueue.adapters import ATTEMPTS, EXHAUSTED, GROUP, QUEUE, Address, bounded, moment
 from upshot.eventqueue.kafkaclients import (
     CONSUMING,
     PRODUCING,
@@ -101,7 +101,7 @@ class KafkaQueue:
     async def receive(self, limit: int, seconds: float) -> list[Delivery]:
         """What was released, then what is new; when there is nothing, ask whether the brokers are still there."""
         if len(self._inbox) < limit:  # what is released again and again holds up nothing that is new
-            async with bounded(KafkaException, seconds=seconds + SECONDS):
+            async with bounded(KafkaException, longer=seconds):
                 await self._create()
                 await self._in_thread(self._fetch, limit - len(self._inbox), 0 if self._inbox else seconds)
         for exhausted in [delivery for delivery in self._inbox if delivery.attempts > ATTEMPTS]:
@@ -178,7 +178,7 @@ class KafkaQueue:
 
     async def _letters(self) -> list[tuple[bytes, DeadLetter]]:
         await self._create()
-        async with bounded(KafkaException, seconds=60):  # every step of the reading has its own bound
+        async with bounded(KafkaException, longer=60):  # every step of the reading has its own bound
             return await asyncio.to_thread(read_letters, self._settings, self._dead)
 
     async def _in_thread(self, work: Callable[..., Answer], *arguments: Any) -> Answer:

@@ -90,7 +90,7 @@ class RabbitQueue:
 
     async def receive(self, limit: int, seconds: float) -> list[Delivery]:
         """What the broker sent ahead; when it sent nothing, ask whether it is still there."""
-        async with _bounded(self._receiving, seconds + SECONDS):
+        async with _bounded(self._receiving, seconds):
             await self._subscribe()
             received = await self._taken(limit, seconds)
             if not received:
@@ -218,11 +218,11 @@ class RabbitQueue:
 
 
 @asynccontextmanager
-async def _bounded(link: _Link, seconds: float = SECONDS) -> AsyncIterator[None]:
+async def _bounded(link: _Link, longer: float = 0.0) -> AsyncIterator[None]:
     """As `bounded`; a connection that failed is not used again."""
     used = link.connection
     try:
-        async with bounded(*CONNECTION_EXCEPTIONS, seconds=seconds):
+        async with bounded(*CONNECTION_EXCEPTIONS, longer=longer):
             yield
     except Unavailable:
         if link.connection is used:  # otherwise another call has made a new one already

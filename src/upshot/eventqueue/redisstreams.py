@@ -52,7 +52,7 @@ class RedisStreamsQueue:
 
     async def receive(self, limit: int, seconds: float) -> list[Delivery]:
         """What was released or left unfinished by others, then what is new."""
-        async with bounded(RedisError, seconds=seconds + SECONDS):
+        async with bounded(RedisError, longer=seconds):
             try:
                 received = await self._reclaim(limit)
                 if len(received) < limit:  # what is released again and again holds up nothing that is new

@@ -72,7 +72,7 @@ class SqsQueue:
 
     async def receive(self, limit: int, seconds: float) -> list[Delivery]:
         """Ten at a time is what one call gives: when it gives ten, several calls fetch the rest."""
-        async with bounded(*_FAILURES, seconds=seconds + SECONDS):
+        async with bounded(*_FAILURES, longer=seconds):
             url = (await self._resources.places()).queue
             wait = min(seconds, LONGEST_WAIT)
             received = await self._take(url, min(limit, BATCH), int(wait))
