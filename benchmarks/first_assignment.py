@@ -4,7 +4,8 @@
 one caller at a time, so one commit each; goal ≥ 10 times its rate. (b) Over HTTP with 64 and 256 connections, against as many
 waiting callers in this process, of the store and of bare sqlite3 on the same tables in the same groups (insert-or-nothing and
 outbox, FULL commit); goal ≥ 0.25 of either's rate with p99 ≤ 50 ms. The same insert from a list, with nobody waiting for an
-answer, is shown beside it: that is what the disk can do. Each contestant has users of its own; every assignment is new.
+answer, is shown beside it: that is what the disk can do. Each contestant has users of its own; every assignment is new. Unleash,
+where it is installed, answers as many connections, and stores nothing.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from pathlib import Path
 import msgspec
 from tests.servers import RunningServer
 
-from benchmarks import load, measure
+from benchmarks import load, measure, peerservers
 from benchmarks.application import CLIENT, Application, create_experiment, opened, served
 from benchmarks.measure import Measured, Sample
 from benchmarks.report import Row, Table, at_least, bounded
@@ -49,8 +50,8 @@ def run(*, quick: bool) -> Table:
         sync = measure.sync_millis(folder)
         with opened(folder / "stores") as application:
             grouped = _in_process(application, size)
-            with served(folder / "server") as server:
-                over_http = _over_http(server, application, application.experiment(), generator, size)
+            with served(folder / "server") as server, peerservers.unleash() as peer:
+                over_http = _over_http(server, peer, application, application.experiment(), generator, size)
     notes = [
         f"One fdatasync of a small append takes {sync:.2f} ms here.",
         "CPU is this process's for (a) and the straight insert; for HTTP the server's, relay to the event store included.",
@@ -99,7 +100,12 @@ def _callers(application: Application, ask: _Ask, waiting: int, size: int) -> Sa
 
 
 def _over_http(
-    server: RunningServer, application: Application, experiment: Experiment, generator: load.Generator, size: int
+    server: RunningServer,
+    peer: peerservers.Peer | None,
+    application: Application,
+    experiment: Experiment,
+    generator: load.Generator,
+    size: int,
 ) -> dict[str, Measured]:
     path = f"/experiments/{create_experiment(server)}/assignment/"
     by_store, straight = _by_store(application, experiment), Straight(application.folder, experiment.number)
@@ -116,8 +122,14 @@ def _over_http(
 
         return measure.timed(insert, size)
 
+    def ask_peer(unleash: peerservers.Peer, connections: int) -> Sample:
+        questions = [peerservers.request(f"user-{next(_numbers)}") for _ in range(size)]
+        return generator.run(unleash, connections, questions)
+
     contestants: dict[str, Callable[[], Sample]] = {}
     for waiting in WAITING:
+        if peer is not None:
+            contestants[f"unleash {waiting}"] = partial(ask_peer, peer, waiting)
         contestants[f"http {waiting}"] = partial(ask, waiting)
         contestants[f"store {waiting}"] = partial(_callers, application, by_store, waiting, size)
         contestants[f"sqlite3 {waiting}"] = partial(_callers, application, straight.ask, waiting, size)
@@ -178,6 +190,10 @@ def _rows_http(found: dict[str, Measured]) -> list[Row]:
             rows.append(at_least(what, _shown(ours), f"{name}: {_shown(other)}", ours.speed_against(other), 0.25))
         yardstick = f"sqlite3, from a list: {bare.rate:,.0f}/s, {bare.cpu_micros:.0f} µs CPU"
         rows.append(at_least(what, _shown(ours), yardstick, ours.speed_against(bare)))
+        if peer := found.get(f"unleash {waiting}"):
+            rows.append(
+                at_least(what, _shown(ours), f"Unleash, nothing stored: {_shown(peer)}", ours.speed_against(peer))
+            )
         rows.append(bounded(f"{what}: p99", ours.p99, "ms", 50))
     return rows
 
