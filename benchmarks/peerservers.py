@@ -26,7 +26,7 @@ _PROGRAM = """
 require("unleash-server").start({
   db: { connectionString: process.env.DATABASE_URL, ssl: false },
   server: { port: Number(process.env.PORT), host: "127.0.0.1" },
-  logLevel: "fatal", versionCheck: { enable: false }, disableScheduler: true,
+  logLevel: "fatal", versionCheck: { enable: false },
 });
 """
 
