@@ -34,12 +34,15 @@ demo: $(VENV)/.server ## run the whole loop on a real published experiment and l
 serve: $(VENV)/.server ## start the server on http://127.0.0.1:8000
 	$(BIN)/upshot serve
 
+# Thousands of small databases are written and thrown away: in memory, where there is room for what the tests have open.
+MEMORY := $(shell df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 2048 { print "/dev/shm" }')
+
 check: $(VENV)/.dev ## format, lint, types, import contracts and unit tests, in under two minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -q -n 2 -m "not slow"
 
 servers: ## install with apt the servers that the tests need and no wheel gives
 	@tests/backends/install.sh

@@ -485,7 +485,9 @@ def group_of(kind: str, check: Check) -> list[tuple[str, Check]]:
         return [(name, check) for name in KILLABLE]
     if kind.startswith("kafka"):
         return [(kind, each) for each in (*PLAIN, check_order, check_commits)]
-    return [(name, check) for name in SLOW] if kind in SLOW else [(kind, check)]
+    if kind in SLOW and check not in {check_split, check_publishers}:  # these keep a broker busy
+        return [(name, check) for name in SLOW]
+    return [(kind, check)]
 
 
 @every_kind

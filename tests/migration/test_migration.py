@@ -278,8 +278,8 @@ async def broken_off_everywhere(
     """Break a migration, from empty or from a revision, off after its statements that change something, and run it again:
     what is wrong then, until so much is."""
     faults: list[str] = []
-    # In a transaction one statement is like another; MariaDB commits each.
-    for last in itertools.count(1, 4 if name in TRANSACTIONAL else 1):
+    # In a transaction one statement is like another; MariaDB commits each. Those of a later release are among the oldest one's.
+    for last in itertools.count(1, 4 if name in TRANSACTIONAL or revision in EARLIER[1:] else 1):
         url = fresh(name)
         rows = earlier_release(url, revision, 20) if revision else None
         before = described(url)
