@@ -32,8 +32,15 @@ PAGES = ("/", "/dashboard/metrics", "/dashboard/events", "/dashboard/people", "/
          "/dashboard/new")  # fmt: skip
 
 
-def hostile(api: httpx.Client) -> list[str]:
+@pytest.fixture(scope="module")
+def hostile(site: RunningServer) -> list[str]:
     """An experiment for every text of the corpus, in every field that takes one; their keys."""
+    with site.client("token-of-the-default-client") as api:
+        return spread(api)
+
+
+def spread(api: httpx.Client) -> list[str]:
+    """The corpus, sent in."""
     keys = []
     for place, text in enumerate(CORPUS):
         key = f"hostile-{place}"
@@ -57,16 +64,18 @@ def hostile(api: httpx.Client) -> list[str]:
     return keys
 
 
-def test_no_text_becomes_a_script(visiting: Any, api: httpx.Client) -> None:
+def test_no_text_becomes_a_script(visiting: Any, hostile: list[str]) -> None:
     """The corpus of scripts in every name, on every page."""
-    keys = hostile(api)
     with visiting("admin") as visit:
-        paths = [*PAGES, *(f"/dashboard/experiments/{key}{part}" for key in keys for part in ("", "/doctor", "/edit"))]
+        paths = [
+            *PAGES,
+            *(f"/dashboard/experiments/{key}{part}" for key in hostile for part in ("", "/doctor", "/edit")),
+        ]
         for path in paths:
             page = visit.go(path)
             assert page.evaluate("window.pwned") is None, path
             assert page.locator("img[src=x], svg[onload], a[href^='javascript']").count() == 0, path
-        visit.go(f"/dashboard/experiments/{keys[0]}")
+        visit.go(f"/dashboard/experiments/{hostile[0]}")
         expect(visit.page.locator("h1")).to_contain_text(CORPUS[0])
 
 
@@ -213,10 +222,10 @@ def violations(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [360, 768, 1600])
-def test_no_page_is_wider_than_the_window(visiting: Any, api: httpx.Client, width: int) -> None:
+def test_no_page_is_wider_than_the_window(visiting: Any, hostile: list[str], width: int) -> None:
     """From a phone to a wide screen only tables scroll."""
     with visiting("admin", viewport={"width": width, "height": 800}) as visit:
-        for path in (*PAGES, "/dashboard/experiments/hostile-0", "/dashboard/experiments/hostile-0/doctor"):
+        for path in (*PAGES, *(f"/dashboard/experiments/{hostile[0]}{part}" for part in ("", "/doctor"))):
             page = visit.go(path)
             over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert over <= 0, path

@@ -82,6 +82,15 @@ async def test_a_link_ends(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPat
     assert [each["active"] for each in (await api.get("/experiments/shared/shares")).json()["shares"]].count(True) == 1
 
 
+async def test_whole_days(api: httpx.AsyncClient) -> None:
+    """However JSON writes them; half a day is none."""
+    await made(api)
+
+    for days, status in ((7.0, 201), (7.5, 422), ("7", 422), (True, 422)):
+        answer = await api.post("/experiments/shared/shares", json={"expires_in_days": days})
+        assert answer.status_code == status, days
+
+
 @pytest.mark.parametrize("wanted", [{"expires_in_days": 0}, {"expires_in_days": 401}, {"days": 3}])
 async def test_bad_input(api: httpx.AsyncClient, wanted: dict[str, Any]) -> None:
     """Is said, and no link is made."""

@@ -5,13 +5,13 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from upshot.access.shares import LONGEST_DAYS, Share
 from upshot.http.access import Editor
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
-from upshot.http.wire import In
+from upshot.http.wire import In, whole
 from upshot.operations import shares
 
 router = APIRouter(prefix="/experiments/{experiment_id}/shares", tags=["shares"])
@@ -20,7 +20,9 @@ router = APIRouter(prefix="/experiments/{experiment_id}/shares", tags=["shares"]
 class ShareIn(In):
     """A link by which whoever has it can read the result of the experiment, and nothing else."""
 
-    expires_in_days: Annotated[int, Field(ge=1, le=LONGEST_DAYS)] | None = Field(30, description="null: never.")
+    expires_in_days: Annotated[int, BeforeValidator(whole), Field(ge=1, le=LONGEST_DAYS)] | None = Field(
+        30, description="null: never."
+    )
 
 
 class ShareOut(BaseModel):

@@ -37,6 +37,11 @@ def _status(value: Any) -> Any:
     return "running" if word == "active" else word
 
 
+def whole(value: Any) -> Any:
+    """A whole number, however JSON writes it: 7.0 is 7."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=r"^[^\s\x00-\x1f\x7f-\x9f]")]
 Key = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_.-]*$", max_length=NAME_LENGTH)]
 Number = Annotated[float, Field(ge=0, le=1e15)]  # strictly read, an integer is one, too; a union would lose its bounds
