@@ -20,7 +20,7 @@ router = APIRouter(prefix="/experiments/{experiment_id}/shares", tags=["shares"]
 class ShareIn(In):
     """A link by which whoever has it can read the result of the experiment, and nothing else."""
 
-    expires_in_days: Annotated[int, BeforeValidator(whole), Field(ge=1, le=LONGEST_DAYS)] | None = Field(
+    expires_in_days: Annotated[int, Field(ge=1, le=LONGEST_DAYS), BeforeValidator(whole)] | None = Field(
         30, description="null: never."
     )
 
