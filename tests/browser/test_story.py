@@ -123,6 +123,75 @@ def test_only_what_was_changed_is_sent(visiting: Any, api: httpx.Client) -> None
         assert api.get(f"/experiments/{identity}").json()["hypothesis"] == "no"
 
 
+def test_what_is_emptied_is_taken_away(visiting: Any, api: httpx.Client) -> None:
+    """Lists, an owner, overrides: an empty field is no unchanged one."""
+    made = {
+        "name": "emptied", "status": "draft", "tags": ["one"], "owner": "ann", "metrics": ["view"],
+        "variants": [{"name": "a"}, {"name": "b"}], "overrides": [{"variant": "b", "users": ["tester"]}],
+    }  # fmt: skip
+    api.post("/experiments", json=made)
+    with visiting("editor") as visit:
+        page = visit.go("/dashboard/experiments/emptied/edit")
+        page.locator('[data-rows-of="metrics"]').get_by_role("button", name="Remove").click()
+        page.get_by_label("Owner").fill("")
+        page.get_by_label("Tags").fill("")
+        page.get_by_text("Layers, overrides").click()
+        page.get_by_label("Overrides").fill("")
+        page.get_by_role("button", name="Save the changes").click()
+        page.wait_for_url("**/dashboard/experiments/emptied")
+
+    found = api.get("/experiments/emptied").json()
+    assert [found[name] for name in ("tags", "owner", "metrics", "overrides")] == [[], "", [], []]
+
+
+def test_metrics_are_defined_changed_and_archived(visiting: Any, api: httpx.Client) -> None:
+    """By the form, as JSON, and what is taken out of the JSON is gone."""
+    with visiting("editor") as visit:
+        page = visit.go("/dashboard/metrics")
+        page.locator('input[name="/key"]').fill("order-value")
+        page.locator('select[name="/kind"]').select_option("sum")
+        page.locator('input[name="/event_type"]').fill("order")
+        page.get_by_text("Value, window, direction").click()
+        page.locator('input[name="/value"]').fill("price")
+        page.locator('input[name="/minimum_effect"]').fill("0.02")
+        page.get_by_role("button", name="Define", exact=True).first.click()
+        card = page.locator('[id="order-value"]')
+        expect(card).to_contain_text("The sum of price of order events per user")
+
+        card.get_by_text("Definition", exact=True).click()
+        card.locator("textarea").fill('{"kind": "sum", "event_type": "order", "value": "amount"}')
+        card.get_by_role("button", name="Save a new version").click()
+        expect(card).to_contain_text("The sum of amount of order events per user")
+        expect(card).to_contain_text("Version 2")
+        assert "minimum_effect" not in api.get("/metric-definitions/order-value").json()
+
+        page.on("dialog", lambda dialog: dialog.accept())
+        card.get_by_text("Definition", exact=True).click()
+        card.get_by_role("button", name="Archive").click()
+        expect(card).to_have_count(0)
+
+
+def test_a_second_person_agrees(visiting: Any, api: httpx.Client) -> None:
+    """Asked for in Settings, a start waits until somebody else agrees to it."""
+    made = {"name": "guarded", "status": "draft", "variants": [{"name": "a"}, {"name": "b"}]}
+    api.post("/experiments", json=made)
+    with visiting("admin") as admin, visiting("editor") as editor:
+        choice = admin.go("/dashboard/settings").get_by_label("the start of an experiment")
+        choice.check()
+        admin.page.get_by_role("button", name="Save").click()
+        admin.page.wait_for_load_state("networkidle")
+        try:
+            editor.go("/dashboard/experiments/guarded/edit").get_by_role("button", name="Start", exact=True).click()
+            editor.page.wait_for_url("**/dashboard/experiments/guarded")
+            assert api.get("/experiments/guarded").json()["status"] == "draft"
+            page = admin.go("/dashboard/experiments/guarded/edit")
+            expect(page.get_by_text("editor@example.com asked to start it")).to_be_visible()
+            page.get_by_role("button", name="Agree").click()
+            expect(page.locator("h1 .status")).to_have_text("running")
+        finally:
+            api.patch("/client", json={"approvals": []})
+
+
 def test_targeting_is_built(visiting: Any, api: httpx.Client) -> None:
     """Conditions become the rule that the API gets."""
     with visiting("editor") as visit:

@@ -77,6 +77,16 @@ def test_early_bands_do_not_hide_later_ones() -> None:
     assert picture.count('class="dot v1"') == 20
 
 
+@pytest.mark.parametrize(("step", "label"), [(timedelta(hours=1), "1 Mar 05:00"), (timedelta(days=1), "6 Mar")])
+def test_hours_are_told_from_days(step: timedelta, label: str) -> None:
+    """Five points of one day are five hours."""
+    points = [(START + step * place, 0.1, None, None) for place in range(6)]
+    picture = charts.over_time([Line("new", 1, points)], relative=True, label="lift")
+
+    assert f">{label}<" in picture
+    assert f"new, {label}:" in picture
+
+
 def test_no_name_becomes_markup() -> None:
     """Names of variants and metrics are texts, in tips, labels and sentences."""
     name = '"><script>alert(1)</script>'

@@ -53,6 +53,26 @@ def test_the_plan_decides_under_its_own_name() -> None:
     assert judged(replace(decided, improves=False), BY_NAME["always_valid"], 0.05).tone == "worse"
 
 
+def test_planned_looks_are_decided_by_their_boundary() -> None:
+    """A p-value below alpha is not enough at a look; the verdict is that of the result, with the intervals of one look."""
+    looked = replace(COMPARISON, stopping="group_sequential", significant=False)
+
+    assert judged(looked, BY_NAME["fixed"], 0.05).tone == "unclear"
+    assert judged(replace(looked, significant=True), BY_NAME["fixed"], 0.05).tone == "better"
+    assert judged(replace(looked, stopping="always_valid"), BY_NAME["fixed"], 0.05).tone == "better"
+
+
+@pytest.mark.parametrize("reason", ["srm_failed", "event_loss"])
+def test_what_cannot_be_trusted_is_better_by_no_way_of_judging(reason: str) -> None:
+    """However small the p-value and however large the chance."""
+    distrusted = replace(COMPARISON, reason=reason, significant=None, always_valid_p_value=1e-9)
+
+    for method in METHODS:
+        assert judged(COMPARISON, method, 0.05).tone == "better" or method.name == "always_valid"
+        assert judged(distrusted, method, 0.05).tone == "unclear"
+        assert judged(distrusted, method, 0.05).verdict != "better"
+
+
 def test_guardrails_and_reasons_are_said() -> None:
     """Harmed, safe, or why there is no verdict."""
     method = BY_NAME["fixed"]

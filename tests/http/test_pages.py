@@ -3,6 +3,8 @@
 import httpx
 import pytest
 
+from upshot.targeting import OPERATORS
+
 
 @pytest.mark.parametrize(
     ("path", "says"),
@@ -21,6 +23,33 @@ async def test_empty_pages_teach(api: httpx.AsyncClient, path: str, says: str) -
 
     assert page.status_code == 200
     assert says in page.text
+
+
+async def test_an_empty_filter_is_none(api: httpx.AsyncClient) -> None:
+    """As browsers send forms without a script."""
+    page = await api.get("/?search=&status=&owner=&tag=")
+
+    assert page.status_code == 200
+    assert "Your first experiment" in page.text
+
+
+async def test_settings_name_webhooks(api: httpx.AsyncClient) -> None:
+    """And what they are told of; their secret is not shown again."""
+    hook = {"url": "https://hooks.example.com/x", "occasions": ["experiment.started", "experiment.completed"]}
+    made = (await api.post("/webhooks", json=hook)).json()
+
+    page = (await api.get("/dashboard/settings")).text
+
+    assert "https://hooks.example.com/x" in page
+    assert "experiment.completed, experiment.started" in page
+    assert made["secret"] not in page
+
+
+async def test_every_operator_can_be_chosen(api: httpx.AsyncClient) -> None:
+    """The builder knows what targeting knows."""
+    page = (await api.get("/dashboard/new")).text
+
+    assert [operator for operator in OPERATORS if f'<option value="{operator}">' not in page] == []
 
 
 async def test_who_is_not_signed_in_is_led_to_where_one_can(api: httpx.AsyncClient) -> None:

@@ -23,6 +23,7 @@ _FILTERS = (
     "count",
     "day",
     "days",
+    "hour",
     "moment",
     "number",
     "of_micros",

@@ -6,18 +6,22 @@ Coordinates are those of the view box: a chart grows and shrinks with the page.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from markupsafe import Markup
 
-from upshot.dashboard.figures import day, percent, plain
+from upshot.dashboard.figures import day, hour, percent, plain
 from upshot.statistics import Interval
 
 ROW_WIDTH, ROW_HEIGHT, NARROW = 320, 28, 480
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 900, 260, 70, 24, 30, 12
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+
+_Point: TypeAlias = tuple[datetime, float | None, float | None, float | None]
+_When: TypeAlias = Callable[[datetime], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Line:
 
     name: str
     style: int
-    points: Sequence[tuple[datetime, float | None, float | None, float | None]]
+    points: Sequence[_Point]
 
 
 def spread(values: Iterable[float | None], *, zero: bool = True) -> tuple[float, float]:
@@ -120,13 +124,14 @@ def over_time(lines: Sequence[Line], *, relative: bool, label: str, zero: bool =
     down = Scale(lower, upper, HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT)
     first, last = min(moments), max(moments)
     across = Scale(first, last if last > first else first + 1, LEFT, WIDTH - LEFT - RIGHT)
-    parts = [*_grid(down, relative=relative, signed=zero), *_days(across, points)]
+    when = hour if any(point[0].hour for point in points) else day
+    parts = [*_grid(down, relative=relative, signed=zero), *_moments(across, points, when)]
     if lower < 0 < upper:
         parts.append(_tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=down(0), y2=down(0), class_="zero"))
     for line in lines:
         parts += _band(line, across, down)
     for line in lines:
-        parts += _line(line, across, down, relative=relative, signed=zero)
+        parts += _line(line, across, down, when, relative=relative, signed=zero)
     return _picture(WIDTH, HEIGHT, parts, label, "time")
 
 
@@ -224,11 +229,11 @@ def _grid(down: Scale, *, relative: bool, signed: bool = False, width: float = W
     return parts
 
 
-def _days(across: Scale, points: Sequence[tuple[datetime, float | None, float | None, float | None]]) -> list[Markup]:
+def _moments(across: Scale, points: Sequence[_Point], when: _When) -> list[Markup]:
     moments = sorted({point[0] for point in points})
     every = math.ceil(len(moments) / 7)
     return [
-        _tag("text", day(moment), x=across(moment.timestamp()), y=HEIGHT - 8, class_="label middle")
+        _tag("text", when(moment), x=across(moment.timestamp()), y=HEIGHT - 8, class_="label middle")
         for moment in moments[::every]
     ]
 
@@ -243,7 +248,7 @@ def _band(line: Line, across: Scale, down: Scale) -> list[Markup]:
     return [_tag("polygon", points=_points(edge), class_=f"band v{line.style % 8}")]
 
 
-def _line(line: Line, across: Scale, down: Scale, *, relative: bool, signed: bool) -> list[Markup]:
+def _line(line: Line, across: Scale, down: Scale, when: _When, *, relative: bool, signed: bool) -> list[Markup]:
     known = [(across(at.timestamp()), down(value), at, value, low, high)
              for at, value, low, high in line.points if value is not None]  # fmt: skip
     path = _points([(x, y) for x, y, *_ in known])
@@ -253,7 +258,7 @@ def _line(line: Line, across: Scale, down: Scale, *, relative: bool, signed: boo
         return percent(number, signed=signed) if relative else ("–" if number is None else f"{number:,.4g}")
 
     for x, y, at, value, low, high in known:
-        tip = f"{line.name}, {day(at)}: {shown(value)}"
+        tip = f"{line.name}, {when(at)}: {shown(value)}"
         tip += f" ({shown(low)} … {shown(high)})" if low is not None or high is not None else ""
         parts.append(_tag("circle", cx=x, cy=y, r=3.5, class_=f"dot v{line.style % 8}", data_tip=tip, tabindex=0))
     return parts

@@ -50,6 +50,11 @@ def day(moment: datetime) -> str:
     return f"{moment.day} {moment:%b}"
 
 
+def hour(moment: datetime) -> str:
+    """An hour of a day, such as 26 Nov 14:00."""
+    return f"{day(moment)} {moment:%H}:00"
+
+
 def of_micros(micros: int) -> datetime:
     """The moment of microseconds since 1970, UTC."""
     return datetime.fromtimestamp(micros / SECOND, UTC)

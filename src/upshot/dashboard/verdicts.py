@@ -45,7 +45,8 @@ _HEADLINES = {
 }
 
 
-_REASONS = {"srm_failed": "the sample ratio is off", "event_loss": "events are lost unevenly"}
+DISTRUST = {"srm_failed": "the sample ratio is off", "event_loss": "events are lost unevenly"}
+"""Reasons for which nothing may be said of a comparison, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +105,43 @@ def method_of(found: Report, wanted: str | None) -> Method:
 
 
 def judged(comparison: Comparison, method: Method, alpha: float) -> Judged:
-    """A comparison as the method sees it."""
-    if method.name == "bayesian":
-        chance = comparison.chance_to_beat_control
-        interval = comparison.credible_relative_interval
-        sure = "–" if chance is None else f"{figures.percent(chance)} chance to be better"
-        tone = "unclear" if chance is None else _tone(chance >= 1 - alpha / 2, chance <= alpha / 2)
-        return Judged(comparison, interval, sure, _verdict(comparison, tone), tone)
+    """A comparison as the method sees it; where the data cannot be trusted, nothing is better or worse by any."""
+    see = _believed if method.name == "bayesian" else _tested
+    interval, sure, tone = see(comparison, method, alpha)
+    tone = "unclear" if comparison.reason in DISTRUST else tone
+    return Judged(comparison, interval, sure, _verdict(comparison, tone), tone)
+
+
+def _believed(comparison: Comparison, _method: Method, alpha: float) -> tuple[Interval | None, str, str]:
+    chance = comparison.chance_to_beat_control
+    if chance is None:
+        return comparison.credible_relative_interval, figures.NOTHING, "unclear"
+    tone = _tone(better=chance >= 1 - alpha / 2, worse=chance <= alpha / 2)
+    return comparison.credible_relative_interval, f"{figures.percent(chance)} chance to be better", tone
+
+
+def _tested(comparison: Comparison, method: Method, alpha: float) -> tuple[Interval | None, str, str]:
     if method.name == "always_valid":
         interval, p_value = comparison.always_valid_relative_interval, comparison.always_valid_p_value
     else:
         interval = comparison.relative_interval
         p_value = comparison.p_value if comparison.adjusted_p_value is None else comparison.adjusted_p_value
-    sure = "–" if p_value is None else f"p {figures.p_value(p_value)}".replace("p <", "p <")
+    sure = figures.NOTHING if p_value is None else f"p {figures.p_value(p_value)}"
     # What the plan decides is said by the result itself; another method only says what it would say.
-    found = comparison.significant if comparison.stopping == method.name else p_value is not None and p_value < alpha
-    tone = _tone(bool(found) and bool(comparison.improves), bool(found) and comparison.improves is False)
-    return Judged(comparison, interval, sure, _verdict(comparison, tone), tone)
+    found = comparison.significant if _decides(comparison, method) else p_value is not None and p_value < alpha
+    return (
+        interval,
+        sure,
+        _tone(better=bool(found and comparison.improves), worse=bool(found) and comparison.improves is False),
+    )
 
 
-def _tone(better: bool, worse: bool) -> str:  # noqa: FBT001 - the two ends of one scale
+def _decides(comparison: Comparison, method: Method) -> bool:
+    """Whether the plan stops by this way of judging; planned looks are looked at with the intervals of one."""
+    return comparison.stopping == method.name or (comparison.stopping, method.name) == ("group_sequential", "fixed")
+
+
+def _tone(*, better: bool, worse: bool) -> str:
     return "better" if better else "worse" if worse else "unclear"
 
 
@@ -131,5 +149,5 @@ def _verdict(comparison: Comparison, tone: str) -> str:
     if comparison.guardrail is not None:
         return {"harmed": "harmed", "safe": "safe", "inconclusive": "not known to be safe"}[comparison.guardrail]
     if comparison.reason is not None:
-        return _REASONS.get(comparison.reason, figures.words(comparison.reason))
+        return DISTRUST.get(comparison.reason, figures.words(comparison.reason))
     return {"better": "better", "worse": "worse", "unclear": "cannot be told from chance"}[tone]

@@ -79,13 +79,15 @@ function value_of(field) {
   }
 }
 
-// What a form said when it was opened, by its top-level fields: only what was changed is sent again, and the version.
+// What a form said when it was opened, by its top-level fields: only what was changed is sent again, null for what was taken out,
+// and the version.
 const opened = new WeakMap();
 for (const form of document.querySelectorAll("form[data-patch]")) opened.set(form, JSON.parse(JSON.stringify(document_of(form))));
 function changed(form, content) {
   const before = opened.get(form);
+  const gone = Object.keys(before).filter((name) => !(name in content));
   const same = ([name, value]) => name !== "version" && JSON.stringify(value) === JSON.stringify(before[name]);
-  return Object.fromEntries(Object.entries(content).filter((field) => !same(field)));
+  return Object.fromEntries([...Object.entries(content).filter((field) => !same(field)), ...gone.map((name) => [name, null])]);
 }
 
 function put(content, path, value) {

@@ -165,9 +165,9 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-filter] select")) event.target.form.requestSubmit();
 });
-document.addEventListener("submit", (event) => {
+document.addEventListener("formdata", (event) => {
   if (!event.target.matches("[data-filter]")) return;
-  for (const field of event.target.elements) field.disabled ||= field.name && !field.value; // a short address
+  for (const [name, value] of [...event.formData]) if (!value) event.formData.delete(name); // a short address
 });
 document.addEventListener("click", (event) => {
   if (event.target.closest("[data-print]")) print();

@@ -13,6 +13,7 @@ from upshot.allocation import percent_of
 from upshot.assignment import WHOLE
 from upshot.dashboard import charts
 from upshot.errors import Invalid, Malformed
+from upshot.experiments import Status
 from upshot.http import body
 from upshot.http.answers import ExperimentOut
 from upshot.http.dashboard.visitors import Editor, Reader, Visitor, pages
@@ -26,7 +27,8 @@ router = pages()
 _OPERATORS = (
     ("eq", "is"), ("ne", "is not"), ("in", "one of"), ("not_in", "none of"), ("gt", ">"), ("gte", "≥"), ("lt", "<"), ("lte", "≤"),
     ("prefix", "begins with"), ("suffix", "ends with"), ("contains", "contains"), ("regex", "matches"),
-    ("semver_gte", "version ≥"), ("semver_lt", "version <"), ("exists", "is known"),
+    ("semver_eq", "version ="), ("semver_gt", "version >"), ("semver_gte", "version ≥"), ("semver_lt", "version <"),
+    ("semver_lte", "version ≤"), ("exists", "is known"),
 )  # fmt: skip
 _STOPPINGS = (
     ("", "as it fits: planned looks with planned users, else at any time"),
@@ -45,7 +47,7 @@ async def new(visitor: Editor, stores: StoresOf) -> Response:
     shown: dict[str, Any] = {
         "experiment": None,
         "variants": _NEW,
-        "editable": EDITABLE_NEW,
+        "editable": EDITABLE[Status.DRAFT],
         "traffic": 100,
         "targeting": "",
         "lists": {"metrics": [], "guardrails": []},
@@ -75,13 +77,11 @@ async def edit(visitor: Reader, stores: StoresOf, experiment_id: str) -> Respons
         ],
         "editable": EDITABLE[experiment.status] if visitor.may_edit else frozenset(),
         "traffic": f"{percent_of(experiment.traffic, WHOLE):g}",
-        "targeting": _text(targeting.dump(experiment.rule)) if targeting.dump(experiment.rule) else "",
+        "targeting": _text_of_some(targeting.dump(experiment.rule)),
         "lists": {name: [_reference(each) for each in getattr(experiment, name)] for name in ("metrics", "guardrails")},
         "plan": experiment.plan,
-        "layers": _text([{"layer": each.layer, "percentage": each.percentage} for each in out.layers])
-        if out.layers
-        else "",
-        "overrides": _text([each.model_dump() for each in out.overrides]) if out.overrides else "",
+        "layers": _text_of_some([{"layer": each.layer, "percentage": each.percentage} for each in out.layers]),
+        "overrides": _text_of_some([each.model_dump() for each in out.overrides]),
         "waiting": waiting,
     }
     return await _form(visitor, stores, shown)
@@ -146,10 +146,6 @@ async def plan(visitor: Reader, stores: StoresOf, asked: Annotated[PlanQuery, Qu
     )
 
 
-EDITABLE_NEW = frozenset().union(*EDITABLE.values()) | {"layers", "key"}
-"""The fields that a new experiment may say."""
-
-
 async def _form(visitor: Visitor, stores: Stores, shown: dict[str, Any]) -> Response:
     types = await events.types_seen(stores, visitor.client)
     defined = await metrics.search(stores, visitor.client, search=None, after=None, limit=200)
@@ -168,6 +164,11 @@ async def _form(visitor: Visitor, stores: Stores, shown: dict[str, Any]) -> Resp
 
 def _reference(reference: Any) -> str:
     return reference if isinstance(reference, str) else _text(reference)
+
+
+def _text_of_some(value: Any) -> str:
+    """What is empty is an empty field."""
+    return _text(value) if value else ""
 
 
 def _text(value: Any) -> str:

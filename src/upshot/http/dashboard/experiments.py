@@ -1,7 +1,7 @@
 """The list of experiments, and what it loads for each of them."""
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import Query
@@ -27,7 +27,7 @@ _Word = Annotated[str | None, Query(max_length=254)]
 async def browse(
     visitor: Reader,
     stores: StoresOf,
-    status: Annotated[StatusWord | None, Query()] = None,
+    status: Annotated[StatusWord | Literal[""] | None, Query()] = None,
     search: Annotated[str | None, Query(max_length=200)] = None,
     tag: _Word = None,
     owner: _Word = None,

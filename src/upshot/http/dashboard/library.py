@@ -11,7 +11,7 @@ from upshot.dashboard.volumes import events_of_days
 from upshot.http.cursors import Cursor, cursor_of, number_of
 from upshot.http.dashboard.visitors import Reader, pages
 from upshot.http.stores import StoresOf
-from upshot.metrics import Kind, describe
+from upshot.metrics import Kind, Metric, describe
 from upshot.operations import events, metrics
 
 router = pages()
@@ -35,7 +35,7 @@ async def definitions(
         {
             "metric": definition.metric,
             "words": in_words(definition.metric),
-            "document": msgspec.json.format(msgspec.json.encode(describe(definition.metric))).decode(),
+            "document": _changeable(definition.metric),
             "created_at": definition.created_at,
         }
         for definition in page.definitions
@@ -60,3 +60,10 @@ async def seen(visitor: Reader, stores: StoresOf) -> Response:
     base = str(visitor.request.base_url).rstrip("/")
     drawn = events_of_days([each.event_type for each in types], volumes, stores.clock.now(), DAYS)
     return visitor.page("events", types=types, last=last, now=stores.clock.now(), base=base, days=DAYS, **drawn)
+
+
+def _changeable(metric: Metric) -> str:
+    """The definition as JSON, without the key, which stays."""
+    said = describe(metric)
+    del said["key"]
+    return msgspec.json.format(msgspec.json.encode(said)).decode()

@@ -11,11 +11,12 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from upshot import dashboard
-from upshot.access import Caller, Kind, Scope
+from upshot.access import Caller, Scope
 from upshot.access.sessions import csrf_token
 from upshot.errors import Forbidden, NotFound, Unauthenticated, UpshotError
-from upshot.http.access import charge, cookie_of, identify
+from upshot.http.access import address_of, charge, cookie_of, identify, tell
 from upshot.http.failures import FailureRoute
+from upshot.http.limits import Limits
 from upshot.http.problems import of_error
 from upshot.http.stores import StoresOf
 from upshot.operations import shares
@@ -112,8 +113,9 @@ class Shown:
 
 
 async def _guest(request: Request, stores: StoresOf, client: str, secret: str) -> Shown:
+    limits: Limits = request.app.state.limits
+    tell(request, await limits.charge("results", f"@{address_of(request)}", "links"))
     share = await shares.follow(stores, client, secret)
-    await charge(request, "results", Caller(client, Kind.SYSTEM, share.id, "a link", frozenset()))
     return Shown(Visitor(request, client), share.experiment_id)
 
 
