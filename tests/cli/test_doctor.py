@@ -4,10 +4,9 @@ import asyncio
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 from click.testing import CliRunner, Result
-from tests.servers import TOKEN, UNLIMITED
+from tests.servers import TOKEN, UNLIMITED, asking
 
 from upshot.cli import commands
 from upshot.http.app import create_app
@@ -26,11 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def _filled(folder: Path) -> None:
     app = create_app(Settings(data_dir=folder, **UNLIMITED), {TOKEN: "first"})
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upshot", headers=headers) as client,
-    ):
+    async with asking(app) as client:
         for name, waited in (("sound", "[Purchase]"), ("broken", "[purchase]")):
             await client.post("/experiments", json={"name": name, "primary_metric": waited, "variants": TWO})
             await client.get(f"/experiments/{name}/assignment/u1")
