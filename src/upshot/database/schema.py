@@ -1,5 +1,6 @@
 """Changing a schema: a connection without an event loop, held by one process at a time."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,8 +64,10 @@ def _engine(url: URL, setting: str) -> Engine:
     engine = create_engine(blocking(url), connect_args={"timeout": _WAIT_SECONDS})
 
     @event.listens_for(engine, "connect")
-    def connect(connection: object, _record: object) -> None:
-        connection.isolation_level = None  # type: ignore[attr-defined]
+    def connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        # Before anybody opens it to write, who would be turned away where two do so at once.
+        sqlitefile.keep_wal(connection, _WAIT_SECONDS)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from upshot import targeting
 from upshot.errors import ConfigurationError
@@ -78,11 +79,32 @@ def engines(path: Path, *, synchronous: str = "FULL", **driver: Any) -> tuple[As
     return writer, readers
 
 
+def keep_wal(connection: sqlite3.Connection, seconds: float) -> None:
+    """Have the file keep a write-ahead log from now on. Of two connections that ask for it at the same instant SQLite turns one
+    away without letting it wait: it asks again, for so long.
+
+    Raises:
+        sqlite3.OperationalError: the file cannot be opened or written, or was in use all that time.
+    """
+    for attempt in Retrying(
+        retry=retry_if_exception(_is_busy),
+        stop=stop_after_delay(seconds),
+        wait=wait_random(0.005, 0.05),
+        reraise=True,
+    ):
+        with attempt:
+            connection.execute("PRAGMA journal_mode=WAL")
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a database as it is at one moment, beside whoever writes; a plain copy of its files would be torn."""
     reading = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)
     with closing(reading), closing(sqlite3.connect(target)) as copied:
         reading.backup(copied)
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
 
 
 def _prepare(engine: AsyncEngine, pragmas: Sequence[str], begin: str) -> None:
