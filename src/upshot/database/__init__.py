@@ -11,7 +11,7 @@ raised. After several failures in a row callers are turned away at once for two 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +67,7 @@ class Database:
             engine: CircuitBreaker(FAILURES, OPEN_SECONDS, expected_exception=_is_outage)
             for engine in (self._writer, self._readers, self._replica)
         }
+        self._unfinished: set[asyncio.Future[Any]] = set()
 
     @property
     def replicated(self) -> bool:
@@ -116,6 +117,8 @@ class Database:
 
     async def dispose(self) -> None:
         """Close every connection."""
+        while self._unfinished:
+            await asyncio.wait(self._unfinished)
         for engine in (self._replica, self._readers, self._writer):
             await engine.dispose()
 
@@ -133,7 +136,7 @@ class Database:
                     with servers.deadline(await servers.handle(connection), seconds):
                         yield connection
                 finally:
-                    await asyncio.shield(connection.close())
+                    await self._finish(connection.close())
         except (OperationalError, InterfaceError, InternalError, PoolTimeout, TimeoutError) as error:
             if servers.code_of(error) in servers.REFUSED:
                 raise ConfigurationError(f"{self.setting}: the database refuses us: {_first_line(error)}") from error
@@ -149,8 +152,7 @@ class Database:
     ) -> AsyncConnection:
         """A connection whose transaction has begun. One from the pool may have died meanwhile; then a new one is made."""
         for last in (False, True):
-            async with asyncio.timeout(servers.CONNECT_SECONDS + servers.POOL_SECONDS):
-                connection = await engine.connect().start()
+            connection = await self._opened(engine)
             try:
                 with servers.deadline(await servers.handle(connection), servers.CONNECT_SECONDS):
                     await servers.prepare(connection, self.dialect, seconds, writing=writing, client=client)
@@ -161,6 +163,34 @@ class Database:
                 continue
             break
         return connection
+
+    async def _opened(self, engine: AsyncEngine) -> AsyncConnection:
+        """A connection, of the pool or a new one. Who is broken off meanwhile leaves it to be closed."""
+        opening = asyncio.ensure_future(engine.connect().start())
+        try:
+            async with asyncio.timeout(servers.CONNECT_SECONDS + servers.POOL_SECONDS):
+                return await self._finish(opening)
+        except (TimeoutError, asyncio.CancelledError):
+            self._keep(asyncio.ensure_future(_abandoned(opening)))
+            raise
+
+    async def _finish(self, work: Awaitable[Answer]) -> Answer:
+        """The answer of what goes on to its end when who waits for it is broken off: a driver that is stopped while it opens or
+        closes something leaves a file or a socket open.
+        """
+        return await asyncio.shield(self._keep(asyncio.ensure_future(work)))
+
+    def _keep(self, work: "asyncio.Future[Answer]") -> "asyncio.Future[Answer]":
+        self._unfinished.add(work)
+        work.add_done_callback(self._unfinished.discard)
+        return work
+
+
+async def _abandoned(opening: "asyncio.Future[AsyncConnection]") -> None:
+    """Close a connection that nobody waits for any longer, as soon as it is there."""
+    with suppress(Exception):
+        connection = await opening
+        await connection.close()
 
 
 def _is_outage(kind: type[BaseException], error: BaseException) -> bool:

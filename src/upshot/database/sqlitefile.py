@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,13 @@ def _prepare(engine: AsyncEngine, pragmas: Sequence[str], begin: str) -> None:
             cursor.execute(pragma)
         cursor.close()
         connection.run_async(_with_functions)
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def let_go(connection: Any, _record: Any, _error: BaseException | None) -> None:
+        # SQLite closes no connection while rows of a statement wait to be read, and these wait as long as the traceback of who
+        # was broken off is kept anywhere: its lock would stay, and turn every writer away.
+        with suppress(sqlite3.Error, ValueError):
+            connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Any) -> None:
