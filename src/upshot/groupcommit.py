@@ -52,16 +52,18 @@ class GroupCommit(Generic[Item, Result]):
         weight = self._weigh(item)
         if self._waiting and self._weight + weight > self._waiting_weight:
             raise Unavailable("Too many writes are waiting.", retry_after=1)
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, weight, future))
         self._weight += weight
         if self._task is None:
             self._task = asyncio.create_task(self._run())
+        timer = None if patience is None else loop.call_later(patience, _give_up, future)
         try:
-            async with asyncio.timeout(patience):
-                return await future
-        except TimeoutError:
-            raise Unavailable("The store did not answer in time.", retry_after=1) from None
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def drain(self) -> None:
         """Wait until everything that was submitted is durable."""
@@ -97,3 +99,8 @@ class GroupCommit(Generic[Item, Result]):
         for (_, future), result in zip(group, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+
+def _give_up(future: "asyncio.Future[Result]") -> None:
+    if not future.done():
+        future.set_exception(Unavailable("The store did not answer in time.", retry_after=1))
