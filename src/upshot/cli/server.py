@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -108,6 +109,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, then say so."""
+        gc.collect()
+        gc.freeze()  # what a start makes stays as long as what it imports: see __main__.py
         await super().startup(sockets)
         self._announce()
         if self._invitation is not None:

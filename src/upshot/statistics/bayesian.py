@@ -7,7 +7,7 @@ in nearly half of all experiments without any effect.
 import math
 from dataclasses import dataclass
 
-from scipy.special import erfcx
+import scipy
 
 from upshot.statistics.interval import Interval
 from upshot.statistics.lift import relative_lift
@@ -93,7 +93,7 @@ def _unit_loss(k: float) -> float:
     density = math.exp(-0.5 * k * k) / math.sqrt(2.0 * math.pi)
     if k <= 0.0:
         return density - k * 0.5 * math.erfc(k * _SQRT_HALF)
-    return density * max(1.0 - k * math.sqrt(0.5 * math.pi) * float(erfcx(k * _SQRT_HALF)), 0.0)
+    return density * max(1.0 - k * math.sqrt(0.5 * math.pi) * float(scipy.special.erfcx(k * _SQRT_HALF)), 0.0)
 
 
 def _require_positive(name: str, value: float) -> None:

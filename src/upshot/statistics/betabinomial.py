@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import betainc, betaincc, betaincinv
 
 from upshot.statistics.interval import Interval
 from upshot.statistics.roots import bracketed_root
@@ -112,17 +112,17 @@ def compare_beta(control: Beta, treatment: Beta, alpha: float) -> BetaComparison
 def beta_interval(share: Beta, alpha: float) -> Interval:
     """Central interval holding 1 - ``alpha`` of a share's posterior, in [0, 1]; ValueError unless 0 < alpha < 1."""
     require_level(alpha)
-    upper = 1.0 - float(betaincinv(share.b, share.a, alpha / 2.0))
-    return Interval(float(betaincinv(share.a, share.b, alpha / 2.0)), upper)
+    upper = 1.0 - float(scipy.special.betaincinv(share.b, share.a, alpha / 2.0))
+    return Interval(float(scipy.special.betaincinv(share.a, share.b, alpha / 2.0)), upper)
 
 
 def chance_to_beat(control: Beta, treatment: Beta) -> float:
     """P(treatment's share > control's), in [0, 1]."""
     if _narrower(treatment, control):
         x, weights = logit_rule(treatment, treatment.logit_deviation)
-        return float(weights @ betainc(control.a, control.b, x))
+        return float(weights @ scipy.special.betainc(control.a, control.b, x))
     x, weights = logit_rule(control, control.logit_deviation)
-    return float(weights @ betaincc(treatment.a, treatment.b, x))
+    return float(weights @ scipy.special.betaincc(treatment.a, treatment.b, x))
 
 
 def lift_quantile(control: Beta, treatment: Beta, probability: float) -> float:
@@ -202,8 +202,8 @@ def _expected_losses(control: Beta, treatment: Beta) -> tuple[float, float]:
     # The mean over the narrower arm of how far the wider one is expected beyond it, above or below.
     narrow, wide = (treatment, control) if _narrower(treatment, control) else (control, treatment)
     x, weights = logit_rule(narrow, narrow.logit_deviation)
-    above = wide.mean * betaincc(wide.a + 1.0, wide.b, x) - x * betaincc(wide.a, wide.b, x)
-    below = x * betainc(wide.a, wide.b, x) - wide.mean * betainc(wide.a + 1.0, wide.b, x)
+    above = wide.mean * scipy.special.betaincc(wide.a + 1.0, wide.b, x) - x * scipy.special.betaincc(wide.a, wide.b, x)
+    below = x * scipy.special.betainc(wide.a, wide.b, x) - wide.mean * scipy.special.betainc(wide.a + 1.0, wide.b, x)
     wide_above, wide_below = max(float(weights @ above), 0.0), max(float(weights @ below), 0.0)
     return (wide_above, wide_below) if narrow is treatment else (wide_below, wide_above)
 
@@ -218,12 +218,12 @@ def _ratio_below(control: Beta, treatment: Beta) -> Callable[[float], float]:
 
     def below(ratio: float) -> float:
         last = ratio if treatment_is_narrower else 1.0 / ratio
-        kinked = last < 1.0 and float(betaincc(narrow.a, narrow.b, last)) > _NEGLIGIBLE
+        kinked = last < 1.0 and float(scipy.special.betaincc(narrow.a, narrow.b, last)) > _NEGLIGIBLE
         if treatment_is_narrower is not kinked:
             x, weights = of_treatment
-            return float(weights @ betaincc(control.a, control.b, np.minimum(x / ratio, 1.0)))
+            return float(weights @ scipy.special.betaincc(control.a, control.b, np.minimum(x / ratio, 1.0)))
         x, weights = of_control
-        return float(weights @ betainc(treatment.a, treatment.b, np.minimum(ratio * x, 1.0)))
+        return float(weights @ scipy.special.betainc(treatment.a, treatment.b, np.minimum(ratio * x, 1.0)))
 
     return below
 
@@ -239,8 +239,8 @@ def _difference_below(control: Beta, treatment: Beta) -> Callable[[float], float
     def below(difference: float) -> float:
         if difference >= 0.0:
             x, weights = of_control
-            return float(weights @ betainc(treatment.a, treatment.b, np.minimum(x + difference, 1.0)))
+            return float(weights @ scipy.special.betainc(treatment.a, treatment.b, np.minimum(x + difference, 1.0)))
         x, weights = of_treatment
-        return float(weights @ betaincc(control.a, control.b, np.minimum(x - difference, 1.0)))
+        return float(weights @ scipy.special.betaincc(control.a, control.b, np.minimum(x - difference, 1.0)))
 
     return below

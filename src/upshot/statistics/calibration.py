@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from scipy.special import bdtr, bdtrc
+import scipy
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,6 @@ def binomial_band(simulations: int, rate: float, confidence: float = 0.999) -> B
         raise ValueError(f"no band for {simulations} simulations at {rate} with confidence {confidence}")
     outside = (1.0 - confidence) / 2.0
     counts = range(simulations + 1)
-    low = bisect_left(counts, outside, key=lambda count: float(bdtr(count, simulations, rate)))
-    high = bisect_left(counts, -outside, key=lambda count: -float(bdtrc(count, simulations, rate)))
+    low = bisect_left(counts, outside, key=lambda count: float(scipy.special.bdtr(count, simulations, rate)))
+    high = bisect_left(counts, -outside, key=lambda count: -float(scipy.special.bdtrc(count, simulations, rate)))
     return Band(low, high, low / simulations, high / simulations)

@@ -15,8 +15,8 @@ from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 from upshot.statistics.roots import bracketed_root
 from upshot.statistics.tails import normal_critical_value, normal_p_value, require_level
@@ -134,7 +134,7 @@ def inflation_factor(
     alpha < power < 1 and as `boundaries`.
     """
     drift = _drift(fractions, alpha, power, family, rho)
-    return (drift / (normal_critical_value(alpha) + float(ndtri(power)))) ** 2
+    return (drift / (normal_critical_value(alpha) + float(scipy.special.ndtri(power)))) ** 2
 
 
 def equivalent_critical_value(
@@ -149,7 +149,7 @@ def equivalent_critical_value(
     The drift of `inflation_factor` less z_power; sample sizes computed with it are those of the looks. Arguments,
     source and errors as there.
     """
-    return _drift(fractions, alpha, power, family, rho) - float(ndtri(power))
+    return _drift(fractions, alpha, power, family, rho) - float(scipy.special.ndtri(power))
 
 
 def chance_to_cross(
@@ -200,7 +200,7 @@ def _look(fractions: tuple[float, ...], alpha: float, family: Spending, rho: flo
     # Cached by everything up to this look: a new look costs one step of the recursion, whatever came before.
     now = fractions[-1]
     if len(fractions) == 1:
-        critical = _limited(-float(ndtri(spent(now, alpha, family, rho) / 2.0)))
+        critical = _limited(-float(scipy.special.ndtri(spent(now, alpha, family, rho) / 2.0)))
         nodes, weights = _half_nodes(critical, now)
         density = np.exp(-0.5 * nodes * nodes / now) / (_ROOT_TWO_PI * math.sqrt(now))
         return _Look(now, critical, nodes, density * weights)
@@ -220,7 +220,7 @@ def _stopping_value(before: _Look, now: float, to_spend: float) -> float:
     # throughout, because far above the root the chance itself underflows.
     if to_spend <= 0.0:
         return _HIGHEST
-    bound = _limited(-float(ndtri(to_spend / 2.0)))
+    bound = _limited(-float(scipy.special.ndtri(to_spend / 2.0)))
     with np.errstate(divide="ignore"):
         log_mass = np.log(before.mass)
     log_target = math.log(to_spend / 2.0)
@@ -229,8 +229,8 @@ def _stopping_value(before: _Look, now: float, to_spend: float) -> float:
     log_mass = np.concatenate((log_mass, log_mass))
     for _ in range(100):
         distance = (both - bound * root) / deviation
-        log_chance = float(logsumexp(log_mass + log_ndtr(distance)))
-        log_slope = float(logsumexp(log_mass - 0.5 * distance * distance)) - math.log(_ROOT_TWO_PI)
+        log_chance = float(scipy.special.logsumexp(log_mass + scipy.special.log_ndtr(distance)))
+        log_slope = float(scipy.special.logsumexp(log_mass - 0.5 * distance * distance)) - math.log(_ROOT_TWO_PI)
         step = (log_chance - log_target) * math.exp(log_chance - log_slope) * deviation / root
         bound += step
         if abs(step) <= 1e-13 * bound:
@@ -274,8 +274,8 @@ def _stopping(
             mass = np.concatenate((before.mass, before.mass)) * tilt
         deviation = math.sqrt(look.time - start)
         moved = at + drift * (look.time - start)
-        own.append(float(mass @ ndtr((moved - bound) / deviation)))
-        either.append(own[-1] + float(mass @ ndtr((-moved - bound) / deviation)))
+        own.append(float(mass @ scipy.special.ndtr((moved - bound) / deviation)))
+        either.append(own[-1] + float(mass @ scipy.special.ndtr((-moved - bound) / deviation)))
         before = look
     return either, own
 
@@ -287,7 +287,7 @@ def _drift(fractions: tuple[float, ...], alpha: float, power: float, family: Spe
         raise ValueError(f"a plan's looks end at information 1: {fractions}")
     if not alpha < power < 1.0:
         raise ValueError(f"the power must lie between the level {alpha} and 1, not {power}")
-    fixed = normal_critical_value(alpha) + float(ndtri(power))
+    fixed = normal_critical_value(alpha) + float(scipy.special.ndtri(power))
     return bracketed_root(
         lambda drift: math.fsum(_stopping(fractions, alpha, family, rho, drift)[1]) - power, 0.0, 4.0 * fixed
     )

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.special import chdtrc
+import scipy
 
 from upshot.statistics.comparison import all_alike
 from upshot.statistics.interval import Interval
@@ -74,7 +74,7 @@ def heterogeneity(effects: Sequence[float | None], standard_errors: Sequence[flo
         smallest / math.sqrt(total),
         q,
         freedom,
-        float(chdtrc(freedom, q)),
+        float(scipy.special.chdtrc(freedom, q)),
         1.0 - freedom / q if q > freedom else 0.0,
         "ok",
     )

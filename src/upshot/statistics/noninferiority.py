@@ -7,7 +7,7 @@ Safe means that the confidence bound of the harm lies within a margin that was s
 import math
 from dataclasses import dataclass
 
-from scipy.special import ndtr
+import scipy
 
 from upshot.statistics.comparison import all_alike
 from upshot.statistics.lift import fieller_interval
@@ -79,7 +79,7 @@ def non_inferiority(
         bound = None if lifts is None else lifts.lower if higher_is_better else lifts.upper
     harmed = direction * difference < -harm_limit * error
     verdict = "harmed" if harmed else "safe" if z > critical else "inconclusive"
-    return Guardrail(verdict, z, float(ndtr(-z)), bound, "ok")
+    return Guardrail(verdict, z, float(scipy.special.ndtr(-z)), bound, "ok")
 
 
 def _one_sided_critical_value(alpha: float) -> float:

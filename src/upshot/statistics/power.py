@@ -11,7 +11,7 @@ an always-valid test at its planned end, `groupsequential.equivalent_critical_va
 import math
 from collections.abc import Callable, Sequence
 
-from scipy.special import ndtr, ndtri
+import scipy
 
 from upshot.statistics.roots import bracketed_root
 from upshot.statistics.sequential import always_valid_critical_value
@@ -129,7 +129,7 @@ def users_needed_non_inferiority(
     require_level(2.0 * alpha)
     if not alpha < power < 1.0:
         raise ValueError(f"the power must lie between the level {alpha} and 1, not {power}")
-    reach = -float(ndtri(alpha)) + float(ndtri(power))
+    reach = -float(scipy.special.ndtri(alpha)) + float(scipy.special.ndtri(power))
     return _whole_users(reach * _spread(variance, margin, treatment_share) / margin, treatment_share)
 
 
@@ -205,7 +205,7 @@ def power_of(
 
 def chance_to_find(drift: float, critical_value: float) -> float:
     """The chance, in [0, 1], that a statistic with mean ``drift`` and variance 1 exceeds the critical value (on its side)."""
-    return float(ndtr(drift - critical_value))
+    return float(scipy.special.ndtr(drift - critical_value))
 
 
 def drift_of(effect: float, variance: float, control_n: float, treatment_n: float) -> float | None:
@@ -266,7 +266,7 @@ def _spread(variance: float, effect: float, treatment_share: float) -> float:
 def _quantiles(alpha: float, power: float, critical_value: float | None = None) -> tuple[float, float]:
     if not alpha < power < 1.0:
         raise ValueError(f"the power must lie between the level {alpha} and 1, not {power}")
-    return normal_critical_value(alpha) if critical_value is None else critical_value, float(ndtri(power))
+    return normal_critical_value(alpha) if critical_value is None else critical_value, float(scipy.special.ndtri(power))
 
 
 def _errors_of_shares(

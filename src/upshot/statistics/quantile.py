@@ -7,7 +7,7 @@ room says which ranks it needs, and takes the values found there.
 import math
 from dataclasses import dataclass
 
-from scipy.special import betainc
+import scipy
 
 from upshot.statistics.comoments import Comoments
 from upshot.statistics.comparison import Effect, compare_means, untested
@@ -151,5 +151,5 @@ def _binomial_quantile(probability: float, n: int, q: float) -> int:
     while low < high:
         k = (low + high) // 2
         # P(X <= k) = I_{1-q}(n - k, k + 1), here always with k < n.
-        low, high = (low, k) if betainc(n - k, k + 1, 1.0 - q) >= probability else (k + 1, high)
+        low, high = (low, k) if scipy.special.betainc(n - k, k + 1, 1.0 - q) >= probability else (k + 1, high)
     return low

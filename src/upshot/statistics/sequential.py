@@ -10,7 +10,7 @@ Beside it the exact confidence sequence of a single arm's share, for guardrails 
 
 import math
 
-from scipy.special import betaln, xlog1py, xlogy
+import scipy
 
 from upshot.statistics.interval import Interval
 from upshot.statistics.roots import bracketed_root
@@ -87,8 +87,10 @@ def bernoulli_confidence_sequence(n: int, successes: int, alpha: float, planned_
 
     def surplus(share: float) -> float:
         a, b = prior * share, prior * (1.0 - share)
-        kept = xlogy(successes, share) + xlog1py(failures, -share)
-        return float(betaln(a + successes, b + failures) - betaln(a, b) - kept) + math.log(alpha)
+        kept = scipy.special.xlogy(successes, share) + scipy.special.xlog1py(failures, -share)
+        return float(scipy.special.betaln(a + successes, b + failures) - scipy.special.betaln(a, b) - kept) + math.log(
+            alpha
+        )
 
     edge = 2.0**-50
     observed = min(max(successes / n, edge), 1.0 - edge)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import chdtrc
+import scipy
 
 ALERT = 0.001
 """p-values below this mean the split itself is broken and no result may be trusted."""
@@ -54,7 +54,7 @@ def sample_ratio(observed: Sequence[int], expected: Sequence[float]) -> SampleRa
     scale = sum(users for users, _ in arms) / math.fsum(weight for _, weight in arms)
     chi2 = math.fsum((users - weight * scale) ** 2 / (weight * scale) for users, weight in arms)
     freedom = len(arms) - 1
-    return SampleRatio(float(chdtrc(freedom, chi2)), chi2, freedom, status)
+    return SampleRatio(float(scipy.special.chdtrc(freedom, chi2)), chi2, freedom, status)
 
 
 def sequential_sample_ratio(

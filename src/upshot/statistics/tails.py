@@ -6,7 +6,7 @@ Every tail is computed as a lower tail of -|x|: one minus a distribution functio
 import math
 from functools import lru_cache
 
-from scipy.special import betaln, log_ndtr, ndtri, stdtr, stdtrit
+import scipy
 
 _SQRT_HALF = math.sqrt(0.5)
 SMALLEST_TRUSTED_P = 1e-290
@@ -22,7 +22,7 @@ def require_level(alpha: float) -> None:
 def normal_critical_value(alpha: float) -> float:
     """The c > 0 with P(|Z| > c) = ``alpha`` for a standard normal Z; ValueError unless 0 < alpha < 1."""
     require_level(alpha)
-    return -float(ndtri(alpha / 2.0))
+    return -float(scipy.special.ndtri(alpha / 2.0))
 
 
 def normal_p_value(z: float) -> float:
@@ -33,12 +33,12 @@ def normal_p_value(z: float) -> float:
 def student_critical_value(alpha: float, degrees_of_freedom: float) -> float:
     """The c > 0 with P(|T| > c) = ``alpha``; ``degrees_of_freedom`` > 0; ValueError unless 0 < alpha < 1."""
     require_level(alpha)
-    return -float(stdtrit(degrees_of_freedom, alpha / 2.0))
+    return -float(scipy.special.stdtrit(degrees_of_freedom, alpha / 2.0))
 
 
 def student_p_value(t: float, degrees_of_freedom: float) -> float:
     """Two-sided p-value 2 T(-|t|) for ``degrees_of_freedom`` > 0, in [0, 1]."""
-    return 2.0 * float(stdtr(degrees_of_freedom, -abs(t)))
+    return 2.0 * float(scipy.special.stdtr(degrees_of_freedom, -abs(t)))
 
 
 def log10_p_value(statistic: float, degrees_of_freedom: float | None = None) -> float:
@@ -48,7 +48,7 @@ def log10_p_value(statistic: float, degrees_of_freedom: float | None = None) -> 
     t tail: P(|T| > t) = I_x(v/2, 1/2), x = v/(v+t²), and its continued fraction (DLMF 8.17.22).
     """
     if degrees_of_freedom is None:
-        return (math.log(2.0) + float(log_ndtr(-abs(statistic)))) / math.log(10.0)
+        return (math.log(2.0) + float(scipy.special.log_ndtr(-abs(statistic)))) / math.log(10.0)
     p_value = student_p_value(statistic, degrees_of_freedom)
     if p_value > SMALLEST_TRUSTED_P:
         return math.log10(p_value)
@@ -56,7 +56,7 @@ def log10_p_value(statistic: float, degrees_of_freedom: float | None = None) -> 
     ratio = statistic * statistic / degrees_of_freedom
     log_front = -a * math.log1p(ratio) + b * (math.log(ratio) - math.log1p(ratio)) - math.log(a)
     fraction = _beta_fraction(a, b, 1.0 / (1.0 + ratio))
-    return (log_front - float(betaln(a, b)) - math.log(fraction)) / math.log(10.0)
+    return (log_front - float(scipy.special.betaln(a, b)) - math.log(fraction)) / math.log(10.0)
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import compress
 
 import numpy as np
-from scipy.special import betainc, ndtr
+import scipy
 
 from upshot.statistics.betabinomial import Beta, beta_posterior, logit_rule
 
@@ -41,7 +41,7 @@ def chance_to_be_best_normal(
         count = math.ceil(2.0 * _REACH * float(deviation / deviations.min()) / 0.4)
         u = np.linspace(-_REACH, _REACH, min(count, _MOST_NODES) + 1)
         weights = np.exp(-0.5 * u * u)
-        below = ndtr((centre + deviation * u - centres[:, None]) / deviations[:, None])
+        below = scipy.special.ndtr((centre + deviation * u - centres[:, None]) / deviations[:, None])
         below[arm] = 1.0
         chances.append(float(weights @ below.prod(axis=0) / weights.sum()))
     return _summing_to_one(chances)
@@ -67,7 +67,7 @@ def chance_to_be_best_beta(
         below = np.ones_like(x)
         for other in shares:
             if other is not share:
-                below *= betainc(other.a, other.b, x)
+                below *= scipy.special.betainc(other.a, other.b, x)
         chances.append(float(weights @ below))
     return _summing_to_one(chances)
 

@@ -1,0 +1,44 @@
+"""What a start loads, and what it leaves for later."""
+
+import subprocess
+import sys
+
+import pytest
+
+LATER = ("scipy.special", "alembic", "zxcvbn", "psycopg", "redis", "aiokafka")
+
+SHOW = "import gc, sys; {}; print(gc.isenabled(), gc.get_freeze_count() > 0, *sys.modules)"
+
+
+def started(statement: str) -> tuple[str, str, set[str]]:
+    """Of a new interpreter after a statement: whether its collector works, whether it leaves something alone, what is loaded."""
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOW.format(statement)], capture_output=True, text=True, check=True, timeout=60
+    )
+    collects, frozen, *loaded = shown.stdout.split()
+    return collects, frozen, set(loaded)
+
+
+@pytest.fixture(scope="module")
+def command() -> tuple[str, str, set[str]]:
+    """After the command has been loaded."""
+    return started("import upshot.__main__")
+
+
+@pytest.mark.parametrize("module", LATER)
+def test_a_start_does_without(command: tuple[str, str, set[str]], module: str) -> None:
+    """What only some need is loaded when they do."""
+    loaded = command[2]
+
+    assert "upshot.http.app" in loaded
+    assert module not in loaded
+
+
+def test_the_collector_leaves_alone_what_was_imported(command: tuple[str, str, set[str]]) -> None:
+    """It works, and a full collection does not look through the program."""
+    assert command[:2] == ("True", "True")
+
+
+def test_an_application_that_imports_us_keeps_its_collector_as_it_is() -> None:
+    """The SDK is a guest there."""
+    assert started("import upshot.sdk")[:2] == ("True", "False")
