@@ -194,12 +194,13 @@ class AssignmentLane:
         headers = await self._charge(caller)
         found = await assignments.assign(stores, caller.client, reference, user_id, context)
         content = content_of(found)
-        _, kept = await assignments.recall(stores, caller.client, reference, user_id, context)
-        if kept is not None and not found.is_new and found.persisted:
-            version = found.experiment.version
-            self._told[key] = _Told(secret, caller, reference, user_id, context, version, kept, content)
-            if len(self._told) > REMEMBERED:
-                self._told.popitem(last=False)
+        if found.persisted and not found.is_new:
+            _, kept = await assignments.recall(stores, caller.client, reference, user_id, context)
+            if kept is not None:
+                version = found.experiment.version
+                self._told[key] = _Told(secret, caller, reference, user_id, context, version, kept, content)
+                if len(self._told) > REMEMBERED:
+                    self._told.popitem(last=False)
         scope["state"]["headers"] = headers
         return content
 

@@ -18,7 +18,8 @@ from upshot.events import CROSSOVER, Rejection, Withdrawal
 from upshot.experiments import Experiment, Status
 from upshot.operations import Stores, given
 from upshot.operations import experiments as experiment_operations
-from upshot.operations.assignments import MANY, encoded
+from upshot.operations.answers import encoded
+from upshot.operations.assignments import MANY
 
 
 @dataclass(frozen=True, slots=True)
