@@ -84,9 +84,7 @@ async def decide(transaction: Transaction, caller: Caller, approval_id: str, sta
         Conflict: it is decided already.
     """
     _check_person(caller)
-    approval = await transaction.accounts.approval(caller.client, approval_id)
-    if approval is None:
-        raise NotFound("There is no such approval.")
+    approval = found(await transaction.accounts.approval(caller.client, approval_id))
     if approval.state is not State.PENDING:
         raise Conflict(f"This is {approval.state} already.")
     if state is State.APPROVED and approval.requested_by == caller.id:
@@ -108,6 +106,17 @@ async def every(stores: Stores, client: str, state: State | None, experiment_id:
     """The last 200 approvals, the newest first."""
     async with stores.control.reading(client) as view:
         return await view.accounts.approvals(client, state, experiment_id)
+
+
+def found(approval: Approval | None) -> Approval:
+    """The approval that was looked for.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if approval is None:
+        raise NotFound("There is no such approval.")
+    return approval
 
 
 def _check_person(caller: Caller) -> None:

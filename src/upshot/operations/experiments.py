@@ -166,10 +166,13 @@ async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experimen
         Conflict: it is decided already, or the experiment was changed since.
     """
     now = stores.clock.now()
+    async with stores.control.reading(caller.client) as view:
+        asked = approvals.found(await view.accounts.approval(caller.client, approval_id))
     async with stores.control.transaction(caller.client) as transaction:
+        await _hold(transaction, caller.client, asked.action)
+        there = await transaction.experiment(caller.client, asked.experiment_id)
         approval = await approvals.decide(transaction, caller, approval_id, State.APPROVED, now)
-        await _hold(transaction, caller.client, approval.action)
-        experiment = _found(await transaction.experiment(caller.client, approval.experiment_id))
+        experiment = _found(there)
         if experiment.version != approval.version:
             raise Conflict("The experiment was changed since this was asked for; ask again.")
         moved = await _moved(stores, transaction, caller, experiment, (approval.action, approval.winner), now)
@@ -253,8 +256,8 @@ async def _attached(transaction: Transaction, client: str, experiment: Experimen
 async def _hold(transaction: Transaction, client: str, action: str) -> None:
     """Lock the holdouts where an experiment is to start: one that ends at this moment is taken off it, or is not attached.
 
-    Every operation locks in this order, so that no two wait for each other: holdouts, experiments, the client's settings, layers,
-    and last, by saving, the revision.
+    Every operation locks in this order, so that no two wait for each other: holdouts, experiments, the client's settings,
+    approvals, layers, and last, by saving, the revision.
     """
     if action == "start":
         await transaction.features.holdouts(client)

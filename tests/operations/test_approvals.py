@@ -1,0 +1,86 @@
+"""A second person agrees at the moment at which the first one asks again: by two servers on one database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract.databases import NAMES, Fresh, fresh
+from tests.operations.test_holdouts import ANN, BOB, HALVES, LOCKING, SOMEBODY, lingering
+
+from upshot import cache, control, eventstore
+from upshot.access import Caller
+from upshot.access.trail import Approval, State
+from upshot.clock import SystemClock
+from upshot.control.sqltrail import SqlTrail
+from upshot.control.transaction import SqlTransaction
+from upshot.errors import Conflict, Unavailable
+from upshot.experiments import Draft, Experiment, Status
+from upshot.operations import Stores, approvals, experiments
+
+__all__ = ["fresh"]
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 6
+
+
+@pytest.fixture
+async def servers(
+    request: pytest.FixtureRequest, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[Stores]]:
+    """Two servers whose transactions linger over what they read; a start needs a second person."""
+    url, opened = fresh(request.param), []
+    for number in range(2):
+        events = await eventstore.connect(f"duckdb:///{tmp_path / f'events-{number}.db'}")
+        opened.append(Stores(await control.connect(url), events, cache.connect("memory://"), SystemClock()))
+    await approvals.choose(opened[0], SOMEBODY, {"approvals": ["start"]})
+    for kind, name in ((SqlTrail, "approval"), (SqlTransaction, "experiment")):
+        monkeypatch.setattr(kind, name, lingering(getattr(kind, name)))
+    yield opened
+    for stores in opened:
+        await stores.close()
+
+
+async def outcomes(servers: list[Stores]) -> list[tuple[Any, Any]]:
+    """What becomes of an agreement to what was asked for before a change, and of asking again, at one moment."""
+    first, second = servers
+    found = []
+    for number in range(ROUNDS):
+        key = f"key-{number}"
+        await experiments.create(first, SOMEBODY, Draft(key, HALVES, key=key, status=Status.DRAFT))
+        asked = await experiments.move(first, ANN, key, "start")
+        assert isinstance(asked, Approval)
+        await experiments.change(first, SOMEBODY, key, {"description": "Changed."}, None)
+        agreed, again = await asyncio.gather(
+            experiments.approve(first, BOB, asked.id),
+            experiments.move(second, ANN, key, "start"),
+            return_exceptions=True,
+        )
+        found.append((agreed, again))
+    return found
+
+
+@pytest.mark.parametrize("servers", NAMES, indirect=True)
+async def test_neither_waits_for_who_waits_for_them(servers: list[Stores]) -> None:
+    """The agreement comes too late, and what is asked for again waits for somebody."""
+    for agreed, again in await outcomes(servers):
+        assert isinstance(agreed, Conflict)
+        assert isinstance(again, Approval)
+        assert again.state is State.PENDING
+
+
+@pytest.mark.parametrize("servers", LOCKING, indirect=True)
+async def test_the_other_order_of_locks_is_caught(servers: list[Stores], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant: who agrees holds the approval before the experiment. The database ends one of the two."""
+
+    async def approve(stores: Stores, caller: Caller, approval_id: str) -> Experiment:
+        async with stores.control.transaction(caller.client) as transaction:
+            approval = approvals.found(await transaction.accounts.approval(caller.client, approval_id))
+            assert await transaction.experiment(caller.client, approval.experiment_id) is not None
+            raise Conflict("The experiment was changed since this was asked for; ask again.")
+
+    monkeypatch.setattr(experiments, "approve", approve)
+
+    assert any(isinstance(each, Unavailable) for pair in await outcomes(servers) for each in pair)
