@@ -87,7 +87,16 @@ def assignment_of(row: Row[Any]) -> Assignment:
 
 def row_of(client: str, assignment: Assignment) -> dict[str, Any]:
     """The row of an assignment."""
-    return {"client_id": client} | {name: getattr(assignment, name) for name in Assignment.__slots__}
+    return {
+        "experiment": assignment.experiment,
+        "user_id": assignment.user_id,
+        "client_id": client,
+        "variant": assignment.variant,
+        "phase": assignment.phase,
+        "assigned_at": assignment.assigned_at,
+        "exposed_at": assignment.exposed_at,
+        "context": assignment.context,
+    }
 
 
 def exposure_of(client: str, assignment: Assignment) -> Exposure:
