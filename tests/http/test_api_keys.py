@@ -26,9 +26,9 @@ EVENT = {"user_id": "visitor", "event_type": "visit"}
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
+async def app(data_dir: Path) -> AsyncIterator[Envelope]:
     """An application whose clock stands still."""
-    made = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {TOKEN: "default"})
+    made = create_app(Settings(data_dir=data_dir, **UNLIMITED), {TOKEN: "default"})
     async with made.lifespan():
         stores = stores_of(made)
         object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))

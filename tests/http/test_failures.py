@@ -21,10 +21,10 @@ FORMS = {OFREP: {"key", "errorCode", "errorDetails", "metadata"}, SIXPACK: {"sta
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def api(data_dir: Path) -> AsyncIterator[httpx.AsyncClient]:
     """An application whose doors are open, and that may be asked twice a minute for an assignment."""
     limits = UNLIMITED | {"limit_assignments": "2/min burst 2"}
-    app = create_app(Settings(data_dir=tmp_path, sixpack_client="first", **limits), {TOKEN: "first"})
+    app = create_app(Settings(data_dir=data_dir, sixpack_client="first", **limits), {TOKEN: "first"})
     async with asking(app) as client:
         yield client
 

@@ -206,9 +206,9 @@ async def test_links_of_one_client_are_nothing_to_another(api: httpx.AsyncClient
     assert await variant_of(api, "user") == await variant_of(api, "visitor")
 
 
-async def test_links_are_charged_one_by_one(tmp_path: Any) -> None:
+async def test_links_are_charged_one_by_one(data_dir: Any) -> None:
     """As assignments are, by their number."""
-    app = create_app(Settings(data_dir=tmp_path, limit_assignments="1/s burst 5"), {"t" * 32: "first"})
+    app = create_app(Settings(data_dir=data_dir, limit_assignments="1/s burst 5"), {"t" * 32: "first"})
     headers = {"Authorization": f"Bearer {'t' * 32}"}
     sent = [{"anonymous_id": f"a{n}", "user_id": "u"} for n in range(4)]
     transport = httpx.ASGITransport(app)

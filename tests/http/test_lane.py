@@ -81,14 +81,14 @@ async def test_what_has_changed_is_not_told_again(api: httpx.AsyncClient, told: 
     assert False in told
 
 
-async def test_a_lane_that_does_not_look_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lane_that_does_not_look_is_caught(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what was told once is told for ever."""
 
     async def believed(_self: AssignmentLane, _known: assignments._Told) -> bool:
         return True
 
     monkeypatch.setattr(AssignmentLane, "_holds", believed)
-    app = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {TOKEN: "first"})
+    app = create_app(Settings(data_dir=data_dir, **UNLIMITED), {TOKEN: "first"})
     async with asking(app) as api:
         await prepare(api)
         for _ in range(3):
@@ -115,10 +115,10 @@ async def test_the_lane_remembers_so_many_answers_and_no_more(
     assert told == [True, True]
 
 
-async def test_a_quota_holds_for_what_is_remembered(tmp_path: Path) -> None:
+async def test_a_quota_holds_for_what_is_remembered(data_dir: Path) -> None:
     """The lane charges as the route does."""
     limits = UNLIMITED | {"limit_assignments": "1/min burst 5"}
-    app = create_app(Settings(data_dir=tmp_path, **limits), {TOKEN: "first"})
+    app = create_app(Settings(data_dir=data_dir, **limits), {TOKEN: "first"})
     async with asking(app) as api:
         await prepare(api)
 

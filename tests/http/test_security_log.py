@@ -70,10 +70,10 @@ def heard() -> Iterator[Heard]:
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
+async def app(data_dir: Path) -> AsyncIterator[Envelope]:
     """An application with one admin, a provider that is never asked, and five attempts to sign in per account."""
     chosen = Settings(
-        data_dir=tmp_path,
+        data_dir=data_dir,
         public_url="https://upshot",
         oidc_issuer="https://id.example.com",
         oidc_client_id="upshot",

@@ -110,9 +110,9 @@ async def test_links_are_in_the_audit_log(api: httpx.AsyncClient) -> None:
     assert [entry["action"] for entry in entries] == ["share.revoked", "share.created"]
 
 
-async def test_who_may(tmp_path: Any) -> None:
+async def test_who_may(data_dir: Any) -> None:
     """Editors share; viewers read results themselves."""
-    app: Envelope = create_app(Settings(data_dir=tmp_path, scheduler="celery"), {})
+    app: Envelope = create_app(Settings(data_dir=data_dir, scheduler="celery"), {})
     async with (
         app.lifespan(),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://upshot") as asking,

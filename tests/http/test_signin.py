@@ -27,9 +27,9 @@ OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
+async def app(data_dir: Path) -> AsyncIterator[Envelope]:
     """An application whose clock stands still, with one admin."""
-    made = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {})
+    made = create_app(Settings(data_dir=data_dir, **UNLIMITED), {})
     async with made.lifespan():
         stores = stores_of(made)
         object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))
@@ -268,9 +268,9 @@ async def test_a_newcomer_chooses_a_password_by_invitation(web: httpx.AsyncClien
     )
 
 
-async def test_the_first_admin_comes_by_a_link(tmp_path: Path) -> None:
+async def test_the_first_admin_comes_by_a_link(data_dir: Path) -> None:
     """It is good once; where there are people there is none."""
-    app = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {})
+    app = create_app(Settings(data_dir=data_dir, **UNLIMITED), {})
     async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as web:
         earlier = await people.first_invitation(stores_of(app), "default")
         secret = await people.first_invitation(stores_of(app), "default")
@@ -470,10 +470,10 @@ async def test_a_cookie_is_no_bearer_token_in_the_lane_of_assignments_either(
 
 @pytest.mark.parametrize(("limit", "expected"), [("5/min", [403] * 4 + [429] * 2), ("off", [403] * 6)])
 async def test_the_current_password_is_guessed_no_faster_than_at_the_sign_in(
-    tmp_path: Path, limit: str, expected: list[int]
+    data_dir: Path, limit: str, expected: list[int]
 ) -> None:
     """Whoever took over a session does not get the password with it."""
-    app = create_app(Settings(data_dir=tmp_path, **UNLIMITED | {"limit_login_account": limit}), {})
+    app = create_app(Settings(data_dir=data_dir, **UNLIMITED | {"limit_login_account": limit}), {})
     async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as web:
         await people.create(
             stores_of(app), system("default", "tests"), Wanted("ann@example.com", "Ann", Role.ADMIN), PASSWORD
@@ -486,9 +486,9 @@ async def test_the_current_password_is_guessed_no_faster_than_at_the_sign_in(
     assert guesses == expected
 
 
-async def test_a_session_is_prolonged_so_often_and_the_answer_says_how_often(tmp_path: Path) -> None:
+async def test_a_session_is_prolonged_so_often_and_the_answer_says_how_often(data_dir: Path) -> None:
     """Until nothing is left; a token is good once, so what counts them together is where they come from."""
-    app = create_app(Settings(data_dir=tmp_path, **UNLIMITED | {"limit_refresh": "2/min"}), {})
+    app = create_app(Settings(data_dir=data_dir, **UNLIMITED | {"limit_refresh": "2/min"}), {})
     async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as web:
         caller = system("default", "tests")
         await people.create(stores_of(app), caller, Wanted("ann@example.com", "Ann", Role.ADMIN), PASSWORD)

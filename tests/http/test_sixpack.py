@@ -15,9 +15,9 @@ PARTICIPATE = "/participate?experiment=button%20color&alternatives=red&alternati
 
 
 @pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def door(data_dir: Path) -> AsyncIterator[httpx.AsyncClient]:
     """An application whose door is open, asked without a credential."""
-    app = create_app(Settings(data_dir=tmp_path, sixpack_client="first", **UNLIMITED), {TOKEN: "first"})
+    app = create_app(Settings(data_dir=data_dir, sixpack_client="first", **UNLIMITED), {TOKEN: "first"})
     async with asking(app, None) as client:
         yield client
 

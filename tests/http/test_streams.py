@@ -78,11 +78,11 @@ class Listener:
 
 @pytest.fixture(params=["/sdk/stream", "/sub/"])
 async def scene(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Envelope, str]]:
     """An application where a client may keep two streams, and the path of one."""
     monkeypatch.setattr(limits, "AT_ONCE", {"streams": PLACES})
-    app = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {TOKEN: "first"})
+    app = create_app(Settings(data_dir=data_dir, **UNLIMITED), {TOKEN: "first"})
     async with asking(app) as api:
         path = str(request.param)
         if path == "/sub/":

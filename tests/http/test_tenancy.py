@@ -92,9 +92,9 @@ class Answer:
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
+async def app(data_dir: Path) -> AsyncIterator[Envelope]:
     """An application of its own."""
-    made = create_app(Settings(data_dir=tmp_path, scheduler="celery", **UNLIMITED), {})
+    made = create_app(Settings(data_dir=data_dir, scheduler="celery", **UNLIMITED), {})
     async with made.lifespan():
         yield made
 

@@ -37,9 +37,9 @@ LETTERS = string.digits + string.ascii_letters
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Envelope]:
+async def app(data_dir: Path) -> AsyncIterator[Envelope]:
     """An application of its own."""
-    made = create_app(Settings(data_dir=tmp_path, **UNLIMITED), {})
+    made = create_app(Settings(data_dir=data_dir, **UNLIMITED), {})
     async with made.lifespan():
         yield made
 
