@@ -116,9 +116,9 @@ class Database:
         await asyncio.to_thread(sqlitefile.copy, sqlitefile.path_of(self.url, self.setting), path)
 
     async def dispose(self) -> None:
-        """Close every connection."""
-        while self._unfinished:
-            await asyncio.wait(self._unfinished)
+        """Close every connection. What a server that is away keeps from coming back is not waited for."""
+        if self._unfinished:
+            await asyncio.wait(self._unfinished, timeout=servers.CONNECT_SECONDS + servers.POOL_SECONDS)
         for engine in (self._replica, self._readers, self._writer):
             await engine.dispose()
 
