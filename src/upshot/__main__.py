@@ -1,5 +1,6 @@
 """The `upshot` command, also as `python -m upshot`."""
 
+import atexit
 import gc
 
 # What is imported stays. The collector would look through all of it three times before the first line of work, and of a server
@@ -10,6 +11,7 @@ from upshot.cli import main  # noqa: E402
 
 gc.freeze()
 gc.enable()
+atexit.register(gc.unfreeze)  # libraries count at the end what is left of theirs, and complain
 
 if __name__ == "__main__":
     main()

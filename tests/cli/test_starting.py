@@ -15,6 +15,7 @@ def started(statement: str) -> tuple[str, str, set[str]]:
     shown = subprocess.run(
         [sys.executable, "-c", SHOW.format(statement)], capture_output=True, text=True, check=True, timeout=60
     )
+    assert shown.stderr == ""
     collects, frozen, *loaded = shown.stdout.split()
     return collects, frozen, set(loaded)
 
