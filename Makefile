@@ -42,12 +42,13 @@ check: $(VENV)/.dev ## format, lint, types, import contracts and unit tests, in 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -q -n 2 -m "not slow"
+	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -q -n 2 -m "not slow and not integration"
 
 servers: ## install with apt the servers that the tests need and no wheel gives
 	@tests/backends/install.sh
 
-test: servers check ## everything in check, then the fault, load and simulation tests
+test: servers check ## everything in check, then the application as a whole, then faults, load and simulations on real servers
+	$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/pytest -q -n 2 -m "integration and not slow"
 	$(BIN)/pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m slow
 
 bench: $(VENV)/.dev ## run every benchmark and write benchmarks/RESULTS.md

@@ -24,6 +24,7 @@ _LATER_FILES = {
 }
 _LATER_FIXTURES = {"server", "port"}  # a real process, raw sockets
 _EVENT_STORES = {"fresh", "store"}
+_INTEGRATION = {"acceptance", "browser", "cli", "contract", "faults", "http", "migration", "operations"}
 # Of `make test`, whose processes take module after module: first those that take long, so that both end at the same moment; those
 # that watch a clock between others that keep a core busy.
 _LONG = (
@@ -62,7 +63,7 @@ def clickhouse_server() -> Iterator[ClickHouse]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The everyday suite runs in its own process, on the embedded stores, which start at once; the rest is for `make test`."""
+    """What `make check` leaves to `make test`: what opens stores or the application, and what needs a server or takes long."""
     first = {place: number for number, place in enumerate(_LONG)}
     items.sort(key=lambda item: first.get(_place(item), len(first)))
     for item in items:
@@ -71,6 +72,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elsewhere = "sqlite" in words and fixtures >= _EVENT_STORES  # control data are in SQLite, events in DuckDB
         if words & _LATER or _place(item) in _LATER_FILES or fixtures & _LATER_FIXTURES or elsewhere:
             item.add_marker(pytest.mark.slow)
+        if _place(item).partition("/")[0] in _INTEGRATION:
+            item.add_marker(pytest.mark.integration)
 
 
 def _place(item: pytest.Item) -> str:
