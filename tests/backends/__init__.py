@@ -4,14 +4,16 @@ A server that cannot be had is skipped loudly, with how to have it; where CI is 
 failure instead: a missing installation step cannot hide.
 """
 
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,12 +37,25 @@ def program(server: str, how: str, *places: str) -> str:
     unavailable(server, how)
 
 
+def _ports() -> Iterator[int]:
+    """Ports below those that the system gives to whoever connects (from 32,768), who may take one before its server does; each
+    process of the tests has its own.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw7").removeprefix("gw")
+    first = 16_000 + int(worker) % 8 * 2_000
+    return itertools.cycle(random.Random(os.getpid()).sample(range(first, first + 2_000), 2_000))
+
+
+_own_ports = _ports()
+
+
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback that nobody listens on, and nobody was given lately."""
+    for port in _own_ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def wait_until(answers: Callable[[], bool], seconds: float = 60, what: str = "the server") -> None:
