@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 from tests.contract.databases import NAMES, Fresh, fresh
-from tests.operations.test_holdouts import ANN, BOB, HALVES, LOCKING, SOMEBODY, lingering
+from tests.operations.pairs import LOCKING, pair
+from tests.operations.test_holdouts import ANN, BOB, HALVES, SOMEBODY
 
-from upshot import cache, control, eventstore
 from upshot.access import Caller
 from upshot.access.trail import Approval, State
-from upshot.clock import SystemClock
 from upshot.control.sqltrail import SqlTrail
 from upshot.control.transaction import SqlTransaction
 from upshot.errors import Conflict, Unavailable
@@ -31,16 +30,10 @@ async def servers(
     request: pytest.FixtureRequest, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[list[Stores]]:
     """Two servers whose transactions linger over what they read; a start needs a second person."""
-    url, opened = fresh(request.param), []
-    for number in range(2):
-        events = await eventstore.connect(f"duckdb:///{tmp_path / f'events-{number}.db'}")
-        opened.append(Stores(await control.connect(url), events, cache.connect("memory://"), SystemClock()))
-    await approvals.choose(opened[0], SOMEBODY, {"approvals": ["start"]})
-    for kind, name in ((SqlTrail, "approval"), (SqlTransaction, "experiment")):
-        monkeypatch.setattr(kind, name, lingering(getattr(kind, name)))
-    yield opened
-    for stores in opened:
-        await stores.close()
+    readings = (SqlTrail, "approval"), (SqlTransaction, "experiment")
+    async with pair(fresh(request.param), tmp_path, monkeypatch, *readings) as opened:
+        await approvals.choose(opened[0], SOMEBODY, {"approvals": ["start"]})
+        yield opened
 
 
 async def outcomes(servers: list[Stores]) -> list[tuple[Any, Any]]:

@@ -11,11 +11,10 @@ import pytest
 from sqlalchemy import Select
 from tests.callers import somebody
 from tests.contract.databases import NAMES, Fresh, fresh
+from tests.operations.pairs import LINGER, LOCKING, pair
 
-from upshot import cache, control, eventstore
 from upshot.access import EVERYTHING, Caller, Kind
 from upshot.access.trail import Approval
-from upshot.clock import SystemClock
 from upshot.control.sqlfeatures import SqlFeatures
 from upshot.control.transaction import SqlTransaction
 from upshot.experiments import Draft, Experiment, Status
@@ -30,10 +29,6 @@ HALVES = (VariantDraft("a"), VariantDraft("b"))
 SOMEBODY = somebody("one")
 ANN, BOB = (Caller("one", Kind.USER, name, name, EVERYTHING) for name in ("ann", "bob"))
 ROUNDS = 15
-LINGER = 0.01
-"""Seconds for which a transaction does nothing after it has read: what is not locked is changed by others then."""
-LOCKING = ("postgresql", "mariadb")
-"""SQLite has one writer at a time, whatever is locked."""
 
 
 @pytest.fixture
@@ -41,26 +36,9 @@ async def servers(
     request: pytest.FixtureRequest, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[list[Stores]]:
     """Two servers whose transactions linger over what they read."""
-    url, opened = fresh(request.param), []
-    for number in range(2):
-        events = await eventstore.connect(f"duckdb:///{tmp_path / f'events-{number}.db'}")
-        opened.append(Stores(await control.connect(url), events, cache.connect("memory://"), SystemClock()))
-    for kind, name in ((SqlFeatures, "holdouts"), (SqlTransaction, "experiment")):
-        monkeypatch.setattr(kind, name, lingering(getattr(kind, name)))
-    yield opened
-    for stores in opened:
-        await stores.close()
-
-
-def lingering(honest: Any) -> Any:
-    """A reading that is followed by a pause."""
-
-    async def read(*asked: Any) -> Any:
-        found = await honest(*asked)
-        await asyncio.sleep(LINGER)
-        return found
-
-    return read
+    readings = (SqlFeatures, "holdouts"), (SqlTransaction, "experiment")
+    async with pair(fresh(request.param), tmp_path, monkeypatch, *readings) as opened:
+        yield opened
 
 
 def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
