@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
@@ -121,7 +122,7 @@ def _prepare(engine: AsyncEngine, pragmas: Sequence[str], begin: str) -> None:
     def let_go(connection: Any, _record: Any, _error: BaseException | None) -> None:
         # SQLite closes no connection while rows of a statement wait to be read, and these wait as long as the traceback of who
         # was broken off is kept anywhere: its lock would stay, and turn every writer away.
-        with suppress(sqlite3.Error, ValueError):
+        with suppress(sqlite3.Error, ValueError, MissingGreenlet):  # closed already, or nobody is there to wait for it
             connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")
