@@ -21,28 +21,29 @@ CALLERS = 20
 
 
 async def asked(cache: TwoTierCache, seconds: float, at_once: int = CALLERS) -> list[float]:
-    """How long each answer took, of callers that ask for new users and put them, all the time; who gets none waits to the end.
+    """How long each answer took, of callers that ask for new users and put them, all at one moment, again and again.
 
-    What the event loop lost meanwhile to other work on the machine is taken off: no answer can come while it stands still.
+    So whoever is let through to a server that is away takes all of them along. Who gets no answer waits to the end. What the event
+    loop lost meanwhile to other work on the machine is taken off: no answer can come while it stands still.
     """
     took: list[float] = []
     over = time.monotonic() + seconds
 
     async def ask(lost: Callable[[], float]) -> None:
-        while time.monotonic() < over:
-            user, began, before = uuid.uuid4().hex, time.monotonic(), lost()
-            try:
-                async with asyncio.timeout(over + 1 - began):
-                    assert await cache.get("client", ASSIGNMENT, (user, "e")) is None
-            except TimeoutError:
-                took.append(time.monotonic() - began)
-                return
-            cache.put("client", ASSIGNMENT, (user, "e"), things.assignment(user))
-            took.append(time.monotonic() - began - (lost() - before))
-            await asyncio.sleep(0.02)
+        user, began, before = uuid.uuid4().hex, time.monotonic(), lost()
+        try:
+            async with asyncio.timeout(over + 1 - began):
+                assert await cache.get("client", ASSIGNMENT, (user, "e")) is None
+        except TimeoutError:
+            took.append(time.monotonic() - began)
+            return
+        cache.put("client", ASSIGNMENT, (user, "e"), things.assignment(user))
+        took.append(time.monotonic() - began - (lost() - before))
 
     async with losing() as lost:
-        await asyncio.gather(*(ask(lost) for _ in range(at_once)))
+        while time.monotonic() < over:
+            await asyncio.gather(*(ask(lost) for _ in range(at_once)))
+            await asyncio.sleep(0.02)
         say(f"of {seconds} s the event loop lost {lost():.3f} s")
     return took
 
