@@ -23,8 +23,8 @@ CALLERS = 20
 async def asked(cache: TwoTierCache, seconds: float, at_once: int = CALLERS) -> list[float]:
     """How long each answer took, of callers that ask for new users and put them, all at one moment, again and again.
 
-    So whoever is let through to a server that is away takes all of them along. Who gets no answer waits to the end. What the event
-    loop lost meanwhile to other work on the machine is taken off: no answer can come while it stands still.
+    So whoever is let through to a server that is away takes all of them along. Who gets no answer waits to the end. What the
+    event loop lost meanwhile to other work on the machine is taken off: no answer can come while it stands still.
     """
     took: list[float] = []
     over = time.monotonic() + seconds

@@ -396,90 +396,90 @@ async def test_a_definition_comes_back_as_it_was_stored(store: ControlStore) -> 
         "Über alles 🚀", kind="sum", where=rule, value="x'\"\\", description="d" * 2_000, winsorize={"upper": 99.9}
     )
     async with store.transaction(EVERYONE) as transaction:
-        kept = await transaction.add_definition("one", metric, NOW)
+        kept = await transaction.metrics.add("one", metric, NOW)
         assert kept == Definition(replace(metric, version=1), NOW)
 
     for reading in (store.reading, store.browsing):
         async with reading(EVERYONE) as view:
-            assert await view.definition("one", metric.key) == kept
-            assert await view.definition("one", metric.key, 1) == kept
-            assert await view.definition("one", metric.key, 2) is None
-            assert await view.definition("one", metric.key.upper()) is None
-            assert await view.definitions("one") == {metric.key: kept.metric}
+            assert await view.metrics.definition("one", metric.key) == kept
+            assert await view.metrics.definition("one", metric.key, 1) == kept
+            assert await view.metrics.definition("one", metric.key, 2) is None
+            assert await view.metrics.definition("one", metric.key.upper()) is None
+            assert await view.metrics.definitions("one") == {metric.key: kept.metric}
 
 
 async def test_clients_never_see_each_others_definitions(store: ControlStore) -> None:
     """The same key is another metric for another client, whatever one of them does with it."""
     async with store.transaction(EVERYONE) as transaction:
-        mine = await transaction.add_definition("one", defined("a"), NOW)
-        theirs = await transaction.add_definition("two", defined("a", kind="count"), NOW)
-        await transaction.add_definition("two", defined("b"), NOW)
-        changed = await transaction.save_definition("two", defined("a", 1, kind="sum"), NOW)
+        mine = await transaction.metrics.add("one", defined("a"), NOW)
+        theirs = await transaction.metrics.add("two", defined("a", kind="count"), NOW)
+        await transaction.metrics.add("two", defined("b"), NOW)
+        changed = await transaction.metrics.save("two", defined("a", 1, kind="sum"), NOW)
         assert (theirs.metric.version, changed.metric.version) == (1, 2)
-        assert await transaction.definition("one", "a", 2) is None
-        assert await transaction.definitions("one", ["a", "b"]) == {"a": mine.metric}
-        assert (await transaction.definition_page("one")).definitions == (mine,)
-        assert not await transaction.archive_definition("one", "b", NOW)
-        assert await transaction.archive_definition("two", "a", NOW)
+        assert await transaction.metrics.definition("one", "a", 2) is None
+        assert await transaction.metrics.definitions("one", ["a", "b"]) == {"a": mine.metric}
+        assert (await transaction.metrics.page("one")).definitions == (mine,)
+        assert not await transaction.metrics.archive("one", "b", NOW)
+        assert await transaction.metrics.archive("two", "a", NOW)
 
     async with store.reading(EVERYONE) as view:
-        assert await view.definitions("one") == {"a": mine.metric}
-        assert set(await view.definitions("two")) == {"b"}
-        assert await view.definitions("three") == {}
-        assert (await view.definition_page("three", search="a")).definitions == ()
+        assert await view.metrics.definitions("one") == {"a": mine.metric}
+        assert set(await view.metrics.definitions("two")) == {"b"}
+        assert await view.metrics.definitions("three") == {}
+        assert (await view.metrics.page("three", search="a")).definitions == ()
 
 
 async def test_every_version_of_a_definition_stays(store: ControlStore) -> None:
     """The newest is what a key means; after an archiving it means nothing until it is defined again."""
     async with store.transaction(EVERYONE) as transaction:
-        first = await transaction.add_definition("one", defined("a"), NOW)
-        second = await transaction.save_definition("one", defined("a", 1, kind="count"), NOW + timedelta(days=1))
-        assert await transaction.definition("one", "a") == second
+        first = await transaction.metrics.add("one", defined("a"), NOW)
+        second = await transaction.metrics.save("one", defined("a", 1, kind="count"), NOW + timedelta(days=1))
+        assert await transaction.metrics.definition("one", "a") == second
         with pytest.raises(Conflict):
-            await transaction.add_definition("one", defined("a"), NOW)
+            await transaction.metrics.add("one", defined("a"), NOW)
 
         archived = NOW + timedelta(days=2)
-        assert await transaction.archive_definition("one", "a", archived)
-        assert not await transaction.archive_definition("one", "a", NOW)
-        assert await transaction.definition("one", "a") is None
-        assert await transaction.definitions("one", ["a"]) == {}
-        assert (await transaction.definition_page("one")).definitions == ()
-        assert await transaction.definition("one", "a", 1) == replace(first, archived_at=archived)
+        assert await transaction.metrics.archive("one", "a", archived)
+        assert not await transaction.metrics.archive("one", "a", NOW)
+        assert await transaction.metrics.definition("one", "a") is None
+        assert await transaction.metrics.definitions("one", ["a"]) == {}
+        assert (await transaction.metrics.page("one")).definitions == ()
+        assert await transaction.metrics.definition("one", "a", 1) == replace(first, archived_at=archived)
 
-        third = await transaction.add_definition("one", defined("a", kind="sum"), NOW + timedelta(days=3))
+        third = await transaction.metrics.add("one", defined("a", kind="sum"), NOW + timedelta(days=3))
         assert third.metric.version == 3
 
     async with store.reading(EVERYONE) as view:
-        assert await view.definition("one", "a") == third
-        assert await view.definition("one", "a", 2) == replace(second, archived_at=archived)
-        assert [d.metric.kind for d in (await view.definition_page("one")).definitions] == [Kind.SUM]
+        assert await view.metrics.definition("one", "a") == third
+        assert await view.metrics.definition("one", "a", 2) == replace(second, archived_at=archived)
+        assert [d.metric.kind for d in (await view.metrics.page("one")).definitions] == [Kind.SUM]
 
 
 async def test_a_version_is_stored_once(store: ControlStore) -> None:
     """Who did not see the newest one is told."""
     async with store.transaction(EVERYONE) as transaction:
-        await transaction.add_definition("one", defined("a"), NOW)
-        await transaction.save_definition("one", defined("a", 1, kind="count"), NOW)
+        await transaction.metrics.add("one", defined("a"), NOW)
+        await transaction.metrics.save("one", defined("a", 1, kind="count"), NOW)
 
     with pytest.raises(Conflict):
         async with store.transaction(EVERYONE) as transaction:
-            await transaction.save_definition("one", defined("a", 1, kind="sum"), NOW)
+            await transaction.metrics.save("one", defined("a", 1, kind="sum"), NOW)
 
     async with store.reading(EVERYONE) as view:
-        assert (await view.definitions("one"))["a"].kind is Kind.COUNT
+        assert (await view.metrics.definitions("one"))["a"].kind is Kind.COUNT
 
 
 async def test_pages_of_definitions_have_the_last_changed_first(store: ControlStore) -> None:
     """Found by key, name and description without case; % and _ are letters, and what JSON is made of is not found."""
     async with store.transaction(EVERYONE) as transaction:
         for key in ("alpha", "beta", "gamma"):
-            await transaction.add_definition("one", defined(key), NOW)
-        await transaction.add_definition("one", defined("plan", name="Größe", description="100%_sure"), NOW)
-        await transaction.save_definition("one", defined("alpha", 1, kind="count"), NOW)
+            await transaction.metrics.add("one", defined(key), NOW)
+        await transaction.metrics.add("one", defined("plan", name="Größe", description="100%_sure"), NOW)
+        await transaction.metrics.save("one", defined("alpha", 1, kind="count"), NOW)
 
     async with store.browsing(EVERYONE) as view:
-        first = await view.definition_page("one", limit=3)
-        rest = await view.definition_page("one", after=first.following, limit=3)
+        first = await view.metrics.page("one", limit=3)
+        rest = await view.metrics.page("one", after=first.following, limit=3)
         assert [d.metric.key for d in (*first.definitions, *rest.definitions)] == ["alpha", "plan", "gamma", "beta"]
         assert rest.following is None
         for search, keys in {
@@ -489,7 +489,7 @@ async def test_pages_of_definitions_have_the_last_changed_first(store: ControlSt
             "order": [],
             "version": [],
         }.items():
-            assert [d.metric.key for d in (await view.definition_page("one", search=search)).definitions] == keys
+            assert [d.metric.key for d in (await view.metrics.page("one", search=search)).definitions] == keys
 
 
 async def test_of_simultaneous_definitions_of_a_key_one_wins(opened: Opened) -> None:
@@ -499,7 +499,7 @@ async def test_of_simultaneous_definitions_of_a_key_one_wins(opened: Opened) -> 
     async def add(store: ControlStore) -> bool:
         try:
             async with store.transaction(EVERYONE) as transaction:
-                await transaction.add_definition("one", defined("a"), NOW)
+                await transaction.metrics.add("one", defined("a"), NOW)
                 await asyncio.sleep(0.005)
         except Conflict:
             return False
@@ -510,30 +510,30 @@ async def test_of_simultaneous_definitions_of_a_key_one_wins(opened: Opened) -> 
 
         assert sum(answers) == 1
         async with stores[0].transaction(EVERYONE) as transaction:
-            kept = await transaction.definition("one", "a")
+            kept = await transaction.metrics.definition("one", "a")
             assert kept is not None
             assert kept.metric.version == version
-            assert await transaction.archive_definition("one", "a", NOW)
+            assert await transaction.metrics.archive("one", "a", NOW)
 
 
 async def test_of_two_changes_of_a_definition_the_second_sees_the_first(opened: Opened) -> None:
     """Ten processes change it at once: each makes the next version of what the one before it left."""
     stores = [await opened() for _ in range(5)]
     async with stores[0].transaction(EVERYONE) as transaction:
-        await transaction.add_definition("one", defined("a", description="."), NOW)
+        await transaction.metrics.add("one", defined("a", description="."), NOW)
 
     async def lengthen(store: ControlStore) -> None:
         async with store.transaction(EVERYONE) as transaction:
-            seen = await transaction.definition("one", "a")
+            seen = await transaction.metrics.definition("one", "a")
             assert seen is not None
             await asyncio.sleep(0.01)
             longer = replace(seen.metric, description=seen.metric.description + ".")
-            await transaction.save_definition("one", longer, NOW)
+            await transaction.metrics.save("one", longer, NOW)
 
     await asyncio.gather(*(lengthen(store) for store in stores * 2))
 
     async with stores[1].reading(EVERYONE) as view:
-        after = await view.definition("one", "a")
+        after = await view.metrics.definition("one", "a")
     assert after is not None
     assert (after.metric.version, len(after.metric.description)) == (11, 11)
 
@@ -544,22 +544,22 @@ async def test_a_change_and_an_archiving_at_once_are_one_after_the_other(opened:
     for number in range(5):
         key = f"key-{number}"
         async with first.transaction(EVERYONE) as transaction:
-            await transaction.add_definition("one", defined(key), NOW)
+            await transaction.metrics.add("one", defined(key), NOW)
 
         async def change(key: str = key) -> None:
             async with first.transaction(EVERYONE) as transaction:
-                if await transaction.definition("one", key) is not None:
+                if await transaction.metrics.definition("one", key) is not None:
                     await asyncio.sleep(0.01)
-                    await transaction.save_definition("one", defined(key, 1, kind="count"), NOW)
+                    await transaction.metrics.save("one", defined(key, 1, kind="count"), NOW)
 
         async def archive(key: str = key) -> None:
             async with second.transaction(EVERYONE) as transaction:
-                assert await transaction.archive_definition("one", key, NOW)
+                assert await transaction.metrics.archive("one", key, NOW)
 
         await asyncio.gather(change(), archive())
 
         async with second.reading(EVERYONE) as view:
-            assert await view.definition("one", key) is None
+            assert await view.metrics.definition("one", key) is None
 
 
 async def test_without_a_limit_all_experiments_are_one_page(

@@ -18,21 +18,22 @@ from typing import Protocol
 
 from upshot.assignment import Assignment
 from upshot.control.accounts import Accounts, EntryPage, ReadAccounts
+from upshot.control.answers import Answers, Asked, Question
 from upshot.control.entries import OutboxEntry
 from upshot.control.features import Features, ReadFeatures
 from upshot.control.hooks import Hooks, ReadHooks
 from upshot.control.identities import Linking, ReadIdentities, Verdict
 from upshot.control.lists import Definition, DefinitionPage, Labels, Page
+from upshot.control.metrics import Metrics, ReadMetrics
 from upshot.diagnosis import Assigned
 from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
-from upshot.metrics import Metric
 from upshot.webhooks import Delivery
 
 __all__ = [
-    "Accounts", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Features", "Hooks", "Labels",
-    "Linking", "OutboxEntry", "Page", "ReadAccounts", "ReadFeatures", "ReadHooks", "ReadIdentities", "ReadTransaction",
-    "Transaction", "Verdict", "connect",
+    "Accounts", "Answers", "Asked", "ControlStore", "Credential", "Definition", "DefinitionPage", "EntryPage", "Features",
+    "Hooks", "Labels", "Linking", "Metrics", "OutboxEntry", "Page", "Question", "ReadAccounts", "ReadFeatures", "ReadHooks",
+    "ReadIdentities", "ReadMetrics", "ReadTransaction", "Transaction", "Verdict", "connect",
 ]  # fmt: skip
 
 
@@ -64,6 +65,11 @@ class ReadTransaction(Protocol):
     @property
     def features(self) -> ReadFeatures:
         """Layers, holdouts, flags."""
+        ...
+
+    @property
+    def metrics(self) -> ReadMetrics:
+        """What the keys of metrics mean."""
         ...
 
     @property
@@ -101,20 +107,6 @@ class ReadTransaction(Protocol):
         """How many users have an assignment in an experiment (its number), and the moment of the last one."""
         ...
 
-    async def definitions(self, client: str, keys: Collection[str] | None = None) -> dict[str, Metric]:
-        """What these keys, or all that the client has, mean now: the newest version of each that is not archived."""
-        ...
-
-    async def definition(self, client: str, key: str, version: int | None = None) -> Definition | None:
-        """What a key means now, or that version of it, archived or not."""
-        ...
-
-    async def definition_page(
-        self, client: str, *, search: str | None = None, after: int | None = None, limit: int = 50
-    ) -> DefinitionPage:
-        """A page of what keys mean now, the last changed first, from below number `after`."""
-        ...
-
 
 class Transaction(ReadTransaction, Protocol):
     """What can be changed; all of it is durable when the transaction ends well, none of it when it does not."""
@@ -132,6 +124,20 @@ class Transaction(ReadTransaction, Protocol):
     @property
     def features(self) -> Features:
         """Layers, holdouts, flags."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the keys of metrics mean."""
+        ...
+
+    @property
+    def answers(self) -> Answers:
+        """Answers that are given again."""
+        ...
+
+    def part(self) -> AbstractAsyncContextManager[object]:
+        """A part of the transaction that is undone alone when its block does not end well."""
         ...
 
     async def add(self, client: str, experiment: Experiment) -> Experiment:
@@ -152,22 +158,6 @@ class Transaction(ReadTransaction, Protocol):
 
     async def withdraw(self, client: str, withdrawals: Sequence[Withdrawal]) -> None:
         """Leave users out of experiments from now on: through the outbox, with this transaction. Twice is as good as once."""
-        ...
-
-    async def add_definition(self, client: str, metric: Metric, now: datetime) -> Definition:
-        """Store the definition of a key that has none; returns it with its version, which follows that of an archived one.
-
-        Raises Conflict when the key has a definition.
-        """
-        ...
-
-    async def save_definition(self, client: str, metric: Metric, now: datetime) -> Definition:
-        """Store the version that follows the one which the metric was made from; those before stay. Raises Conflict when it
-        is there already."""
-        ...
-
-    async def archive_definition(self, client: str, key: str, now: datetime) -> bool:
-        """Let a key mean nothing from now on; False when it means nothing already."""
         ...
 
 
@@ -198,6 +188,10 @@ class ControlStore(Protocol):
 
     async def forget_deliveries(self, before: datetime) -> int:
         """Remove deliveries that ended before that moment; returns how many."""
+        ...
+
+    async def forget_answers(self, before: datetime) -> int:
+        """Remove answers that are not given again since that moment; returns how many."""
         ...
 
     async def clients(self) -> list[str]:

@@ -1,6 +1,6 @@
 """The tables of who may do what, and of what was done. The migrations make exactly these, as those of `tables.py`.
 
-Every row is one client's; `sessions` and `refresh_tokens` are forgotten when they have ended, the audit log never is.
+Every row is one client's; `sessions`, `refresh_tokens` and `answers` are forgotten when they have ended, the audit log never is.
 """
 
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, UniqueConstraint
@@ -130,6 +130,18 @@ shares = Table(
     Column("expires_at", Moment),
 )  # fmt: skip
 
+# Answers that are given again to whoever asks the same with the same key. They are sealed: some hold secrets that are shown once.
+answers = Table(
+    "answers", metadata,
+    Column("client_id", exact(120), primary_key=True),
+    Column("key", exact(DIGEST), primary_key=True),
+    Column("digest", exact(DIGEST), nullable=False),
+    Column("holder", exact(36), nullable=False),
+    Column("answer", LongText),
+    Column("expires_at", Moment, nullable=False),
+)  # fmt: skip
+
+Index("ix_answers_expires_at", answers.c.expires_at)
 Index("ix_shares_client_id_experiment_id", shares.c.client_id, shares.c.experiment_id)
 Index("ix_api_keys_client_id", api_keys.c.client_id)
 Index("ix_sessions_user_id", sessions.c.user_id)

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Select, Table, delete, insert, or_, select, update
 from sqlalchemy.engine import Row
-from sqlalchemy.exc import IntegrityError
 
 from upshot.access import Role, Scope
 from upshot.access.keys import ApiKey
@@ -16,7 +15,6 @@ from upshot.access.shares import Share
 from upshot.access.users import User
 from upshot.control.accesstables import api_keys, invitations, refresh_tokens, sessions, shares, users
 from upshot.control.sqltrail import SqlTrail
-from upshot.errors import Conflict
 
 
 class SqlAccounts(SqlTrail):
@@ -80,10 +78,8 @@ class SqlAccounts(SqlTrail):
 
     async def add_user(self, client: str, user: User) -> None:
         """Store a new person."""
-        try:
-            await self._connection.execute(insert(users).values(_values(client, user)))
-        except IntegrityError:
-            raise Conflict("There is an account with this address already.") from None
+        added = insert(users).values(_values(client, user))
+        await self._unique(added, "There is an account with this address already.")
 
     async def save_user(self, client: str, user: User) -> None:
         """Store a changed person."""

@@ -6,13 +6,11 @@ from typing import Any
 
 from sqlalchemy import Select, Table, delete, insert, select, update
 from sqlalchemy.engine import Row
-from sqlalchemy.exc import IntegrityError
 
 from upshot.control import records
 from upshot.control.featuretables import flags, holdouts, layers, revisions
 from upshot.control.sqlpart import SqlPart
 from upshot.database import insert_new
-from upshot.errors import Conflict
 from upshot.flags import Flag
 from upshot.holdouts import Holdout
 from upshot.layers import Layer
@@ -99,10 +97,8 @@ class SqlFeatures(SqlPart):
         return (await self._read(select(table).where(table.c.client_id == client, table.c.key == key))).one_or_none()
 
     async def _add(self, client: str, table: Table, kind: str, columns: dict[str, Any]) -> None:
-        try:
-            await self._connection.execute(insert(table).values(columns | {"client_id": client}))
-        except IntegrityError:
-            raise Conflict(f"Another {kind} has this key.") from None
+        added = insert(table).values(columns | {"client_id": client})
+        await self._unique(added, f"Another {kind} has this key.")
         await self.touch(client)
 
     async def _save(self, client: str, table: Table, columns: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Column, delete, func, or_, select, union, update
 from upshot.access import EVERYONE
 from upshot.assignment import Assignment
 from upshot.control import READ_SECONDS, Credential, isolation, linking, migrate
-from upshot.control.accesstables import api_keys, invitations, refresh_tokens, sessions, users
+from upshot.control.accesstables import answers, api_keys, invitations, refresh_tokens, sessions, users
 from upshot.control.entries import OutboxEntry, decoded
 from upshot.control.hooktables import webhook_deliveries
 from upshot.control.identities import Linking
@@ -159,6 +159,12 @@ class SqlStore:
         over = or_(table.delivered_at < before, table.given_up_at < before)
         async with self._database.begin(client=EVERYONE) as connection:
             return (await connection.execute(delete(webhook_deliveries).where(over))).rowcount
+
+    async def forget_answers(self, before: datetime) -> int:
+        """Remove answers that are not given again since that moment."""
+        await self._ready()
+        async with self._database.begin(client=EVERYONE) as connection:
+            return (await connection.execute(delete(answers).where(answers.c.expires_at < before))).rowcount
 
     async def clients(self) -> list[str]:
         """The clients that have people or keys."""

@@ -1,4 +1,4 @@
-"""Every query about experiments, assignments and metric definitions, client first, on every dialect."""
+"""Every query about experiments and assignments, client first, on every dialect."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
@@ -7,38 +7,34 @@ from typing import Any
 
 from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncTransaction
 
 from upshot.assignment import Assignment
-from upshot.control import Definition, DefinitionPage, Labels, Page, records
-from upshot.control.definitions import current, defined
+from upshot.control import Labels, Page, records
 from upshot.control.entries import OutboxEntry, encoded
 from upshot.control.listing import labelled, listed
 from upshot.control.sqlaccounts import SqlAccounts
+from upshot.control.sqlanswers import SqlAnswers
 from upshot.control.sqlfeatures import SqlFeatures
 from upshot.control.sqlhooks import SqlHooks
 from upshot.control.sqlidentities import SqlIdentities
-from upshot.control.tables import assignments, experiments, metric_definitions, outbox, phases, variants
+from upshot.control.sqlmetrics import SqlMetrics
+from upshot.control.sqlpart import SqlPart
+from upshot.control.tables import assignments, experiments, outbox, phases, variants
 from upshot.database.inserting import among, overwrite
 from upshot.diagnosis import Assigned
-from upshot.errors import Conflict
 from upshot.events import Withdrawal
 from upshot.experiments import Experiment, Status
-from upshot.metrics import Metric
 
 PARAMETERS = 10_000  # of a statement; SQLite takes 32,766
+TAKEN = "Another experiment has this key."
 
 
-class SqlTransaction:
+class SqlTransaction(SqlPart):
     """A transaction on one connection. It never commits: `SqlStore.transaction` does, once, at the end.
 
     One that may write locks the experiments and definitions that it reads, so that of two changes the second sees the first.
     """
-
-    def __init__(self, connection: AsyncConnection, *, writing: bool = False) -> None:
-        self._connection = connection
-        self._writing = writing
 
     @property
     def accounts(self) -> SqlAccounts:
@@ -46,14 +42,28 @@ class SqlTransaction:
         return SqlAccounts(self._connection, writing=self._writing)
 
     @property
+    def answers(self) -> SqlAnswers:
+        """Answers that are given again."""
+        return SqlAnswers(self._connection, writing=self._writing)
+
+    @property
     def features(self) -> SqlFeatures:
         """Layers, holdouts, flags."""
         return SqlFeatures(self._connection, writing=self._writing)
 
     @property
+    def metrics(self) -> SqlMetrics:
+        """What the keys of metrics mean."""
+        return SqlMetrics(self._connection, writing=self._writing)
+
+    @property
     def hooks(self) -> SqlHooks:
         """Webhooks and what they were told."""
         return SqlHooks(self._connection, writing=self._writing)
+
+    def part(self) -> AsyncTransaction:
+        """A part that is undone alone when its block does not end well."""
+        return self._connection.begin_nested()
 
     async def experiment(self, client: str, reference: str) -> Experiment | None:
         """The experiment with that id or key."""
@@ -99,39 +109,11 @@ class SqlTransaction:
         own = query.where(assignments.c.client_id == client, assignments.c.experiment == experiment)
         return Assigned(*(await self._connection.execute(own)).one())
 
-    async def definitions(self, client: str, keys: Collection[str] | None = None) -> dict[str, Metric]:
-        """What these keys, or all that the client has, mean now."""
-        query = current(client)
-        if keys is not None:
-            query = query.where(metric_definitions.c.key.in_(sorted(keys)))
-        found = map(records.definition_of, await self._connection.execute(query))
-        return {definition.metric.key: definition.metric for definition in found}
-
-    async def definition(self, client: str, key: str, version: int | None = None) -> Definition | None:
-        """What a key means now, or that version of it."""
-        if self._writing:
-            await self._hold(client, key)
-        table = metric_definitions.c
-        query = current(client)
-        if version is not None:
-            query = select(metric_definitions).where(table.client_id == client, table.version == version)
-        row = (await self._connection.execute(query.where(table.key == key))).one_or_none()
-        return None if row is None else records.definition_of(row)
-
-    async def definition_page(
-        self, client: str, *, search: str | None = None, after: int | None = None, limit: int = 50
-    ) -> DefinitionPage:
-        """A page of what keys mean now, the last changed first."""
-        query = defined(client, search=search, after=after)
-        rows = (await self._connection.execute(query.limit(limit + 1))).all()
-        following = rows[limit - 1].number if len(rows) > limit else None
-        return DefinitionPage(tuple(map(records.definition_of, rows[:limit])), following)
-
     async def add(self, client: str, experiment: Experiment) -> Experiment:
         """Store a new experiment and number it."""
         values = records.columns_of(experiment) | {"client_id": client}
-        number = (await self._unique("experiment", insert(experiments).values(values))).inserted_primary_key[0]
-        stored = replace(experiment, number=number)
+        added = await self._unique(insert(experiments).values(values), TAKEN)
+        stored = replace(experiment, number=added.inserted_primary_key[0])
         await self._add_parts(client, stored)
         await self.features.touch(client)
         return stored
@@ -139,12 +121,8 @@ class SqlTransaction:
     async def save(self, client: str, experiment: Experiment) -> None:
         """Store a changed experiment."""
         number = experiment.number
-        await self._unique(
-            "experiment",
-            update(experiments)
-            .where(experiments.c.client_id == client, experiments.c.number == number)
-            .values(records.columns_of(experiment)),
-        )
+        same = experiments.c.client_id == client, experiments.c.number == number
+        await self._unique(update(experiments).where(*same).values(records.columns_of(experiment)), TAKEN)
         for table in (variants, phases):
             await self._connection.execute(
                 delete(table).where(table.c.client_id == client, table.c.experiment == number)
@@ -166,32 +144,6 @@ class SqlTransaction:
             query.where(assignments.c.client_id == client, assignments.c.experiment == experiment.number)
         )
         return frozenset(rows.scalars())
-
-    async def add_definition(self, client: str, metric: Metric, now: datetime) -> Definition:
-        """Store the definition of a key that has none."""
-        await self._hold(client, metric.key)
-        table = metric_definitions.c
-        query = select(table.version, table.archived_at).where(table.client_id == client, table.key == metric.key)
-        newest = (await self._connection.execute(query.order_by(table.version.desc()).limit(1))).one_or_none()
-        if newest is not None and newest.archived_at is None:
-            raise Conflict("Another metric has this key.")
-        return await self.save_definition(client, replace(metric, version=newest and newest.version), now)
-
-    async def save_definition(self, client: str, metric: Metric, now: datetime) -> Definition:
-        """Store the next version of a definition."""
-        stored = replace(metric, version=(metric.version or 0) + 1)
-        owner = {"client_id": client, "version": stored.version, "created_at": now}
-        await self._unique("metric", insert(metric_definitions).values(owner | records.columns_of_definition(stored)))
-        return Definition(stored, now)
-
-    async def archive_definition(self, client: str, key: str, now: datetime) -> bool:
-        """Let a key mean nothing from now on."""
-        await self._hold(client, key)
-        table = metric_definitions.c
-        archived = update(metric_definitions).where(
-            table.client_id == client, table.key == key, table.archived_at.is_(None)
-        )
-        return bool((await self._connection.execute(archived.values(archived_at=now))).rowcount)
 
     @property
     def identities(self) -> SqlIdentities:
@@ -283,15 +235,3 @@ class SqlTransaction:
         ]
         if stretches:
             await self._connection.execute(insert(phases), stretches)
-
-    async def _hold(self, client: str, key: str) -> None:
-        """Lock every version of a key: the statement after this one sees what others added until now."""
-        table = metric_definitions.c
-        query = select(table.number).where(table.client_id == client, table.key == key)
-        await self._connection.execute(query.with_for_update())
-
-    async def _unique(self, kind: str, statement: Any) -> Any:
-        try:
-            return await self._connection.execute(statement)
-        except IntegrityError:
-            raise Conflict(f"Another {kind} has this key.") from None

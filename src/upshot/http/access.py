@@ -78,7 +78,8 @@ async def identify(request: Request, *, changes: bool | None = None) -> Caller:
         check_own_page(request, cookie)
     if caller.origins:
         check_origin(request, caller)
-    return replace(caller, request=getattr(request.state, "request_id", None))
+    request.state.caller = caller = replace(caller, request=getattr(request.state, "request_id", None))
+    return caller
 
 
 def check_own_page(request: Request, cookie: str | None = None) -> None:

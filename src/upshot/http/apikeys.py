@@ -8,11 +8,12 @@ from fastapi import APIRouter, Depends, Response
 from upshot.access import Scope
 from upshot.http.access import Admin, KeyMaker
 from upshot.http.accounts import ApiKeyIn, ApiKeyOut, ApiKeysOut, NewApiKeyOut, RotationIn
+from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.operations import keys
 
-router = APIRouter(prefix="/api-keys", tags=["API keys"])
+router = APIRouter(prefix="/api-keys", tags=["API keys"], route_class=OnceRoute)
 
 
 @router.post("", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(ApiKeyIn))

@@ -30,7 +30,7 @@ BATCH = 10_000
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        pattern="^[A-Za-z0-9_-]{1,64}$",
+        pattern="^[A-Za-z0-9_-]{1,255}$",
         description="Events without an event_id get one from this and their place.",
     ),
 ]

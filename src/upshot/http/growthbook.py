@@ -14,6 +14,7 @@ from starlette.responses import StreamingResponse
 from upshot.access import Caller, Scope
 from upshot.errors import Forbidden, NotFound
 from upshot.http.access import EXPOSED, Editor, charge, tell
+from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.http.streams import stream
@@ -22,7 +23,7 @@ from upshot.operations import growthbook
 from upshot.operations.credentials import Credentials
 from upshot.operations.snapshots import Published
 
-router = APIRouter(tags=["growthbook"])
+router = APIRouter(tags=["growthbook"], route_class=OnceRoute)
 
 
 class FeaturesOut(BaseModel):

@@ -13,11 +13,12 @@ from upshot.http.definitions import (
     MetricDefinitionPatch,
     MetricDefinitionsOut,
 )
+from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.operations import metrics
 
-router = APIRouter(prefix="/metric-definitions", tags=["metric definitions"])
+router = APIRouter(prefix="/metric-definitions", tags=["metric definitions"], route_class=OnceRoute)
 
 
 @router.post(

@@ -17,13 +17,14 @@ from upshot.http.accounts import (
     UserSessionsOut,
     UsersOut,
 )
+from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.securityevents import about
 from upshot.http.stores import StoresOf
 from upshot.operations import people, signin
 from upshot.securitylog import Event
 
-router = APIRouter(tags=["people"])
+router = APIRouter(tags=["people"], route_class=OnceRoute)
 
 
 @router.post("/users", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(UserIn))

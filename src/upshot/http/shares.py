@@ -9,12 +9,13 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from upshot.access.shares import LONGEST_DAYS, Share
 from upshot.http.access import Editor
+from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.http.wire import In, whole
 from upshot.operations import shares
 
-router = APIRouter(prefix="/experiments/{experiment_id}/shares", tags=["shares"])
+router = APIRouter(prefix="/experiments/{experiment_id}/shares", tags=["shares"], route_class=OnceRoute)
 
 
 class ShareIn(In):

@@ -1,4 +1,5 @@
-"""The stores of the running application, as a dependency; and the rules of paths and queries that every route shares."""
+"""The stores of the running application, as a dependency: for a request with a key those of `once.py`. And the rules of paths and
+queries that every route shares."""
 
 import re
 from typing import Annotated
@@ -10,11 +11,13 @@ from upshot.access.keys import PREFIX, id_of
 from upshot.errors import Fault, Invalid, Malformed, Unauthenticated
 from upshot.http.securityevents import about
 from upshot.operations import Stores
+from upshot.operations.once import Once
 from upshot.securitylog import Event
 
 
 def _stores(request: Request) -> Stores:
-    stores: Stores = request.app.state.stores
+    once: Once | None = getattr(request.state, "once", None)
+    stores: Stores = request.app.state.stores if once is None else once.stores
     return stores
 
 

@@ -14,11 +14,12 @@ from upshot.http.access import Admin, Editor, Reader
 from upshot.http.accounts import ApprovalOut, ApprovalsOut, AuditOut, ClientOut, ClientPatch, EntryOut
 from upshot.http.answers import ExperimentOut
 from upshot.http.cursors import Cursor, Limit, cursor_of, number_of
+from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, approvals, audit, experiments
 
-router = APIRouter()
+router = APIRouter(route_class=OnceRoute)
 
 PAGE = 200
 

@@ -8,13 +8,14 @@ from pydantic import BaseModel, Field
 
 from upshot.http.access import Admin
 from upshot.http.cursors import Limit
+from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.stores import StoresOf
 from upshot.http.wire import In
 from upshot.operations import webhooks
 from upshot.webhooks import Delivery, Webhook
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=OnceRoute)
 
 OccasionWord = Literal[
     "experiment.started", "experiment.changed", "experiment.completed", "guardrail.breached", "sample_ratio.alarm"

@@ -6,6 +6,7 @@
     signin        by password, by a provider; refresh, sign out
     people        accounts, roles, invitations, passwords
     keys          API keys: make, rotate, revoke
+    once          do what was asked for with a key once, and give the answer again
     audit         who did what; what a client's admins chose
     webhooks      register, tell, deliver
     alarms        watch what runs for those who want to know
@@ -34,6 +35,7 @@ them knows about the web or about a database.
 """
 
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +75,13 @@ class Stores:
     def __post_init__(self) -> None:
         """One relay for this process: two would do each other's work."""
         object.__setattr__(self, "relay", Relay(self.control, self.events))
+
+    def through(self, control: ControlStore, cache: Cache) -> "Stores":
+        """The same stores, of which the control store and the cache are seen through others."""
+        seen = copy(self)
+        object.__setattr__(seen, "control", control)
+        object.__setattr__(seen, "cache", cache)
+        return seen
 
     async def close(self) -> None:
         """Store and relay what waits, where that can be done now, then let go of the stores."""

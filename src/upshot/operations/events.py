@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 import msgspec
 
@@ -12,6 +13,8 @@ from upshot.events import Event, RawEvent, Rejection, micros
 from upshot.eventstore import EventTypeSummary, Place, StoredEvent, Verdict, Volume
 from upshot.operations import Stores
 from upshot.operations import experiments as experiment_operations
+
+KEY_LENGTH = 64
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,7 +54,7 @@ async def ingest(
     receipt = events.receipt(stores.clock.now(), sent_at, imported=imported)
     mentioned = {item.experiment_id for item in items if not isinstance(item, Rejection) and item.experiment_id}
     experiments = {reference: await _experiment_id(stores, client, reference) for reference in mentioned}
-    batch = key or stores.clock.new_id()
+    batch = _short(key) if key else stores.clock.new_id()
     good: list[Event] = []
     rejected: list[tuple[int, Rejection]] = []
     for place, item in enumerate(items, first):
@@ -69,6 +72,11 @@ async def ingest(
         return Ingested(len(good), 0, 0, rejected, queued=True)
     accepted = verdicts.count(Verdict.ACCEPTED)
     return Ingested(accepted, len(verdicts) - accepted, verdicts.count(Verdict.CONFLICT), rejected)
+
+
+def _short(key: str) -> str:
+    """A key, or its digest, so that it has room in an event id with the place of an event behind it."""
+    return key if len(key) <= KEY_LENGTH else sha256(key.encode()).hexdigest()
 
 
 async def drain(stores: Stores) -> int:

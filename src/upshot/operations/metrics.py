@@ -36,7 +36,7 @@ async def create(stores: Stores, caller: Caller, definition: Mapping[str, Any]) 
         raise Invalid.of(Fault("/key", "bad_key", "must hold neither / nor a comma, and be more than dots"))
     now = stores.clock.now()
     async with stores.control.transaction(caller.client) as transaction:
-        added = await transaction.add_definition(caller.client, metric, now)
+        added = await transaction.metrics.add(caller.client, metric, now)
         await _note(transaction, caller, "metric.created", now, None, added.metric)
     return added
 
@@ -48,13 +48,13 @@ async def read(stores: Stores, client: str, key: str, version: int | None = None
         NotFound: there is none, or it is another client's.
     """
     async with stores.control.reading(client) as transaction:
-        return _found(await transaction.definition(client, key, version))
+        return _found(await transaction.metrics.definition(client, key, version))
 
 
 async def search(stores: Stores, client: str, *, search: str | None, after: int | None, limit: int) -> DefinitionPage:
     """A page of definitions, the last changed first."""
     async with stores.control.browsing(client) as transaction:
-        return await transaction.definition_page(client, search=search, after=after, limit=limit)
+        return await transaction.metrics.page(client, search=search, after=after, limit=limit)
 
 
 async def of_experiment(stores: Stores, client: str, experiment: Experiment) -> tuple[Metric, ...]:
@@ -71,14 +71,14 @@ async def change(
     """
     client, now = caller.client, stores.clock.now()
     async with stores.control.transaction(client) as transaction:
-        definition = _found(await transaction.definition(client, key))
+        definition = _found(await transaction.metrics.definition(client, key))
         metric = definition.metric
         if version is not None and version != metric.version:
             raise Conflict(f"The metric is at version {metric.version} by now; read it again.")
         changed = replace(metrics.define(_merged(metrics.describe(metric), changes)), version=metric.version)
         if changed == metric:
             return definition
-        saved = await transaction.save_definition(client, changed, now)
+        saved = await transaction.metrics.save(client, changed, now)
         await _note(transaction, caller, "metric.changed", now, metric, saved.metric)
     return saved
 
@@ -87,8 +87,8 @@ async def archive(stores: Stores, caller: Caller, key: str) -> None:
     """Let a key mean nothing from now on; its versions stay, for the experiments that have them in their plan."""
     client, now = caller.client, stores.clock.now()
     async with stores.control.transaction(client) as transaction:
-        definition = _found(await transaction.definition(client, key))
-        if not await transaction.archive_definition(client, key, now):
+        definition = _found(await transaction.metrics.definition(client, key))
+        if not await transaction.metrics.archive(client, key, now):
             raise NotFound("There is no such metric.")
         await _note(transaction, caller, "metric.archived", now, definition.metric, None)
 
@@ -103,7 +103,7 @@ async def definitions_for(
     if not wanted:
         return _locked(experiment)
     async with stores.control.browsing(client) as transaction:
-        return await transaction.definitions(client, wanted) | _locked(experiment)
+        return await transaction.metrics.definitions(client, wanted) | _locked(experiment)
 
 
 async def checked(
@@ -118,7 +118,7 @@ async def checked(
     """
     known = _references(before) if before is not None and before.plan.locked_at is not None else frozenset()
     wanted = _references(experiment) - known - set(experiment.plan.definitions)
-    definitions = await transaction.definitions(client, wanted) if wanted else {}
+    definitions = await transaction.metrics.definitions(client, wanted) if wanted else {}
     metrics.of_experiment(experiment, definitions | _locked(experiment))
     if experiment.plan.locked_at is None or not definitions:
         return experiment

@@ -229,7 +229,7 @@ async def _of_entry(stores: Stores, client: str, asked: Asked) -> Question:
     metric = metrics.parse(asked.metric, (), "/metric")
     if isinstance(asked.metric, str):
         async with stores.control.browsing(client) as transaction:
-            metric = (await transaction.definitions(client, {asked.metric})).get(asked.metric, metric)
+            metric = (await transaction.metrics.definitions(client, {asked.metric})).get(asked.metric, metric)
     metric = replace(metric, covariate=None)
     now = stores.clock.now()
     arms = [VariantDraft("control"), VariantDraft("treatment")]

@@ -83,9 +83,10 @@ async def watching(stores: Stores, _policy: Policy) -> str:
 
 
 async def forgetting(stores: Stores, _policy: Policy) -> str:
-    """Remove sign-ins and deliveries that ended long ago."""
-    sessions = await people.forget_ended(stores, stores.clock.now() - ENDED)
-    return f"{sessions} sign-ins and {await webhooks.forget(stores)} deliveries forgotten"
+    """Remove sign-ins and deliveries that ended long ago, and answers that are not given again."""
+    now = stores.clock.now()
+    sessions, answers = await people.forget_ended(stores, now - ENDED), await stores.control.forget_answers(now)
+    return f"{sessions} sign-ins, {await webhooks.forget(stores)} deliveries and {answers} answers forgotten"
 
 
 JOBS = MappingProxyType(

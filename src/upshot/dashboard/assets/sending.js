@@ -1,5 +1,9 @@
 // From a form to the API. A field's name is the JSON pointer of where its value goes, so that a fault finds its field again.
 
+// The keys of what got no answer: it may have been done, and is not to be done twice.
+const unanswered = new Map();
+const letters = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 export async function send(from, button) {
   const [method, path] = (button?.dataset.send ?? from.dataset.send).split(" ");
   const form = from instanceof HTMLFormElement ? from : null;
@@ -14,16 +18,18 @@ export async function send(from, button) {
   if (button?.name?.startsWith("/")) put(content, button.name.slice(1).split("/"), button.value);
   if (form?.dataset.patch !== undefined) content = changed(form, content);
   const token = document.querySelector('meta[name="csrf-token"]')?.content;
+  const body = content === null ? undefined : JSON.stringify(content);
+  const asked = `${path} ${body}`;
+  const key = unanswered.get(asked) ?? letters();
+  unanswered.set(asked, key);
+  const headers = { "Content-Type": "application/json", "Idempotency-Key": key, ...(token ? { "X-CSRF-Token": token } : {}) };
   let answer;
   try {
-    answer = await fetch(path, {
-      method,
-      headers: { "Content-Type": "application/json", ...(token ? { "X-CSRF-Token": token } : {}) },
-      body: content === null ? undefined : JSON.stringify(content),
-    });
+    answer = await fetch(path, { method, headers, body });
   } catch {
-    return show(form, [{ pointer: "", message: "The server does not answer; nothing was changed." }]);
+    return show(form, [{ pointer: "", message: "The server did not answer. Send it again: it will be done once." }]);
   }
+  unanswered.delete(asked);
   const found = answer.status === 204 ? {} : await answer.json();
   if (answer.ok) return { ok: true, status: answer.status, content: found };
   return show(form, found.errors?.length ? found.errors : [{ pointer: "", message: found.detail }], found.detail);
