@@ -3,6 +3,8 @@
     UpshotError                500  internal
     ├── Malformed              400  malformed             the request cannot be read at all
     ├── Unauthenticated        401  unauthenticated       no valid credential
+    │   ├── SecondFactorNeeded      second_factor_needed  the password is right; a code is to be sent along
+    │   └── SecondFactorMissing     second_factor_missing the same; a second factor is to be set up first
     ├── Forbidden              403  forbidden             a valid credential that is not good for this
     ├── NotFound               404  not_found             absent, or another client's: the two look the same
     ├── Conflict               409  conflict              the present state forbids it; the detail names what is allowed
@@ -69,6 +71,20 @@ class Unauthenticated(UpshotError):
     status = 401
     code = "unauthenticated"
     title = "A valid token is needed"
+
+
+class SecondFactorNeeded(Unauthenticated):
+    """The password is right, and a code that is good is to be sent along."""
+
+    code = "second_factor_needed"
+    title = "A second factor is needed"
+
+
+class SecondFactorMissing(Unauthenticated):
+    """The password is right, and a second factor, which is required, is not set up yet."""
+
+    code = "second_factor_missing"
+    title = "A second factor must be set up"
 
 
 class Forbidden(UpshotError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from upshot.access import Role
+from upshot.access.factors import Factor
 from upshot.errors import Fault
 
 EMAIL_LENGTH = 254
@@ -24,7 +25,8 @@ _EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f]{1,64}@[^@\s\x00-\x1f\x7f-\x9f]{1,
 class User:
     """A person's account. `password` is an argon2id hash, None for who signs in by a provider or has not begun yet.
 
-    `subject` is who the provider says it is. Credentials that were issued before `not_before` are no longer good.
+    `subject` is who the provider says it is, `factor` what is asked for beside the password. Credentials that were issued before
+    `not_before` are no longer good.
     """
 
     id: str
@@ -38,6 +40,12 @@ class User:
     not_before: datetime
     signed_in_at: datetime | None = None
     disabled_at: datetime | None = None
+    factor: Factor | None = None
+
+    @property
+    def second_factor(self) -> bool:
+        """Whether a sign-in by password asks for a code."""
+        return self.factor is not None and self.factor.confirmed_at is not None
 
 
 def email_of(text: str) -> str:

@@ -23,6 +23,7 @@ users = Table(
     Column("not_before", Moment, nullable=False),
     Column("signed_in_at", Moment),
     Column("disabled_at", Moment),
+    Column("factor", Document),
     UniqueConstraint("client_id", "email"),
     UniqueConstraint("client_id", "subject"),
     CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="role"),

@@ -5,10 +5,12 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import Select, Table, delete, insert, or_, select, update
 from sqlalchemy.engine import Row
 
 from upshot.access import Role, Scope
+from upshot.access.factors import Factor
 from upshot.access.keys import ApiKey
 from upshot.access.sessions import Invitation, Means, Session
 from upshot.access.shares import Share
@@ -196,7 +198,8 @@ def _plain(row: Row[Any], kind: type) -> dict[str, Any]:
 
 
 def _user_of(row: Row[Any]) -> User:
-    return User(**_plain(row, User) | {"role": Role(row.role)})
+    factor = None if row.factor is None else msgspec.convert(row.factor, Factor)
+    return User(**_plain(row, User) | {"role": Role(row.role), "factor": factor})
 
 
 def _key_of(row: Row[Any]) -> ApiKey:

@@ -3,45 +3,18 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from upshot.access import Caller
 from upshot.access.keys import ApiKey
-from upshot.access.sessions import Session, csrf_token
+from upshot.access.sessions import Session
 from upshot.access.trail import Approval, Entry
 from upshot.access.users import User
 from upshot.http.wire import In
-from upshot.operations.signin import Signed
 
 ScopeWord = Literal["assign", "events:write", "results:read", "experiments:write", "admin"]
 RoleWord = Literal["viewer", "editor", "admin"]
 Email = Annotated[str, Field(min_length=3, max_length=254, examples=["ann@example.com"])]
 Password = Annotated[str, Field(min_length=1, max_length=1_000, json_schema_extra={"format": "password"})]
-Secret = Annotated[str, Field(min_length=1, max_length=200)]
-ClientName = Annotated[str, Field(min_length=1, max_length=120)]
-
-
-class SignInIn(In):
-    """An address and its password; or, at `/auth/token`, a refresh token instead."""
-
-    email: Email = Field(validation_alias=AliasChoices("email", "username"))
-    password: Password
-    client: ClientName = Field("default", description="Which client's account; most installations have one.")
-
-
-class RefreshIn(In):
-    """A refresh token, which is good once."""
-
-    refresh_token: Secret
-
-
-class InvitationIn(In):
-    """Taking up an invitation: the secret of the link, and a password of one's own. The first admin says an address, too."""
-
-    secret: Secret
-    password: Password
-    email: Email | None = None
-    name: Annotated[str, Field(max_length=120)] = ""
 
 
 class UserIn(In):
@@ -88,43 +61,10 @@ class RotationIn(In):
 class ClientPatch(In):
     """What admins choose for the whole client."""
 
+    second_factor: bool | None = Field(None, description="Whether people with a password need a second factor.")
     approvals: Annotated[list[Literal["start", "complete"]], Field(max_length=2)] | None = Field(
         None, description="What needs a second person."
     )
-
-
-class TokenOut(BaseModel):
-    """An access token, for a quarter of an hour, and the refresh token for the next one."""
-
-    access_token: str
-    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a word of RFC 6750
-    expires_in: int
-    refresh_token: str
-    scope: str
-
-    @classmethod
-    def of(cls, signed: Signed, scope: str) -> "TokenOut":
-        """The wire form of a sign-in."""
-        expires = int(signed.access_lifetime.total_seconds())
-        return cls(access_token=signed.access, expires_in=expires, refresh_token=signed.secret, scope=scope)
-
-
-class SessionOut(BaseModel):
-    """Who is signed in; pages send `csrf_token` in `X-CSRF-Token` with every change."""
-
-    client: str
-    user_id: str
-    email: str
-    scopes: list[str]
-    csrf_token: str | None
-
-    @classmethod
-    def of(cls, caller: Caller, cookie: str | None) -> "SessionOut":
-        """The wire form of the caller's session."""
-        token = csrf_token(cookie) if cookie else None
-        return cls(
-            client=caller.client, user_id=caller.id, email=caller.name, scopes=sorted(caller.scopes), csrf_token=token
-        )
 
 
 class UserOut(BaseModel):
@@ -137,6 +77,7 @@ class UserOut(BaseModel):
     disabled: bool
     provider: bool
     joined: bool
+    second_factor: bool
     created_at: datetime
     updated_at: datetime
     signed_in_at: datetime | None
@@ -146,7 +87,12 @@ class UserOut(BaseModel):
         """The wire form of a person."""
         own = {name: getattr(user, name) for name in cls.model_fields if hasattr(user, name)}
         joined = user.password is not None or user.subject is not None
-        return cls(**own, disabled=user.disabled_at is not None, provider=user.subject is not None, joined=joined)
+        return cls(
+            **own,
+            disabled=user.disabled_at is not None,
+            provider=user.subject is not None,
+            joined=joined,
+        )
 
 
 class NewUserOut(UserOut):
@@ -289,3 +235,4 @@ class ClientOut(BaseModel):
 
     client: str
     approvals: list[str]
+    second_factor: bool

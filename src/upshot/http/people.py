@@ -20,8 +20,9 @@ from upshot.http.accounts import (
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.securityevents import about
+from upshot.http.sessions import CodeIn, RecoveryOut
 from upshot.http.stores import StoresOf
-from upshot.operations import people, signin
+from upshot.operations import factors, people, signin
 from upshot.securitylog import Event
 
 router = APIRouter(tags=["people"], route_class=OnceRoute)
@@ -58,6 +59,33 @@ async def change_password(
     await charge_sign_in(request, caller.client, caller.name)
     about(request, Event.PASSWORD_REFUSED)
     await people.change_password(stores, caller, wanted.current_password, wanted.new_password)
+
+
+@router.post(
+    "/me/factor/recovery-codes",
+    status_code=201,
+    responses=problems(403, 404, 413, 415),
+    openapi_extra=json_body(CodeIn),
+)
+async def renew_recovery_codes(
+    caller: Person, stores: StoresOf, request: Request, wanted: Annotated[CodeIn, Depends(reader(CodeIn))]
+) -> RecoveryOut:
+    """Ten new recovery codes; the old ones are void. Tries of codes count as attempts to sign in."""
+    await charge_sign_in(request, caller.client, caller.name)
+    about(request, Event.PASSWORD_REFUSED)
+    return RecoveryOut(recovery_codes=await factors.renew(stores, caller, wanted.code))
+
+
+@router.post(
+    "/me/factor/removal", status_code=204, responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(CodeIn)
+)
+async def take_off_factor(
+    caller: Person, stores: StoresOf, request: Request, wanted: Annotated[CodeIn, Depends(reader(CodeIn))]
+) -> None:
+    """Take off one's second factor, where the client does not require one; all other sessions end."""
+    await charge_sign_in(request, caller.client, caller.name)
+    about(request, Event.PASSWORD_REFUSED)
+    await factors.take_off(stores, caller, wanted.code)
 
 
 @router.get("/me/sessions", responses=problems(403))
@@ -100,6 +128,12 @@ async def remove(caller: Admin, stores: StoresOf, user_id: str) -> None:
 async def invite(caller: Admin, stores: StoresOf, user_id: str) -> InvitationOut:
     """A new invitation for a person to choose a password, shown once; earlier ones are void."""
     return InvitationOut(invitation=await people.invite(stores, caller, user_id))
+
+
+@router.delete("/users/{user_id}/factor", status_code=204, responses=problems(403, 404))
+async def reset_factor(caller: Admin, stores: StoresOf, user_id: str) -> None:
+    """Take off the second factor of a person who has lost it; all their sessions end."""
+    await factors.reset(stores, caller, user_id)
 
 
 @router.get("/users/{user_id}/sessions", responses=problems(403, 404))

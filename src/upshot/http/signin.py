@@ -6,12 +6,13 @@
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
+import segno
 from fastapi import APIRouter, Depends, Request, Response
 
 from upshot.access import SCOPES
 from upshot.access.keys import digest_of
 from upshot.access.sessions import ABSOLUTE, Means, csrf_token
-from upshot.errors import Fault, Invalid, Malformed
+from upshot.errors import Fault, Forbidden, Invalid, Malformed
 from upshot.http import body
 from upshot.http.access import (
     COOKIE,
@@ -23,14 +24,16 @@ from upshot.http.access import (
     identify,
     tell,
 )
-from upshot.http.accounts import InvitationIn, RefreshIn, SessionOut, SignInIn, TokenOut, UserOut
+from upshot.http.accounts import UserOut
 from upshot.http.limits import Limits
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.securityevents import about, account_of, signed_in
+from upshot.http.sessions import FactorIn, FactorOut, InvitationIn, RefreshIn, SessionOut, SignInIn, TokenOut
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, people, signin
 from upshot.operations.signin import Signed
 from upshot.securitylog import Event
+from upshot.settings import Settings
 
 router = APIRouter(prefix="/auth", tags=["sign-in"])
 
@@ -42,12 +45,13 @@ _FORM_SCHEMA = {
         "username": {"type": "string"},
         "password": {"type": "string", "format": "password"},
         "client_id": {"type": "string", "description": "Which client's account; `default` when absent."},
+        "code": {"type": "string", "description": "Of the second factor, where there is one."},
         "refresh_token": {"type": "string"},
         "scope": {"type": "string", "description": "Not asked: a person has the scopes of their role."},
     },
     "required": ["grant_type"],
 }
-_NAMES = {"username": "email", "client_id": "client", "password": "password", "refresh_token": "refresh_token"}
+_NAMES = {"username": "email", "client_id": "client"} | {name: name for name in ("password", "code", "refresh_token")}
 
 
 def _token_body() -> dict[str, Any]:
@@ -86,6 +90,16 @@ async def begin(
     return await carry(stores, request, response, signed)
 
 
+@router.post("/factor", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(FactorIn))
+async def set_up(
+    stores: StoresOf, request: Request, wanted: Annotated[FactorIn, Depends(reader(FactorIn))]
+) -> FactorOut:
+    """A second factor for an account that has none. It counts from the sign-in on that brings its first code."""
+    await _attempt(request, wanted)
+    secret, uri = await signin.set_up(stores, wanted.client, wanted.email, wanted.password)
+    return FactorOut(secret=secret, uri=uri, qr=segno.make_qr(uri).svg_data_uri(scale=4, light="white"))
+
+
 @router.get("/session", responses=problems(403))
 async def who(caller: Person, request: Request) -> SessionOut:
     """Who is signed in, and what a page must send with every change."""
@@ -107,6 +121,7 @@ async def accept(
     """Take up an invitation: choose a password of one's own."""
     await charge_sign_in(request, "", digest_of(wanted.secret))
     about(request, Event.INVITATION_REFUSED)
+    _check_passwords(request)
     _, user = await people.accept(stores, wanted.secret, wanted.password, wanted.email, wanted.name)
     return UserOut.of(user)
 
@@ -130,6 +145,7 @@ async def carry(stores: Stores, request: Request, response: Response, signed: Si
         email=signed.user.email,
         scopes=sorted(SCOPES[signed.user.role]),
         csrf_token=csrf_token(signed.secret),
+        recovery_codes=list(signed.recovery_codes),
     )
 
 
@@ -146,12 +162,24 @@ async def _again(stores: Stores, request: Request, refresh_token: str) -> Signed
 
 
 async def _by_password(stores: Stores, request: Request, wanted: SignInIn, means: Means) -> Signed:
+    await _attempt(request, wanted)
+    signed = await signin.with_password(stores, wanted.client, wanted.email, wanted.password, means, wanted.code)
+    signed_in(request, signed, signin.how_of(signed.user))
+    return signed
+
+
+async def _attempt(request: Request, wanted: SignInIn | FactorIn) -> None:
+    """Count an attempt with a password, and say in the security log whose it was if it fails."""
     about(request, account=account_of(request, wanted.client, wanted.email), how="password")
     await charge_sign_in(request, wanted.client, wanted.email)
     about(request, Event.SIGN_IN_FAILED)
-    signed = await signin.with_password(stores, wanted.client, wanted.email, wanted.password, means)
-    signed_in(request, signed, "password")
-    return signed
+    _check_passwords(request)
+
+
+def _check_passwords(request: Request) -> None:
+    settings: Settings = request.app.state.settings
+    if not settings.password_sign_in:
+        raise Forbidden("Passwords are switched off here; sign in by the provider.")
 
 
 async def _wanted(request: Request) -> SignInIn | RefreshIn:

@@ -4,6 +4,7 @@
     approvals     what needs a second person: ask, approve, reject
     credentials   who a token, key or cookie stands for
     signin        by password, by a provider; refresh, sign out
+    factors       second factors: asked for, taken off; new recovery codes
     people        accounts, roles, invitations, passwords
     keys          API keys: make, rotate, revoke
     once          do what was asked for with a key once, and give the answer again

@@ -8,7 +8,7 @@ from typing import Any
 
 from upshot.access import Caller, Kind
 from upshot.access.trail import GUARDED, Approval, State
-from upshot.control import Transaction
+from upshot.control import ReadTransaction, Transaction
 from upshot.errors import Conflict, Fault, Forbidden, Invalid, NotFound
 from upshot.experiments import Experiment
 from upshot.operations import Stores, audit
@@ -16,13 +16,18 @@ from upshot.operations import Stores, audit
 
 async def guarded(transaction: Transaction, client: str) -> frozenset[str]:
     """What needs a second person at this client."""
-    return frozenset(_whole(await transaction.accounts.settings(client))["approvals"])
+    return frozenset((await chosen(transaction, client))["approvals"])
+
+
+async def chosen(transaction: ReadTransaction, client: str) -> dict[str, Any]:
+    """What the client's admins chose, or what holds where they chose nothing."""
+    return {"approvals": [], "second_factor": False} | await transaction.accounts.settings(client)
 
 
 async def settings(stores: Stores, client: str) -> dict[str, Any]:
-    """What the client's admins chose, or what holds where they chose nothing."""
+    """The same, of what is stored now."""
     async with stores.control.reading(client) as view:
-        return _whole(await view.accounts.settings(client))
+        return await chosen(view, client)
 
 
 async def choose(stores: Stores, caller: Caller, choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +41,7 @@ async def choose(stores: Stores, caller: Caller, choices: Mapping[str, Any]) -> 
         allowed = " and ".join(GUARDED)
         raise Invalid.of(*(Fault(f"/approvals/{at}", "unknown_action", f"must be {allowed}") for at in unknown))
     async with stores.control.transaction(caller.client) as transaction:
-        before = _whole(await transaction.accounts.settings(caller.client))
+        before = await chosen(transaction, caller.client)
         after = before | dict(choices)
         await transaction.accounts.save_settings(caller.client, after)
         thing = ("client", caller.client)
@@ -122,7 +127,3 @@ def found(approval: Approval | None) -> Approval:
 def _check_person(caller: Caller) -> None:
     if caller.kind is not Kind.USER:
         raise Forbidden("This needs two people: sign in as one; keys and tokens cannot ask or agree.")
-
-
-def _whole(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    return {"approvals": []} | dict(chosen)

@@ -205,6 +205,7 @@ def shown(user: User) -> dict[str, Any]:
         "name": user.name,
         "role": str(user.role),
         "disabled": user.disabled_at is not None,
+        "second_factor": user.second_factor,
     }
 
 

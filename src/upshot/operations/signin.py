@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from upshot.access import Caller, Kind, Role, system
+from upshot.access.factors import Factor, address_of, new_secret
 from upshot.access.keys import digest_of
 from upshot.access.sessions import (
     ABSOLUTE,
@@ -21,8 +22,8 @@ from upshot.access.sessions import (
 from upshot.access.users import User, email_of, faults_of
 from upshot.clock import new_letters
 from upshot.control import Credential, Transaction
-from upshot.errors import Invalid, NotFound, Unauthenticated
-from upshot.operations import Stores, audit
+from upshot.errors import Conflict, Invalid, NotFound, Unauthenticated
+from upshot.operations import Stores, audit, factors
 from upshot.operations.people import shown
 
 _ENDED = "This session has ended; sign in again."
@@ -30,7 +31,8 @@ _ENDED = "This session has ended; sign in again."
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A sign-in: the person, and what they carry from now on. `secret` is the refresh token or the cookie, shown once."""
+    """A sign-in: the person, and what they carry from now on. `secret` is the refresh token or the cookie, shown once, as are the
+    recovery codes of a second factor that it confirmed."""
 
     client: str
     user: User
@@ -38,6 +40,7 @@ class Signed:
     secret: str
     access: str
     access_lifetime: timedelta
+    recovery_codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +61,51 @@ class Replayed(Unauthenticated):
         self.client, self.session = client, session
 
 
-async def with_password(stores: Stores, client: str, email: str, password: str, means: Means) -> Signed:
-    """Sign in by address and password.
+async def with_password(
+    stores: Stores, client: str, email: str, password: str, means: Means, code: str | None = None
+) -> Signed:
+    """Sign in by address and password, and by a code of the second factor where there is one.
 
     Raises:
-        Unauthenticated: they do not belong together, whatever the reason.
+        SecondFactorNeeded: there is one, and no good code.
+        SecondFactorMissing: there is none, and the client requires one.
+        Unauthenticated: address and password do not belong together, whatever the reason.
         Unavailable: too many sign-ins are under way.
     """
-    async with stores.control.reading(client) as view:
-        seen = await view.accounts.user_called(client, email_of(email))
-    matches = await stores.passwords.verify(seen.password if seen is not None else None, password)
-    if seen is None or seen.password is None or not matches or seen.disabled_at is not None:
-        raise _no_match()
-    kept = await stores.passwords.hash(password) if stores.passwords.outdated(seen.password) else seen.password
+    seen = await _proved(stores, client, email, password)
+    outdated = seen.password is not None and stores.passwords.outdated(seen.password)
+    kept = await stores.passwords.hash(password) if outdated else seen.password
     async with stores.control.transaction(client) as transaction:
-        user = await transaction.accounts.user(client, seen.id)
-        # While the password was looked at, somebody may have ended the account or chosen another one: what is true now counts.
-        if user is None or user.disabled_at is not None or user.password != seen.password:
-            raise _no_match()
-        return await _begin(stores, transaction, client, replace(user, password=kept), means, "password")
+        asked = await factors.ask(stores, transaction, client, await _same(transaction, client, seen), code)
+        if asked.refusal is None:
+            user = replace(asked.user, password=kept)
+            signed = await _begin(stores, transaction, client, user, means, how_of(user))
+            return replace(signed, recovery_codes=asked.recovery_codes)
+        await transaction.accounts.save_user(client, asked.user)
+    raise asked.refusal
+
+
+async def set_up(stores: Stores, client: str, email: str, password: str) -> tuple[str, str]:
+    """The secret of a new second factor, and its address for apps; the code of a sign-in confirms it.
+
+    Raises:
+        Unauthenticated: address and password do not belong together, whatever the reason.
+        Conflict: there is a second factor.
+        Unavailable: too many sign-ins are under way.
+    """
+    seen, secret = await _proved(stores, client, email, password), new_secret()
+    async with stores.control.transaction(client) as transaction:
+        user = await _same(transaction, client, seen)
+        if user.second_factor:
+            raise Conflict("There is a second factor; take it off first, or let an admin do it.")
+        factor = Factor(stores.keyring.seal(secret), stores.clock.now())
+        await transaction.accounts.save_user(client, replace(user, factor=factor))
+    return secret, address_of(secret, user.email)
+
+
+def how_of(user: User) -> str:
+    """How a person signs in who has a password, in words."""
+    return "password and code" if user.second_factor else "password"
 
 
 async def with_provider(stores: Stores, client: str, known: Known, means: Means) -> Signed:
@@ -180,6 +209,33 @@ async def end_session(stores: Stores, caller: Caller, user_id: str, session_id: 
             raise NotFound("There is no such session.")
         await transaction.accounts.revoke_session(caller.client, session_id, now)
         await audit.note(transaction, caller, "session.ended", ("session", session_id), now)
+
+
+async def _proved(stores: Stores, client: str, email: str, password: str) -> User:
+    """The person with that address, whose password it is; `_same` then sees whether that is still so.
+
+    Raises:
+        Unauthenticated: they do not belong together, whatever the reason.
+        Unavailable: too many sign-ins are under way.
+    """
+    async with stores.control.reading(client) as view:
+        seen = await view.accounts.user_called(client, email_of(email))
+    matches = await stores.passwords.verify(seen.password if seen is not None else None, password)
+    if seen is None or seen.password is None or not matches or seen.disabled_at is not None:
+        raise _no_match()
+    return seen
+
+
+async def _same(transaction: Transaction, client: str, seen: User) -> User:
+    """The person whose password was looked at: meanwhile somebody may have ended the account or chosen another one.
+
+    Raises:
+        Unauthenticated: somebody has.
+    """
+    user = await transaction.accounts.user(client, seen.id)
+    if user is None or user.disabled_at is not None or user.password != seen.password:
+        raise _no_match()
+    return user
 
 
 async def _followed(transaction: Transaction, provider: Caller, user: User, known: Known, now: datetime) -> User:

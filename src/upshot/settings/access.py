@@ -61,6 +61,10 @@ class AccessSettings(BaseSettings):
         description="The address of this server for people, such as https://ab.example.com: "
         "for links in invitations and sign-in by a provider.",
     )
+    password_sign_in: bool = Field(
+        True,  # noqa: FBT003 - a default
+        description="Whether people may sign in by passwords of Upshot's own. Switch it off where all come by a provider.",
+    )
     oidc_issuer: str | None = Field(
         None,
         description="Provider that people sign in by (OpenID Connect): its issuer URL, below which its discovery document is.",

@@ -32,6 +32,7 @@ export async function send(from, button) {
   unanswered.delete(asked);
   const found = answer.status === 204 ? {} : await answer.json();
   if (answer.ok) return { ok: true, status: answer.status, content: found };
+  from.dispatchEvent(new CustomEvent("refused", { detail: found }));
   return show(form, found.errors?.length ? found.errors : [{ pointer: "", message: found.detail }], found.detail);
 }
 

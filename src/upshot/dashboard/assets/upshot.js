@@ -29,7 +29,8 @@ async function act(from, button) {
     const answer = await send(from, button);
     if (!answer.ok) return answer.faults || say(answer.detail);
     if (answer.status === 202) say("This waits for a second person now.");
-    from.dispatchEvent(new CustomEvent("sent", { bubbles: true, detail: answer.content }));
+    const sent = new CustomEvent("sent", { bubbles: true, cancelable: true, detail: answer.content });
+    if (!from.dispatchEvent(sent)) return;
     const told = button?.dataset.reveal ?? from.dataset.reveal;
     if (told) return reveal(answer.content, told);
     const then = button?.dataset.then ?? from.dataset.then;
@@ -43,7 +44,7 @@ async function act(from, button) {
 const LINKS = { invitation: "/setup#", path: "" };
 function reveal(content, name) {
   const place = document.getElementById("reveal");
-  const text = content[name];
+  const text = [content[name]].flat().join("\n");
   document.getElementById("revealed").textContent = name in LINKS ? location.origin + LINKS[name] + text : text;
   place.hidden = false;
   place.scrollIntoView({ block: "center" });

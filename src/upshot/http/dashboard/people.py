@@ -1,4 +1,4 @@
-"""People and keys, the audit log, and what the server was told at its start: for admins."""
+"""People and keys, the audit log, and what the server was told at its start: for admins. One's own account: for everybody."""
 
 from typing import Annotated
 
@@ -10,9 +10,9 @@ from upshot import __version__
 from upshot.access import Role, Scope
 from upshot.access.trail import Sought
 from upshot.http.cursors import Cursor, cursor_of, number_of
-from upshot.http.dashboard.visitors import Admin, pages
+from upshot.http.dashboard.visitors import Admin, Reader, pages
 from upshot.http.stores import StoresOf
-from upshot.operations import approvals, audit, keys, webhooks
+from upshot.operations import approvals, audit, keys, signin, webhooks
 from upshot.operations import people as people_operations
 from upshot.settings import Settings
 
@@ -30,6 +30,18 @@ async def people(visitor: Admin, stores: StoresOf) -> Response:
         keys=await keys.every(stores, visitor.client),
         roles=[str(role) for role in Role],
         scopes=[str(scope) for scope in Scope],
+        now=stores.clock.now(),
+    )
+
+
+@router.get("/dashboard/account")
+async def account(visitor: Reader, stores: StoresOf) -> Response:
+    """One's own account: second factor, password, sessions."""
+    return visitor.page(
+        "account",
+        user=await people_operations.read(stores, visitor.client, visitor.person),
+        sessions=await signin.sessions(stores, visitor.client, visitor.person),
+        required=(await approvals.settings(stores, visitor.client))["second_factor"],
         now=stores.clock.now(),
     )
 

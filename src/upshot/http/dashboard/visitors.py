@@ -11,7 +11,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from upshot import dashboard
-from upshot.access import Caller, Scope
+from upshot.access import Caller, Kind, Scope
 from upshot.access.sessions import csrf_token
 from upshot.errors import Forbidden, NotFound, Unauthenticated, UpshotError
 from upshot.http.access import address_of, charge, cookie_of, identify, tell
@@ -45,6 +45,17 @@ class Visitor:
     def may_edit(self) -> bool:
         """Whether they may change experiments."""
         return self.caller is not None and self.caller.may(Scope.EXPERIMENTS)
+
+    @property
+    def person(self) -> str:
+        """The id of the person who looks; keys and tokens are none.
+
+        Raises:
+            Forbidden: it is no person.
+        """
+        if self.caller is None or self.caller.kind is not Kind.USER:
+            raise Forbidden("This is for people who signed in.")
+        return self.caller.id
 
     def page(self, name: str, status_code: int = 200, /, **shown: Any) -> HTMLResponse:
         """A page, with what every page needs."""
