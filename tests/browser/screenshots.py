@@ -38,6 +38,7 @@ PAGES = {
     "people": "/dashboard/people",
     "audit": "/dashboard/audit",
     "settings": "/dashboard/settings",
+    "account": "/dashboard/account",
 }
 DARK = ("experiments", "result")
 

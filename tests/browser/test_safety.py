@@ -29,7 +29,7 @@ FORGE = """headers => fetch("/experiments", {
   body: JSON.stringify({name: "forged", variants: [{name: "a"}, {name: "b"}]}),
 }).then(answer => answer.status)"""
 PAGES = ("/", "/dashboard/metrics", "/dashboard/events", "/dashboard/people", "/dashboard/audit", "/dashboard/settings",
-         "/dashboard/new")  # fmt: skip
+         "/dashboard/new", "/dashboard/account")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,8 @@ def test_people_are_made_listed_changed_and_removed(tmp_path: Path, *, served: b
         assert "/setup#" in again
         ran(upshot("user", "change", "bob@example.com", "--role", "editor", "--disable", *told, cwd=tmp_path))
         assert "bob@example.com\teditor\tdisabled" in ran(upshot("user", "list", *told, cwd=tmp_path))
+        none = upshot("user", "reset-factor", "bob@example.com", *told, cwd=tmp_path)
+        assert (none.returncode, none.stderr) == (1, "upshot: There is no such person, or no second factor.\n")
         assert ran(upshot("user", "remove", "bob@example.com", *told, cwd=tmp_path)) == "bob@example.com is removed\n"
         last = upshot("user", "remove", "ann@example.com", *told, cwd=tmp_path)
         assert (last.returncode, last.stderr) == (

@@ -17,7 +17,7 @@ from upshot.clock import FixedClock
 from upshot.http import access, assignments
 from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
-from upshot.operations import people
+from upshot.operations import people, sessions
 from upshot.operations.people import Wanted
 from upshot.settings import Settings
 
@@ -394,6 +394,21 @@ async def test_one_sees_and_ends_ones_own_sign_ins(web: httpx.AsyncClient, app: 
     assert [session["means"] for session in listed] == ["tokens", "tokens"]
     assert [ended.status_code, again.status_code] == [204, 404]
     assert await works(web, here["access_token"]) is not await works(web, there["access_token"])
+
+
+async def test_who_ends_other_sign_ins_has_signed_in_lately(web: httpx.AsyncClient, app: Envelope) -> None:
+    """Whoever finds a browser open can leave, and not lock its owner out elsewhere."""
+    here, _ = await tokens(web), await tokens(web)
+    advance(app, seconds=sessions.RECENT.total_seconds() + 1)
+    refreshed = (await web.post("/auth/refresh", json={"refresh_token": here["refresh_token"]})).json()
+    headers = bearer(refreshed["access_token"])
+    listed = [each["id"] for each in (await web.get("/me/sessions", headers=headers)).json()["sessions"]]
+
+    answers = [(await web.delete(f"/me/sessions/{each}", headers=headers)).status_code for each in listed]
+    nobodys = await web.delete("/me/sessions/nobodys", headers=bearer((await tokens(web))["access_token"]))
+
+    assert sorted(answers) == [204, 403]
+    assert nobodys.status_code == 404
 
 
 async def test_an_outdated_hash_is_renewed_at_sign_in(

@@ -15,7 +15,7 @@ from upshot.access.sessions import COOKIE_PREFIX, Means
 from upshot.access.users import User
 from upshot.control.sqlaccounts import SqlAccounts
 from upshot.errors import Conflict, Forbidden, Unauthenticated
-from upshot.operations import Stores, people, signin
+from upshot.operations import Stores, people, sessions, signin
 from upshot.operations.people import Wanted
 from upshot.operations.signin import Known
 
@@ -232,7 +232,7 @@ async def test_who_signs_in_anew_leaves_the_session_that_the_browser_had(stores:
     program = await signin.with_password(stores, "default", ANN, PASSWORD, Means.TOKENS)
 
     for secret in (mine.secret, program.secret, COOKIE_PREFIX + "nobody's", "x"):
-        await signin.leave(stores, secret)
+        await sessions.leave(stores, secret)
 
-    left = {session.id for session in await signin.sessions(stores, "default", ann.id)}
+    left = {session.id for session in await sessions.every(stores, "default", ann.id)}
     assert left == {other.session.id, program.session.id}

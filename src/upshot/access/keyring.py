@@ -106,8 +106,8 @@ class Keyring:
         return next(iter(self._keys))
 
     @cached_property
-    def _sealing(self) -> MultiFernet:
-        return MultiFernet([Fernet(urlsafe_b64encode(_derived(text))) for text in self._texts])
+    def _seals(self) -> list[Fernet]:
+        return [Fernet(urlsafe_b64encode(_derived(text))) for text in self._texts]
 
     @classmethod
     def ephemeral(cls) -> "Keyring":
@@ -141,14 +141,25 @@ class Keyring:
 
     def seal(self, secret: str) -> str:
         """A secret in a form that only this keyring opens."""
-        return self._sealing.encrypt(secret.encode()).decode()
+        return self._seals[0].encrypt(secret.encode()).decode()
 
     def open(self, sealed: str) -> str | None:
         """The secret, or None where another keyring sealed it."""
-        try:
-            return self._sealing.decrypt(sealed.encode()).decode()
-        except InvalidToken:
+        return _opened(sealed, self._seals)
+
+    def renewed(self, sealed: str) -> str | None:
+        """What a former key sealed, as the first one seals it; None where that one has, or none of ours."""
+        if _opened(sealed, self._seals[:1]) is not None:
             return None
+        secret = _opened(sealed, self._seals[1:])
+        return None if secret is None else self.seal(secret)
+
+
+def _opened(sealed: str, seals: Sequence[Fernet]) -> str | None:
+    try:
+        return MultiFernet(seals).decrypt(sealed.encode()).decode() if seals else None
+    except InvalidToken:
+        return None
 
 
 def weakness_of(text: str) -> str | None:

@@ -99,6 +99,20 @@ def change_user(email: str, role: str | None, *, disabled: bool | None, client: 
     click.echo(f"{email} is changed")
 
 
+@user.command("reset-factor")
+@click.argument("email")
+@_client
+@options.server
+def reset_factor(email: str, client: str, **where: Any) -> None:
+    """Take off the second factor of EMAIL, who has lost it; their sessions end."""
+
+    async def reset(api: httpx.AsyncClient) -> None:
+        await request(api, "DELETE", f"{USERS}/{(await _user(api, email))['id']}/factor")
+
+    asked(reset, client=client, **where)
+    click.echo(f"{email} signs in by the password alone")
+
+
 @user.command("remove")
 @click.argument("email")
 @_client

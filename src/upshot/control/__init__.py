@@ -195,7 +195,7 @@ class ControlStore(Protocol):
         ...
 
     async def clients(self) -> list[str]:
-        """The clients that have people or keys."""
+        """The clients that have people, keys or webhooks."""
         ...
 
     async def assign(

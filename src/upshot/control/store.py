@@ -14,7 +14,7 @@ from upshot.assignment import Assignment
 from upshot.control import READ_SECONDS, Credential, isolation, linking, migrate
 from upshot.control.accesstables import answers, api_keys, invitations, refresh_tokens, sessions, users
 from upshot.control.entries import OutboxEntry, decoded
-from upshot.control.hooktables import webhook_deliveries
+from upshot.control.hooktables import webhook_deliveries, webhooks
 from upshot.control.identities import Linking
 from upshot.control.identitytables import identity_links
 from upshot.control.sqlhooks import delivery_of
@@ -167,10 +167,11 @@ class SqlStore:
             return (await connection.execute(delete(answers).where(answers.c.expires_at < before))).rowcount
 
     async def clients(self) -> list[str]:
-        """The clients that have people or keys."""
+        """The clients that have people, keys or webhooks."""
         await self._ready()
         async with self._database.read(client=EVERYONE) as connection:
-            named = union(select(users.c.client_id), select(api_keys.c.client_id))
+            tables = users, api_keys, webhooks
+            named = union(*(select(table.c.client_id) for table in tables))
             return sorted((await connection.execute(named)).scalars())
 
     async def running(self) -> list[tuple[str, Experiment]]:

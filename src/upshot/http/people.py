@@ -22,7 +22,8 @@ from upshot.http.openapi import json_body, problems, reader
 from upshot.http.securityevents import about
 from upshot.http.sessions import CodeIn, RecoveryOut
 from upshot.http.stores import StoresOf
-from upshot.operations import factors, people, signin
+from upshot.operations import factors, people
+from upshot.operations import sessions as session_operations
 from upshot.securitylog import Event
 
 router = APIRouter(tags=["people"], route_class=OnceRoute)
@@ -91,14 +92,14 @@ async def take_off_factor(
 @router.get("/me/sessions", responses=problems(403))
 async def my_sessions(caller: Person, stores: StoresOf) -> UserSessionsOut:
     """One's own sign-ins that are good now."""
-    found = await signin.sessions(stores, caller.client, caller.id)
+    found = await session_operations.every(stores, caller.client, caller.id)
     return UserSessionsOut(sessions=[UserSessionOut.of(session) for session in found])
 
 
 @router.delete("/me/sessions/{session_id}", status_code=204, responses=problems(403, 404))
 async def end_my_session(caller: Person, stores: StoresOf, session_id: str) -> None:
-    """End one of one's own sign-ins."""
-    await signin.end_session(stores, caller, caller.id, session_id)
+    """End one of one's own sign-ins: this one, or shortly after signing in another one."""
+    await session_operations.end_own(stores, caller, session_id)
 
 
 @router.get("/users/{user_id}", responses=problems(403, 404))
@@ -140,11 +141,11 @@ async def reset_factor(caller: Admin, stores: StoresOf, user_id: str) -> None:
 async def sessions(caller: Admin, stores: StoresOf, user_id: str) -> UserSessionsOut:
     """A person's sign-ins that are good now."""
     await people.read(stores, caller.client, user_id)
-    found = await signin.sessions(stores, caller.client, user_id)
+    found = await session_operations.every(stores, caller.client, user_id)
     return UserSessionsOut(sessions=[UserSessionOut.of(session) for session in found])
 
 
 @router.delete("/users/{user_id}/sessions/{session_id}", status_code=204, responses=problems(403, 404))
 async def end_session(caller: Admin, stores: StoresOf, user_id: str, session_id: str) -> None:
     """End one of a person's sign-ins."""
-    await signin.end_session(stores, caller, user_id, session_id)
+    await session_operations.end(stores, caller, user_id, session_id)

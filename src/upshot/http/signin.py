@@ -30,7 +30,7 @@ from upshot.http.openapi import json_body, problems, reader
 from upshot.http.securityevents import about, account_of, signed_in
 from upshot.http.sessions import FactorIn, FactorOut, InvitationIn, RefreshIn, SessionOut, SignInIn, TokenOut
 from upshot.http.stores import StoresOf
-from upshot.operations import Stores, people, signin
+from upshot.operations import Stores, people, sessions, signin
 from upshot.operations.signin import Signed
 from upshot.securitylog import Event
 from upshot.settings import Settings
@@ -109,7 +109,7 @@ async def who(caller: Person, request: Request) -> SessionOut:
 @router.post("/logout", status_code=204, responses=problems(403))
 async def logout(stores: StoresOf, request: Request, response: Response) -> None:
     """Sign out: every process refuses the session within 5 seconds."""
-    await signin.sign_out(stores, await identify(request))
+    await sessions.sign_out(stores, await identify(request))
     response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
     response.headers["Clear-Site-Data"] = '"cache", "storage"'
 
@@ -129,7 +129,7 @@ async def accept(
 async def carry(stores: Stores, request: Request, response: Response, signed: Signed) -> SessionOut:
     """Put a session into the cookie of a response; the one that the browser had ends."""
     if former := cookie_of(request):
-        await signin.leave(stores, former)
+        await sessions.leave(stores, former)
     response.set_cookie(
         COOKIE,
         signed.secret,

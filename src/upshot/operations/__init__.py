@@ -3,7 +3,8 @@
     experiments   create, read, search, change, move (start … archive), delete
     approvals     what needs a second person: ask, approve, reject
     credentials   who a token, key or cookie stands for
-    signin        by password, by a provider; refresh, sign out
+    signin        by password, by a provider; refresh
+    sessions      list and end sign-ins
     factors       second factors: asked for, taken off; new recovery codes
     people        accounts, roles, invitations, passwords
     keys          API keys: make, rotate, revoke
@@ -29,6 +30,7 @@
     relay         hand exposures, links and withdrawals from the control store to the event store
     pending       store what was answered while the database was away
     given         store assignments that were made without the store
+    sealing       seal anew what a former key sealed
     schedule      what is done regularly: partitions, rollups, retention, exports to files
 
 Each operation loads, decides with the pure core, and stores in one transaction of its own; the client comes first. None of

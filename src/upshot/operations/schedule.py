@@ -1,5 +1,5 @@
 """What is done regularly, by whichever process holds the lease: webhooks, alarms, partitions, retention, rollups, the relay,
-exports.
+exports, seals.
 
 Every job may run twice at once and be killed at any moment: it begins again from what the stores say. A lease lasts as long as
 the job's period, so that many processes do it once per period in all.
@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from upshot.experiments import Experiment
 from upshot.export import FORMATS
-from upshot.operations import Stores, alarms, bandits, people, results, webhooks
+from upshot.operations import Stores, alarms, bandits, people, results, sealing, webhooks
 
 HOUR = 3_600.0
 ENDED = timedelta(days=7)
@@ -89,11 +89,17 @@ async def forgetting(stores: Stores, _policy: Policy) -> str:
     return f"{sessions} sign-ins, {await webhooks.forget(stores)} deliveries and {answers} answers forgotten"
 
 
+async def seals(stores: Stores, _policy: Policy) -> str:
+    """Seal anew what a former key sealed."""
+    return f"{await sealing.renew(stores)} secrets sealed anew"
+
+
 JOBS = MappingProxyType(
     {
         "webhooks": Job(5, deliveries),
         "alarms": Job(HOUR / 4, watching),
         "forgetting": Job(HOUR, forgetting),
+        "seals": Job(HOUR, seals),
         "relay": Job(30, relay),
         "rollups": Job(60, rollups),
         "partitions": Job(HOUR, partitions),

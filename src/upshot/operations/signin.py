@@ -22,7 +22,7 @@ from upshot.access.sessions import (
 from upshot.access.users import User, email_of, faults_of
 from upshot.clock import new_letters
 from upshot.control import Credential, Transaction
-from upshot.errors import Conflict, Invalid, NotFound, Unauthenticated
+from upshot.errors import Conflict, Invalid, Unauthenticated
 from upshot.operations import Stores, audit, factors
 from upshot.operations.people import shown
 
@@ -161,54 +161,6 @@ async def refresh(stores: Stores, token: str) -> Signed:
     if session is None or user is None:
         raise _ended()
     return _signed(stores, client, user, session, secret, now)
-
-
-async def sign_out(stores: Stores, caller: Caller) -> None:
-    """End the caller's session, everywhere within 5 seconds.
-
-    Raises:
-        Unauthenticated: the caller is none that signed in.
-    """
-    if caller.session is None:
-        raise Unauthenticated("Only a person who signed in can sign out; keys are revoked.")
-    await end_session(stores, caller, caller.id, caller.session)
-
-
-async def leave(stores: Stores, cookie: str) -> None:
-    """End the session that a browser gives up for another one; what is no cookie of a session is left alone."""
-    now, digest = stores.clock.now(), digest_of(cookie)
-    client = await stores.control.owner(Credential.SESSION, digest) if cookie.startswith(COOKIE_PREFIX) else None
-    if client is None:
-        return
-    async with stores.control.transaction(client) as transaction:
-        session = await transaction.accounts.session_with(client, digest)
-        if session is not None and session.active(now):
-            await transaction.accounts.revoke_session(client, session.id, now)
-            caller = system(client, "another sign-in")
-            await audit.note(transaction, caller, "session.ended", ("session", session.id), now)
-
-
-async def sessions(stores: Stores, client: str, user_id: str) -> list[Session]:
-    """The sessions of a person that are good now."""
-    now = stores.clock.now()
-    async with stores.control.reading(client) as view:
-        found = await view.accounts.sessions(client, user_id)
-    return [session for session in found if session.active(now)]
-
-
-async def end_session(stores: Stores, caller: Caller, user_id: str, session_id: str) -> None:
-    """End one session of a person.
-
-    Raises:
-        NotFound: the person has no such session.
-    """
-    now = stores.clock.now()
-    async with stores.control.transaction(caller.client) as transaction:
-        session = await transaction.accounts.session(caller.client, session_id)
-        if session is None or session.user_id != user_id:
-            raise NotFound("There is no such session.")
-        await transaction.accounts.revoke_session(caller.client, session_id, now)
-        await audit.note(transaction, caller, "session.ended", ("session", session_id), now)
 
 
 async def _proved(stores: Stores, client: str, email: str, password: str) -> User:

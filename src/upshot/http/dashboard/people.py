@@ -12,7 +12,7 @@ from upshot.access.trail import Sought
 from upshot.http.cursors import Cursor, cursor_of, number_of
 from upshot.http.dashboard.visitors import Admin, Reader, pages
 from upshot.http.stores import StoresOf
-from upshot.operations import approvals, audit, keys, signin, webhooks
+from upshot.operations import approvals, audit, keys, sessions, webhooks
 from upshot.operations import people as people_operations
 from upshot.settings import Settings
 
@@ -40,7 +40,7 @@ async def account(visitor: Reader, stores: StoresOf) -> Response:
     return visitor.page(
         "account",
         user=await people_operations.read(stores, visitor.client, visitor.person),
-        sessions=await signin.sessions(stores, visitor.client, visitor.person),
+        sessions=await sessions.every(stores, visitor.client, visitor.person),
         required=(await approvals.settings(stores, visitor.client))["second_factor"],
         now=stores.clock.now(),
     )
