@@ -67,10 +67,12 @@ class Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record."""
         try:
-            self._waiting.put_nowait(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+            self._waiting.put_nowait(self._line(record))
         except Full:
             with self._counting:
                 self._lost += 1
+            with suppress(Full):  # it has caught up since, and would not look at the count before the next line
+                self._waiting.put_nowait(b"")
 
     def flush(self) -> None:
         """Wait until all is written, for two seconds at most."""
@@ -80,15 +82,22 @@ class Lines(logging.Handler):
 
     def _write(self) -> None:
         while True:
-            line = self._waiting.get()
-            with suppress(OSError):  # whoever read it has gone
-                while line:
-                    line = line[os.write(self._file, line) :]
-            self._waiting.task_done()
+            self._put(self._waiting.get())
             if self._lost and self._waiting.empty():
                 with self._counting:
                     lost, self._lost = self._lost, 0
-                log.warning("%d lines were lost here: they were read more slowly than written", lost)
+                # Not by the queue, where it could be one of the lost.
+                message = "%d lines were lost here: they were read more slowly than written"
+                self._put(self._line(log.makeRecord(log.name, logging.WARNING, __file__, 0, message, (lost,), None)))
+            self._waiting.task_done()
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+
+    def _put(self, line: bytes) -> None:
+        with suppress(OSError):  # whoever read it has gone
+            while line:
+                line = line[os.write(self._file, line) :]
 
 
 def configure(settings: Settings) -> None:
