@@ -20,8 +20,8 @@ from upshot.database import parsed
 from upshot.database.schema import changing
 from upshot.database.urls import blocking
 
-HEAD = "0008"
-EARLIER = ("0001", "0002", "0003")
+HEAD = "0010"
+EARLIER = ("0001", "0002", "0003", "0008")
 
 _PARTITION = re.compile(r"assignments_p\d\d")
 _ASPECTS = ("columns", "pk_constraint", "foreign_keys", "unique_constraints", "check_constraints", "indexes")
@@ -124,6 +124,7 @@ def _fill(connection: Connection, users: int) -> None:
         ],
         "assignments": [_assignment(number) for number in range(users)],
         "outbox": [{"exposures": f"[{number}]".encode() * 50} for number in range(20)],
+        "users": [_user(number) for number in range(3)],
         "leases": [{"name": "rollups", "holder": "worker-1", "expires_at": _NOW}],
         "progress": [{"worker": "worker-1", "complete_to": _NOW, "reported_at": _NOW}],
     }
@@ -142,6 +143,12 @@ def _experiment(number: int) -> dict[str, Any]:
     )
 
 
+def _user(number: int) -> dict[str, Any]:
+    moments = dict.fromkeys(("created_at", "updated_at", "not_before"), _NOW)
+    person = {"email": f"ü{number}@example.com", "name": "Ünal", "role": "admin", "password": "$argon2id$…"}
+    return moments | person | {"id": f"user-{number}", "client_id": "one"}
+
+
 def _variant(number: int, position: int) -> dict[str, Any]:
     keys = {"experiment": number, "position": position, "client_id": "one", "id": f"variant-{number}-{position}"}
     return keys | {
@@ -157,6 +164,12 @@ def _assignment(number: int) -> dict[str, Any]:
     keys = {"experiment": number % 10 + 1, "user_id": f"User-{number}-ü", "client_id": "one"}
     decision = {"variant": number % 2, "phase": 1, "assigned_at": moment}
     return keys | decision | {"exposed_at": moment if number % 3 else None, "context": '{"country": "DE"}'}
+
+
+def stamped(url: str) -> str | None:
+    """The last step that a database says it has seen."""
+    with connected(url) as connection:
+        return migrate._revision(connection)
 
 
 class BrokenOff(Exception):

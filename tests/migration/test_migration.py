@@ -5,7 +5,6 @@ off there is run again.
 """
 
 import asyncio
-import itertools
 import multiprocessing
 import random
 import shutil
@@ -32,6 +31,7 @@ from tests.migration.databases import (
     differences,
     earlier_release,
     partitions,
+    stamped,
     watched,
 )
 from tests.migration.processes import migrating
@@ -272,39 +272,40 @@ async def test_a_database_of_a_newer_version_is_left_alone(url: str) -> None:
     assert described(url) == before
 
 
-async def broken_off_everywhere(
-    name: str, fresh: Fresh, target: Schema, revision: str | None = None, *, most: int = 1_000
-) -> list[str]:
-    """Break a migration, from empty or from a revision, off after its statements that change something, and run it again:
-    what is wrong then, until so much is."""
-    faults: list[str] = []
-    # In a transaction one statement is like another; MariaDB commits each. Those of a later release are among the oldest one's.
-    for last in itertools.count(1, 4 if name in TRANSACTIONAL or revision in EARLIER[1:] else 1):
-        url = fresh(name)
-        rows = earlier_release(url, revision, 20) if revision else None
-        before = described(url)
+async def broken_off_everywhere(name: str, fresh: Fresh, target: Schema, revision: str | None = None) -> list[str]:
+    """Break a migration, from empty or from a revision, off again and again, each time one statement that changes something
+    later, until it comes to its end; what is wrong then, or on the way.
+
+    MariaDB commits each statement: a run begins where the one before was broken off, at the step that the database does not say
+    it has seen, whose statements before it does again. Elsewhere it is each time as if nothing had begun, and in a transaction
+    one statement is like another.
+    """
+    url = fresh(name)
+    rows = earlier_release(url, revision, 20) if revision else None
+    before, last = described(url), 1
+    while True:
+        seen = stamped(url)
         with watched(last):
             try:
                 await migrate.upgrade(url)
             except BrokenOff:
                 pass
+            except (Unavailable, ConfigurationError, DBAPIError) as error:
+                return [f"after {seen} and {last}: {error}"]
             else:
-                return faults
-        if len(faults) >= most:
-            return faults
-        if name in TRANSACTIONAL and described(url) not in (before, target):
-            faults.append(f"after {last}: neither the old schema nor the new one")
-        try:
-            await migrate.upgrade(url)
-        except (Unavailable, ConfigurationError, DBAPIError) as error:
-            faults.append(f"after {last}: {error}")
+                break
+        if name not in TRANSACTIONAL:
+            last = last + 1 if stamped(url) == seen else 1
+        elif described(url) == before:
+            last += 4
         else:
-            faults += [f"after {last}: {found}" for found in differences(url)]
-            if described(url) != target:
-                faults.append(f"after {last}: another schema")
-            if rows is not None and rows.summed(url) != rows.checksum:
-                faults.append(f"after {last}: other rows")
-    raise AssertionError
+            return [f"after {last}: not the old schema"]
+    faults = [str(found) for found in differences(url)]
+    if described(url) != target:
+        faults.append("another schema")
+    if rows is not None and rows.summed(url) != rows.checksum:
+        faults.append("other rows")
+    return faults
 
 
 @pytest.mark.slow
@@ -338,7 +339,7 @@ async def test_a_step_that_cannot_be_run_again_is_noticed(
     step.write_text(broken, encoding="utf-8")
     monkeypatch.setattr(migrate, "_SCRIPTS", scripts)
 
-    assert await broken_off_everywhere(name, fresh, target, most=1) != []
+    assert await broken_off_everywhere(name, fresh, target) != []
 
 
 class Migrating:
