@@ -104,6 +104,8 @@ def test_only_the_stores_commit() -> None:
         control.Transaction,
         control.Accounts,
         control.Hooks,
+        control.Metrics,
+        control.Answers,
         control.ControlStore,
         eventstore.EventStore,
     ],
@@ -120,6 +122,8 @@ def test_the_client_comes_first_in_every_store_method(contract: type) -> None:
         "clients",
         "take_deliveries",
         "forget_deliveries",
+        "forget_answers",
+        "part",
     }
     nobodys |= {"linked_since", "lease", "running", "refresh", "maintain", "report_progress", "complete_to"}
     methods = {

@@ -65,7 +65,7 @@ def test_doctor_checks_and_migrate_migrates(tmp_path: Path) -> None:
     migrated = upshot("migrate", cwd=tmp_path)
     examined = upshot("doctor", cwd=tmp_path)
 
-    assert "schema 0008" in migrated.stdout
+    assert "schema 0010" in migrated.stdout
     assert examined.returncode == 0, examined.stdout
     assert all(line.startswith("ok") for line in examined.stdout.splitlines())
 

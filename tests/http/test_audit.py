@@ -242,4 +242,8 @@ async def test_only_what_can_be_chosen_is_taken(app: Envelope, web: httpx.AsyncC
     refused = await web.patch("/client", json=body, headers=ann)
 
     assert refused.status_code == 422
-    assert (await web.get("/client", headers=ann)).json() == {"client": "default", "approvals": []}
+    assert (await web.get("/client", headers=ann)).json() == {
+        "client": "default",
+        "approvals": [],
+        "second_factor": False,
+    }
