@@ -31,6 +31,7 @@ class Event(StrEnum):
     ORIGIN_REFUSED = "origin.refused"
     ACTION_FORBIDDEN = "action.forbidden"
     QUOTA_EXCEEDED = "quota.exceeded"
+    INPUT_REFUSED = "input.refused"
     DESTINATION_REFUSED = "destination.refused"
     UNEXPECTED_ERROR = "error.unexpected"
 

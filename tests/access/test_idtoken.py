@@ -309,3 +309,6 @@ async def test_keys_that_cannot_verify_are_passed_over(played: PlayedProvider, c
 
     assert [key.as_dict() for key in keys] == [good.as_dict()]
     assert idtoken.usable(others).keys == []
+    assert idtoken.usable([good.as_dict()], 3_072).keys == []
+    longer = RSAKey.generate_key(3_072, {"kid": "longer"}).as_dict()
+    assert [key.kid for key in idtoken.usable([good.as_dict(), longer], 3_072)] == ["longer"]

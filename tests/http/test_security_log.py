@@ -21,6 +21,7 @@ from upshot.access import Role, Scope
 from upshot.access.keys import written
 from upshot.access.passwords import Passwords
 from upshot.cli.logs import JsonLines, TextLines
+from upshot.clock import FixedClock
 from upshot.control.sqlaccounts import SqlAccounts
 from upshot.database import Database
 from upshot.errors import Unavailable
@@ -28,6 +29,7 @@ from upshot.experiments import Draft, Status
 from upshot.http import securityevents, signin
 from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
+from upshot.http.securityevents import Repeats
 from upshot.operations import experiments, keys, people, webhooks
 from upshot.operations.people import Wanted
 from upshot.outbound import Outbound
@@ -240,7 +242,31 @@ async def error_of_our_own(scene: Scene) -> httpx.Response:
     return await scene.web.get("/experiments", params={"search": "canary"}, headers=ADMIN)
 
 
+async def not_json(scene: Scene) -> httpx.Response:
+    """A body that cannot be read."""
+    return await scene.web.post(
+        "/experiments", content=b'{"canary"', headers=ADMIN | {"Content-Type": "application/json"}
+    )
+
+
+async def breaks_a_rule(scene: Scene) -> httpx.Response:
+    """A body whose fields are wrong."""
+    return await scene.web.post("/experiments", json={"canary": "canary"}, headers=ADMIN)
+
+
+async def unknown_parameter(scene: Scene) -> httpx.Response:
+    """A parameter that is none."""
+    return await scene.web.get("/experiments", params={"limit": "canary"}, headers=ADMIN)
+
+
 SCENES: dict[Act, tuple[Event, int, dict[str, Any]]] = {
+    not_json: (
+        Event.INPUT_REFUSED,
+        400,
+        {"client": "default", "code": "malformed", "path": "/experiments", "count": 1},
+    ),
+    breaks_a_rule: (Event.INPUT_REFUSED, 422, {"client": "default", "code": "invalid", "count": 1}),
+    unknown_parameter: (Event.INPUT_REFUSED, 422, {"code": "invalid", "count": 1}),
     by_password: (Event.SIGNED_IN, 200, {"client": "default", "how": "password", "means": "tokens", "level": "INFO"}),
     by_cookie: (Event.SIGNED_IN, 201, {"client": "default", "how": "password", "means": "cookie", "level": "INFO"}),
     wrong_password: (Event.SIGN_IN_FAILED, 401, {"how": "password", "path": "/auth/token", "client": None}),
@@ -314,18 +340,38 @@ async def test_attempts_on_one_account_have_one_name(web: httpx.AsyncClient, hea
 
 
 async def test_what_is_no_event_is_no_line(web: httpx.AsyncClient, heard: Heard) -> None:
-    """Answers that are as they should be, requests without a credential, and what is not there or not valid."""
+    """Answers that are as they should be, requests without a credential, and what is not there."""
     answers = [
         await web.get("/experiments", headers=ADMIN),
         await web.get("/experiments"),
         await web.get("/experiments/none", headers=ADMIN),
         await web.get("/nothing"),
-        await web.post("/experiments", json={}, headers=ADMIN),
-        await web.post("/auth/token", json={"email": 1}),
     ]
 
-    assert [answer.status_code for answer in answers] == [200, 401, 404, 404, 422, 422]
+    assert [answer.status_code for answer in answers] == [200, 401, 404, 404]
     assert heard.fields == []
+
+
+async def test_the_same_nonsense_is_a_line_a_minute(app: Envelope, web: httpx.AsyncClient, heard: Heard) -> None:
+    """With how often it came; another path, address or kind of fault is another line, and what is remembered is bounded."""
+    clock = FixedClock(stores_of(app).clock.now())
+    object.__setattr__(stores_of(app), "clock", clock)
+    for seconds in (0, 1, 58, 1):
+        clock.advance(seconds=seconds)
+        await web.post("/experiments", json={}, headers=ADMIN)
+    await web.post("/experiments", content=b"{", headers=ADMIN | {"Content-Type": "application/json"})
+    await web.post("/layers", json={}, headers=ADMIN)
+
+    assert [(line["path"], line["code"], line["count"]) for line in heard.fields] == [
+        ("/experiments", "invalid", 1),
+        ("/experiments", "invalid", 3),
+        ("/experiments", "malformed", 1),
+        ("/layers", "invalid", 1),
+    ]
+    repeats = Repeats()
+    for number in range(3 * securityevents.REMEMBERED):
+        assert repeats.due(number, clock.now()) == 1
+    assert len(repeats._said) == securityevents.REMEMBERED
 
 
 async def test_a_webhook_that_leads_inside_when_it_is_told_is_a_line(app: Envelope, heard: Heard) -> None:

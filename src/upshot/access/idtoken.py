@@ -30,7 +30,7 @@ ALGORITHMS = MappingProxyType(
 """What a token may be signed with, all asymmetric, and the hash that `at_hash` is made with."""
 
 _KINDS = {"RSA", "EC", "OKP"}
-_MODULUS_BITS = 2048
+LEAST_BITS = 2_048
 _LONGEST_SUBJECT = 255
 _HOSTILE = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -61,11 +61,11 @@ class _Allowed(JWSRegistry):
 _REGISTRY = _Allowed(strict_check_header=False)  # RFC 7515, 4: what is not understood and not critical is ignored
 
 
-def usable(published: Iterable[Mapping[str, Any]]) -> KeySet:
-    """The keys among those published that can verify a token: asymmetric, for signatures, RSA of at least 2,048 bits."""
+def usable(published: Iterable[Mapping[str, Any]], bits: int = LEAST_BITS) -> KeySet:
+    """The keys among those published that can verify a token: asymmetric, for signatures, RSA of at least so many bits."""
     found: list[Key] = []
     for entry in published:
-        weak = entry.get("kty") == "RSA" and len(str(entry.get("n"))) * 6 < _MODULUS_BITS
+        weak = entry.get("kty") == "RSA" and len(str(entry.get("n"))) * 6 < bits
         if entry.get("kty") in _KINDS and entry.get("use", "sig") == "sig" and not weak:
             with suppress(*_HOSTILE):  # a key of a kind that is not understood does not spoil the others
                 found.append(JWKRegistry.import_key(dict(entry)))

@@ -112,7 +112,8 @@ def _is_loopback(host: str) -> bool:
 class Issuer:
     """One provider, by its issuer identifier."""
 
-    def __init__(self, name: str, clock: Clock) -> None:
+    def __init__(self, name: str, clock: Clock, rsa_bits: int = idtoken.LEAST_BITS) -> None:
+        self._rsa_bits = rsa_bits
         self.name, self._clock = name, clock
         self._tls = httpx.create_ssl_context()
         self._addresses: _Kept[Addresses] | None = None
@@ -188,7 +189,7 @@ class Issuer:
 
     async def _published(self) -> KeySet:
         document = await self._document((await self.addresses()).jwks_uri, _Published)
-        return idtoken.usable(document.keys)
+        return idtoken.usable(document.keys, self._rsa_bits)
 
     async def _document(self, url: str, kind: type[_T]) -> _T:
         answer = await self.ask("GET", url, {})

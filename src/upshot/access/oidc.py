@@ -91,6 +91,7 @@ class OidcSettings:
     roles: Mapping[str, str]
     scopes: tuple[str, ...] = ("openid", "email", "profile", "groups")
     groups_claim: str = "groups"
+    rsa_bits: int = idtoken.LEAST_BITS
 
     def __post_init__(self) -> None:
         if not secure(self.issuer, loopback=True) or "?" in self.issuer or "#" in self.issuer:
@@ -180,7 +181,7 @@ class Provider:
 
     def __init__(self, settings: OidcSettings, clock: Clock, seconds: float = SECONDS) -> None:
         self._settings, self._clock, self._seconds = settings, clock, seconds
-        self._issuer = Issuer(settings.issuer, clock)
+        self._issuer = Issuer(settings.issuer, clock, settings.rsa_bits)
 
     async def begin(self, redirect_uri: str, next: str) -> Begun:  # noqa: A002 - the name of the request's parameter
         """Begin a sign-in that comes back to `redirect_uri` and then goes on to `next`, where that is a path of our own."""

@@ -42,6 +42,7 @@ from upshot.http import (
 )
 from upshot.http.envelope import Envelope
 from upshot.http.limits import Limits, quotas
+from upshot.http.securityevents import Repeats
 from upshot.http.stores import check_target
 from upshot.operations.credentials import Credentials
 from upshot.settings import Settings
@@ -75,6 +76,7 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     )  # fmt: skip
     app.state.stopping = False
     app.state.settings = settings
+    app.state.repeats = Repeats()
     for part in (experiments, flags, traffic, metricdefinitions, assignments, identities, sdk, streams, ofrep, beacon,
                  growthbook, sixpack, events, doctor, imports, results, shares, planner, signin, oidc, people, apikeys, trail,
                  webhooks, health):  # fmt: skip

@@ -55,6 +55,7 @@ def configured(settings: Settings, clock: Clock) -> SignIn | None:
         roles_of(settings.oidc_roles),
         tuple(settings.oidc_scopes.split()),
         settings.oidc_groups_claim,
+        settings.oidc_rsa_bits,
     )
     return SignIn(Provider(chosen, clock), settings.oidc_upshot_client, settings.public_url + CALLBACK)
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from upshot.errors import Fault, QuotaExceeded, UpshotError, pointer
+from upshot.errors import Fault, Invalid, QuotaExceeded, UpshotError, pointer
 from upshot.http import securityevents
 
 MEDIA_TYPE = "application/problem+json"
@@ -97,7 +97,8 @@ def install(app: FastAPI) -> None:
         return of_error(error)
 
     @app.exception_handler(RequestValidationError)
-    async def validation(_request: Request, error: RequestValidationError) -> Response:
+    async def validation(request: Request, error: RequestValidationError) -> Response:
+        securityevents.input_refused(request, Invalid.code)
         faults = [Fault(pointer(*part["loc"]), str(part["type"]), str(part["msg"])) for part in error.errors()]
         return problem(422, "invalid", "The request is not valid", "Some fields need correction.", faults)
 

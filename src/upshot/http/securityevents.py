@@ -5,22 +5,52 @@ Who looks at a request closer tells what it learned with `about`; whether there 
 """
 
 import hmac
+from collections.abc import Hashable
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from fastapi import Request
 
 from upshot.access.users import email_of
-from upshot.errors import Forbidden, Invalid, QuotaExceeded, Unauthenticated, UpshotError
+from upshot.errors import (
+    Forbidden,
+    Invalid,
+    Malformed,
+    QuotaExceeded,
+    TooLarge,
+    Unauthenticated,
+    UnsupportedMediaType,
+    UpshotError,
+)
 from upshot.operations import Stores
 from upshot.operations.signin import Signed
 from upshot.securitylog import Event, note
 
+AGAIN = timedelta(minutes=1)
+REMEMBERED = 1_000
+_INPUT = (Malformed, TooLarge, UnsupportedMediaType, Invalid)
 _INSIDE = frozenset({"address", "inside_name"})  # codes of faults of a webhook's URL that leads inside
 _PURPOSE = b"names in the security log"
 
 
-def about(request: Request, event: Event | None = None, **facts: str | None) -> None:
+class Repeats:
+    """What was said, so that a program which sends the same nonsense all day is a line a minute, with how often it was."""
+
+    def __init__(self) -> None:
+        self._said: dict[Hashable, tuple[datetime, int]] = {}
+
+    def due(self, what: Hashable, now: datetime) -> int:
+        """How often it was since the last line, this time included; 0 within a minute of that line."""
+        said, count = self._said.pop(what, (now - AGAIN, 0))
+        due = now - said >= AGAIN
+        self._said[what] = (now, 0) if due else (said, count + 1)
+        if len(self._said) > REMEMBERED:
+            del self._said[next(iter(self._said))]
+        return count + 1 if due else 0
+
+
+def about(request: Request, event: Event | None = None, **facts: str | int | None) -> None:
     """Remember for the line of this request who asks; and what a refusal with 401 or 403 is from now on, when it is one."""
     known = _known(request)
     known.update(facts)
@@ -46,7 +76,8 @@ def signed_in(request: Request, signed: Signed, how: str) -> None:
 
 
 def refused(request: Request, error: UpshotError) -> None:
-    """Log a refusal, when it is one that concerns security: 401 of who showed something, 403, 429, a URL that leads inside."""
+    """Log a refusal, when it is one that concerns security: 401 of who showed something, 403, 429, a URL that leads inside, input
+    that breaks a rule."""
     event: Event | None = _known(request).pop("event", None)
     match error:
         case QuotaExceeded():
@@ -56,12 +87,25 @@ def refused(request: Request, error: UpshotError) -> None:
             event = event or Event.ACTION_FORBIDDEN
         case Invalid() if any(fault.code in _INSIDE for fault in error.faults):
             event = Event.DESTINATION_REFUSED
+        case _ if isinstance(error, _INPUT):
+            input_refused(request, error.code)
+            return
         case Unauthenticated():
             pass
         case _:
             event = None
     if event is not None:
         _write(request, event)
+
+
+def input_refused(request: Request, code: str) -> None:
+    """Log that input breaks a rule, once a minute of the same client, address and path."""
+    known, stores = _known(request), request.app.state.stores
+    who = known.get("client"), known.get("credential"), _address(request)
+    count = request.app.state.repeats.due((*who, _path(request), code), stores.clock.now())
+    if count:
+        about(request, code=code, count=count)
+        _write(request, Event.INPUT_REFUSED)
 
 
 def failed(request: Request, error: Exception) -> None:
@@ -81,8 +125,17 @@ def _write(request: Request, event: Event) -> None:
     note(
         event,
         request_id=getattr(request.state, "request_id", None),
-        address=request.client.host if request.client else None,
+        address=_address(request),
         method=request.method,
-        path=getattr(request.scope.get("route"), "path", None),
+        path=_path(request),
         **known,
     )
+
+
+def _address(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
+def _path(request: Request) -> str | None:
+    path: str | None = getattr(request.scope.get("route"), "path", None)
+    return path

@@ -73,6 +73,12 @@ class AccessSettings(BaseSettings):
     oidc_client_secret: SecretStr | None = Field(None, description="Our secret there; none for a public client.")
     oidc_scopes: str = Field("openid email profile groups", description="What the provider is asked for.")
     oidc_groups_claim: str = Field("groups", description="The claim that holds a person's groups.")
+    oidc_rsa_bits: int = Field(
+        2_048,
+        ge=2_048,
+        description="How many bits an RSA key of the provider has at least. 3072 are as strong as our other keys; nearly all "
+        "sign with 2048.",
+    )
     oidc_roles: str = Field(
         "",
         description="Which group has which role: group:role pairs separated by commas, or a JSON object; `*` is everybody.",
