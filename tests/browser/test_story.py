@@ -178,7 +178,8 @@ def test_a_second_person_agrees(visiting: Any, api: httpx.Client) -> None:
     with visiting("admin") as admin, visiting("editor") as editor:
         choice = admin.go("/dashboard/settings").get_by_label("the start of an experiment")
         choice.check()
-        admin.page.get_by_role("button", name="Save").click()
+        guarded = admin.page.get_by_role("region", name="A second person")
+        guarded.get_by_role("button", name="Save").click()
         admin.page.wait_for_load_state("networkidle")
         try:
             editor.go("/dashboard/experiments/guarded/edit").get_by_role("button", name="Start", exact=True).click()

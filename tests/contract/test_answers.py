@@ -51,7 +51,7 @@ async def test_a_key_is_taken_answered_and_forgotten(processes: list[ControlStor
     assert await take(other, replace(QUESTION, holder="other")) == Asked(QUESTION.digest, None)
     async with one.transaction("one") as transaction:
         assert await transaction.answers.keep("one", QUESTION, "sealed", LATER)
-    assert await take(other, replace(QUESTION, digest="e" * 64)) == Asked(QUESTION.digest, "sealed")
+    assert await take(other, replace(QUESTION, digest="e" * 64, holder="other")) == Asked(QUESTION.digest, "sealed")
     assert await take(other, client="two") is None
 
     assert await one.forget_answers(LATER) == 0

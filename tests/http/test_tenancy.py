@@ -69,6 +69,7 @@ PUBLIC = {
     "/auth/token",
     "/auth/refresh",
     "/auth/session",
+    "/auth/factor",
     "/auth/invitation",
     "/auth/logout",
 }

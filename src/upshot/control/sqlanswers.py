@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, delete, select, update
 from upshot.control.accesstables import answers
 from upshot.control.answers import Asked, Question
 from upshot.control.sqlpart import SqlPart
-from upshot.database import insert_new
+from upshot.database.inserting import insert_or_hold
 
 
 class SqlAnswers(SqlPart):
@@ -16,14 +16,14 @@ class SqlAnswers(SqlPart):
     async def take(self, client: str, question: Question, now: datetime, until: datetime) -> Asked | None:
         """Take a key, unless somebody has it."""
         taken = {"digest": question.digest, "holder": question.holder, "answer": None, "expires_at": until}
-        row = {"client_id": client, "key": question.key, **taken}
-        if await insert_new(self._connection, answers, [row]):
-            return None
         same = answers.c.client_id == client, answers.c.key == question.key
-        over = update(answers).where(*same, answers.c.expires_at <= now)
-        if (await self._connection.execute(over.values(taken))).rowcount:
+        await insert_or_hold(self._connection, answers, {"client_id": client, "key": question.key, **taken})
+        found = (await self._read(select(answers).where(*same))).one()
+        if found.holder == question.holder:
             return None
-        found = (await self._read(select(answers.c.digest, answers.c.answer).where(*same))).one()
+        if found.expires_at <= now:
+            await self._connection.execute(update(answers).where(*same).values(taken))
+            return None
         return Asked(found.digest, found.answer)
 
     async def keep(self, client: str, question: Question, answer: str, until: datetime) -> bool:

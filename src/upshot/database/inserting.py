@@ -1,5 +1,5 @@
-"""Insert-or-nothing: rows whose key is there stay as they are, and the caller learns which ones it added; and many rows changed
-at once."""
+"""Insert-or-nothing: rows whose key is there stay as they are, and the caller learns which ones it added, or holds the one that
+is there; and many rows changed at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -59,6 +59,21 @@ async def _one_by_one_where_it_matters(
             return set(keys)
         await savepoint.rollback()
     return {key for key, row in keys.items() if (await connection.execute(statement, [row])).rowcount}
+
+
+async def insert_or_hold(connection: AsyncConnection, table: Table, row: Mapping[str, Any]) -> None:
+    """Insert a row unless its key is there.
+
+    On MySQL the row that is there is locked as for a change: two that found it and wait for each other to change it, as they
+    would behind an insertion that does nothing, were a deadlock.
+    """
+    if connection.dialect.name == "mysql":
+        listed = mysql.insert(table).values(row)
+        unchanged = {column.name: column for column in table.primary_key.columns}
+        await connection.execute(listed.on_duplicate_key_update(unchanged))
+        return
+    inserted = DIALECTS[connection.dialect.name].insert(table).values(row)
+    await connection.execute(inserted.on_conflict_do_nothing())
 
 
 async def overwrite(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], column: str) -> None:
