@@ -3,8 +3,8 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -306,6 +306,53 @@ async def test_a_transaction_that_fails_leaves_nothing(store: ControlStore) -> N
 
     async with store.reading(EVERYONE) as view:
         assert await view.experiment("one", experiment.id) == experiment
+
+
+async def test_what_is_as_it_was_is_not_written_again(store: ControlStore) -> None:
+    """Of variants and phases only what differs: variants that change places or go, a phase more."""
+    experiment = await added(store)
+    first, second = experiment.variants
+    third = replace(second, position=2, id="third", name="third")
+    swapped = (replace(second, position=0), replace(first, position=1))
+    phase = replace(experiment.phases[0], number=2, weights={0: 1, 1: 3})
+    written: list[list[str]] = []
+    for changed in (
+        replace(experiment, name="Another"),
+        replace(experiment, variants=(first, second, third)),
+        replace(experiment, variants=(first, replace(second, name="Second"), third)),
+        replace(experiment, variants=swapped),
+        replace(experiment, variants=swapped, phases=(*experiment.phases, phase)),
+    ):
+        with parts_written(store) as statements:
+            async with store.transaction(EVERYONE) as transaction:
+                await transaction.save("one", changed)
+        written.append(statements)
+        async with store.reading(EVERYONE) as view:
+            assert await view.experiment("one", experiment.id) == changed
+
+    assert written == [
+        [],
+        ["INSERT INTO variants"],
+        ["DELETE FROM variants", "INSERT INTO variants"],
+        ["DELETE FROM variants", "INSERT INTO variants"],
+        ["INSERT INTO phases"],
+    ]
+
+
+@contextmanager
+def parts_written(store: ControlStore) -> Iterator[list[str]]:
+    """What is done to the variants and phases meanwhile."""
+    found: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        found.extend(re.findall(r"^(?:INSERT INTO|DELETE FROM) (?:variants|phases)", statement))
+
+    engine = store._database._writer.sync_engine  # type: ignore[attr-defined]
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 async def test_of_two_changes_the_second_sees_the_first(opened: Opened) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, or_, select, update
+from sqlalchemy import Column, Select, Table, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncTransaction
 
@@ -114,7 +114,7 @@ class SqlTransaction(SqlPart):
         values = records.columns_of(experiment) | {"client_id": client}
         added = await self._unique(insert(experiments).values(values), TAKEN)
         stored = replace(experiment, number=added.inserted_primary_key[0])
-        await self._add_parts(client, stored)
+        await self._put_parts(client, stored)
         await self.features.touch(client)
         return stored
 
@@ -123,11 +123,7 @@ class SqlTransaction(SqlPart):
         number = experiment.number
         same = experiments.c.client_id == client, experiments.c.number == number
         await self._unique(update(experiments).where(*same).values(records.columns_of(experiment)), TAKEN)
-        for table in (variants, phases):
-            await self._connection.execute(
-                delete(table).where(table.c.client_id == client, table.c.experiment == number)
-            )
-        await self._add_parts(client, experiment)
+        await self._put_parts(client, experiment)
         await self.features.touch(client)
 
     async def delete(self, client: str, experiment: Experiment) -> None:
@@ -225,13 +221,25 @@ class SqlTransaction(SqlPart):
                 found[row.experiment].append(row)
         return found
 
-    async def _add_parts(self, client: str, experiment: Experiment) -> None:
+    async def _put_parts(self, client: str, experiment: Experiment) -> None:
         owner = {"experiment": experiment.number, "client_id": client}
         arms = [owner | asdict(variant) for variant in experiment.variants]
-        await self._connection.execute(insert(variants), arms)
         stretches = [
             owner | {"number": phase.number, "started_at": phase.started_at, "weights": records.weights_of(phase)}
             for phase in experiment.phases
         ]
-        if stretches:
-            await self._connection.execute(insert(phases), stretches)
+        await self._put(variants, variants.c.position, experiment.number, arms)
+        await self._put(phases, phases.c.number, experiment.number, stretches)
+
+    async def _put(self, table: Table, key: Column[int], number: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Make these the rows of an experiment. What is as it was is left alone: MySQL locks the neighbours of a row that is
+        deleted and inserted again, so that two which change experiments side by side were a deadlock."""
+        found = (await self._parts(table, [number], key))[number]
+        stored = {getattr(row, key.name): dict(row._mapping) for row in found}  # noqa: SLF001 - documented
+        wanted = {row[key.name]: row for row in rows}
+        gone = [place for place, row in stored.items() if wanted.get(place) != row]
+        new = [row for place, row in wanted.items() if stored.get(place) != row]
+        if gone:
+            await self._connection.execute(delete(table).where(table.c.experiment == number, key.in_(gone)))
+        if new:
+            await self._connection.execute(insert(table), new)
