@@ -1,6 +1,8 @@
 """The OpenAPI document against the running product: what Schemathesis generates from it, the server must keep to."""
 
+import re
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -45,6 +47,7 @@ _RULES = {
     "/auth/invitation": "addresses, passwords that are not easily guessed",
     "/auth/token": "one of two grants",
     "/auth/session": "texts hold no NUL",
+    "/auth/factor": "as above",
     "/auth/refresh": "as above",
     "/users": "addresses, passwords that are not easily guessed",
     "/users/{user_id}": "names of printable characters",
@@ -95,6 +98,13 @@ no-shrink = true
 positive_data_acceptance.expected-statuses = {_ACCEPTED}
 negative_data_rejection.expected-statuses = {_REFUSED}
 {_OF_OPERATIONS}""")
+
+
+@schemathesis.hook("before_call")
+def with_a_key_of_its_own(_context: object, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
+    """Keys are made up anew for every request: one stands for one request, and chance makes the same short ones again."""
+    if case.headers and re.fullmatch("[A-Za-z0-9_-]{1,255}", str(case.headers.get("idempotency-key", ""))):
+        case.headers["idempotency-key"] = uuid.uuid4().hex
 
 
 def faults_of(
