@@ -8,16 +8,12 @@ from typing import Any
 import httpx
 import pytest
 from tests.callers import stored_in
-from tests.http.world import WITHIN, bearer, stores_of
-from tests.servers import UNLIMITED
+from tests.http.world import WITHIN, advance, bearer, standing_still, stores_of
 
 from upshot.access.keys import id_of
-from upshot.clock import FixedClock
 from upshot.errors import Invalid, Unavailable
-from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
 from upshot.operations import keys
-from upshot.settings import Settings
 
 TOKEN = "a-token-of-the-environment"  # noqa: S105
 ADMIN = bearer(TOKEN)
@@ -28,10 +24,7 @@ EVENT = {"user_id": "visitor", "event_type": "visit"}
 @pytest.fixture
 async def app(data_dir: Path) -> AsyncIterator[Envelope]:
     """An application whose clock stands still."""
-    made = create_app(Settings(data_dir=data_dir, **UNLIMITED), {TOKEN: "default"})
-    async with made.lifespan():
-        stores = stores_of(made)
-        object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))
+    async with standing_still(data_dir, {TOKEN: "default"}) as made:
         yield made
 
 
@@ -40,13 +33,6 @@ async def web(app: Envelope) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who asks it."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as client:
         yield client
-
-
-def clock_of(app: Envelope) -> FixedClock:
-    """Its clock."""
-    clock = stores_of(app).clock
-    assert isinstance(clock, FixedClock)
-    return clock
 
 
 async def make(web: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
@@ -89,9 +75,9 @@ async def test_a_key_lasts_a_year_unless_it_is_said(web: httpx.AsyncClient, app:
         await make(web, name="ever", expires_in_days=None),
     )
 
-    clock_of(app).advance(days=1)
+    advance(app, days=1)
     after_a_day = [(await record(web, made["key"])).status_code for made in (usual, short, forever)]
-    clock_of(app).advance(days=364)
+    advance(app, days=364)
     after_a_year = [(await record(web, made["key"])).status_code for made in (usual, short, forever)]
 
     assert after_a_day == [201, 401, 201]
@@ -104,7 +90,7 @@ async def test_a_revoked_key_is_refused_within_seconds(web: httpx.AsyncClient, a
     assert (await record(web, made["key"])).status_code == 201
 
     revoked = [await web.delete(f"/api-keys/{made['id']}", headers=ADMIN) for _ in range(2)]
-    clock_of(app).advance(seconds=WITHIN)
+    advance(app, seconds=WITHIN)
 
     assert [answer.status_code for answer in revoked] == [204, 204]
     assert (await record(web, made["key"])).status_code == 401
@@ -119,7 +105,7 @@ async def test_a_key_is_rotated_without_a_gap(web: httpx.AsyncClient, app: Envel
     new = await web.post(f"/api-keys/{old['id']}/rotate", json={"overlap_hours": 2}, headers=ADMIN)
     third = await web.post(f"/api-keys/{old['id']}/rotate", json={}, headers=ADMIN)
     both = [(await record(web, made["key"])).status_code for made in (old, new.json())]
-    clock_of(app).advance(hours=2)
+    advance(app, hours=2)
     later = [(await record(web, made["key"])).status_code for made in (old, new.json())]
     ended = await web.post(f"/api-keys/{old['id']}/rotate", json={}, headers=ADMIN)
 
@@ -271,10 +257,10 @@ async def test_a_key_goes_on_while_the_database_is_away(
         raise Unavailable("The database cannot be reached.", retry_after=2)
 
     monkeypatch.setattr(type(control), "owner", away)
-    clock_of(app).advance(minutes=59)
+    advance(app, minutes=59)
     within = await record(web, made["key"])
     never_seen = await record(web, unseen["key"])
-    clock_of(app).advance(minutes=2)
+    advance(app, minutes=2)
     after = await record(web, made["key"])
 
     assert [answer.status_code for answer in (within, never_seen, after)] == [201, 503, 503]

@@ -8,12 +8,11 @@ import httpx
 import pytest
 from tests.access.test_factors import code_at
 from tests.callers import stored_in
-from tests.http.world import PASSWORD, bearer, stores_of
+from tests.http.world import PASSWORD, bearer, standing_still, stores_of
 from tests.servers import UNLIMITED
 
 from upshot.access import Role, factors, system
 from upshot.access.keyring import Keyring
-from upshot.access.passwords import Passwords
 from upshot.clock import FixedClock
 from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
@@ -30,14 +29,7 @@ SIGN_IN = {"email": "ann@example.com", "password": PASSWORD}
 @pytest.fixture
 async def app(data_dir: Path) -> AsyncIterator[Envelope]:
     """An application whose clock stands still, with two admins."""
-    made = create_app(Settings(data_dir=data_dir, **UNLIMITED), {})
-    async with made.lifespan():
-        stores = stores_of(made)
-        object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))
-        object.__setattr__(stores, "passwords", Passwords(memory_kib=8))
-        for name in ("ann", "ben"):
-            wanted = Wanted(f"{name}@example.com", name, Role.ADMIN)
-            await people.create(stores, system("default", "tests"), wanted, PASSWORD)
+    async with standing_still(data_dir, {}, "ann", "ben") as made:
         yield made
 
 
@@ -218,7 +210,7 @@ async def test_an_invitation_is_no_way_around_it(app: Envelope, web: httpx.Async
     """A new password by an admin's link, and still a code is asked for."""
     device, _ = await set_up(app, web)
     stores, caller = stores_of(app), system("default", "tests")
-    ann = next(user for user in await people.every(stores, "default") if user.name == "ann")
+    ann = next(user for user in await people.every(stores, "default") if user.email == SIGN_IN["email"])
     secret = await people.invite(stores, caller, ann.id)
 
     await people.accept(stores, secret, OTHER)

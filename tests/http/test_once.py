@@ -10,17 +10,14 @@ from typing import Any
 import httpx
 import pytest
 from tests.callers import stored_in
-from tests.http.world import bearer, stores_of
-from tests.servers import OTHER_TOKEN, TOKEN, UNLIMITED
+from tests.http.world import advance, bearer, standing_still, stores_of
+from tests.servers import OTHER_TOKEN, TOKEN
 
-from upshot.clock import FixedClock
 from upshot.control import Transaction
 from upshot.control.sqlanswers import SqlAnswers
 from upshot.errors import Unavailable
-from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
 from upshot.operations import once, schedule
-from upshot.settings import Settings
 
 EXPERIMENT = {"name": "Button", "key": "button", "status": "draft", "variants": [{"name": "a"}, {"name": "b"}]}
 FEATURES = {"features": {"new-cart": {"defaultValue": False}, "old-cart": {"defaultValue": True}}}
@@ -30,10 +27,7 @@ REPEATED = "idempotency-replayed"
 @pytest.fixture
 async def app(data_dir: Path) -> AsyncIterator[Envelope]:
     """An application whose clock stands still."""
-    made = create_app(Settings(data_dir=data_dir, **UNLIMITED), {TOKEN: "first", OTHER_TOKEN: "second"})
-    async with made.lifespan():
-        stores = stores_of(made)
-        object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))
+    async with standing_still(data_dir, {TOKEN: "first", OTHER_TOKEN: "second"}) as made:
         yield made
 
 
@@ -43,13 +37,6 @@ async def web(app: Envelope) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="https://upshot", headers=bearer(TOKEN)) as client:
         yield client
-
-
-def pass_time(app: Envelope, time: timedelta) -> None:
-    """Let the application's clock go on."""
-    clock = stores_of(app).clock
-    assert isinstance(clock, FixedClock)
-    clock.advance(seconds=time.total_seconds())
 
 
 async def ask(web: httpx.AsyncClient, path: str, content: Any = None, key: str = "k", **headers: str) -> httpx.Response:
@@ -196,11 +183,11 @@ async def test_long_keys_of_events(web: httpx.AsyncClient) -> None:
 async def test_an_answer_is_given_for_a_day(app: Envelope, web: httpx.AsyncClient) -> None:
     """Then the key is free, and the scheduled work forgets what it was for."""
     await ask(web, "/experiments", EXPERIMENT)
-    pass_time(app, once.KEPT - timedelta(seconds=1))
+    advance(app, seconds=(once.KEPT - timedelta(seconds=1)).total_seconds())
     same = await ask(web, "/experiments", EXPERIMENT)
-    pass_time(app, timedelta(seconds=1))
+    advance(app, seconds=1)
     anew = await ask(web, "/experiments", EXPERIMENT)
-    pass_time(app, timedelta(days=2))
+    advance(app, days=2)
 
     assert (same.status_code, same.headers[REPEATED]) == (201, "true")
     assert (anew.status_code, REPEATED in anew.headers) == (409, False)  # there is an experiment of this name
@@ -233,7 +220,7 @@ async def test_who_dies_loses_the_key_after_a_minute(
     monkeypatch.setattr(SqlAnswers, "keep", late)
 
     under_way = await ask(web, "/experiments", EXPERIMENT)
-    pass_time(app, once.TAKEN)
+    advance(app, seconds=once.TAKEN.total_seconds())
     slow = asyncio.create_task(ask(web, "/experiments", EXPERIMENT))
     await begun.wait()
     async with stores_of(app).control.reading("first") as view:

@@ -7,13 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.http.world import PASSWORD, WITHIN, bearer, stores_of
+from tests.http.world import PASSWORD, WITHIN, advance, bearer, standing_still, stores_of
 from tests.servers import UNLIMITED
 
 from upshot.access import Role, system
-from upshot.access.passwords import Passwords
 from upshot.access.sessions import IDLE, INVITATION_LIFETIME, REFRESH_LIFETIME
-from upshot.clock import FixedClock
 from upshot.http import access, assignments
 from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
@@ -29,12 +27,7 @@ OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 @pytest.fixture
 async def app(data_dir: Path) -> AsyncIterator[Envelope]:
     """An application whose clock stands still, with one admin."""
-    made = create_app(Settings(data_dir=data_dir, **UNLIMITED), {})
-    async with made.lifespan():
-        stores = stores_of(made)
-        object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))
-        object.__setattr__(stores, "passwords", Passwords(memory_kib=8))
-        await people.create(stores, system("default", "tests"), Wanted("ann@example.com", "Ann", Role.ADMIN), PASSWORD)
+    async with standing_still(data_dir, {}, "ann") as made:
         yield made
 
 
@@ -43,13 +36,6 @@ async def web(app: Envelope) -> AsyncIterator[httpx.AsyncClient]:
     """A browser, as far as cookies go."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as client:
         yield client
-
-
-def advance(app: Envelope, **parts: float) -> None:
-    """Let time pass."""
-    clock = stores_of(app).clock
-    assert isinstance(clock, FixedClock)
-    clock.advance(**parts)
 
 
 async def tokens(web: httpx.AsyncClient) -> dict[str, Any]:

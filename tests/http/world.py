@@ -1,16 +1,24 @@
 """What is made over HTTP for tests; and two clients with one of everything each, and credentials of every kind."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.servers import UNLIMITED
 
 from upshot.access import Caller, Role, Scope, system
+from upshot.access.passwords import Passwords
 from upshot.access.sessions import Means
+from upshot.clock import FixedClock
+from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
 from upshot.operations import Stores, keys, people, signin, webhooks
 from upshot.operations.people import Wanted
+from upshot.settings import Settings
 from upshot.webhooks import Delivery, Occasion
 
 WITHIN = 5.0
@@ -46,6 +54,27 @@ def stores_of(app: Envelope) -> Stores:
     """The stores of a running application."""
     stores: Stores = app.application.state.stores
     return stores
+
+
+@asynccontextmanager
+async def standing_still(data_dir: Path, tokens: dict[str, str], *admins: str) -> AsyncIterator[Envelope]:
+    """A running application whose clock stands still and that hashes passwords quickly, with admins of these names."""
+    made = create_app(Settings(data_dir=data_dir, **UNLIMITED), tokens)
+    async with made.lifespan():
+        stores = stores_of(made)
+        object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))
+        object.__setattr__(stores, "passwords", Passwords(memory_kib=8))
+        for name in admins:
+            wanted = Wanted(f"{name}@example.com", name.title(), Role.ADMIN)
+            await people.create(stores, system("default", "tests"), wanted, PASSWORD)
+        yield made
+
+
+def advance(app: Envelope, **parts: float) -> None:
+    """Let time pass there."""
+    clock = stores_of(app).clock
+    assert isinstance(clock, FixedClock)
+    clock.advance(**parts)
 
 
 async def populate(app: Envelope, api: httpx.AsyncClient, name: str) -> Client:
