@@ -7,6 +7,8 @@ in the audit log instead.
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -44,6 +46,16 @@ def note(event: Event, **fields: str | int | None) -> None:
     known = {name: _bounded(value) for name, value in fields.items() if value is not None}
     line = " ".join([event, *(f"{name}={quoted(value)}" for name, value in known.items())])
     log.log(_LEVELS.get(event, logging.WARNING), "%s", line, extra={"fields": {"event": str(event)} | known})
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Without the log for a while: whoever runs the machine asks by a command, and is told what is wrong by that."""
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def quoted(value: object) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from upshot import settings
+from upshot import securitylog, settings
 from upshot.access import DEFAULT_CLIENT
 from upshot.cli import server
 from upshot.clock import new_token
@@ -42,6 +42,7 @@ async def connected(
     async with AsyncExitStack() as stack:
         transport: httpx.AsyncBaseTransport | None = None
         if address is None:
+            stack.enter_context(securitylog.silenced())
             app = create_app(chosen, tokens)
             await stack.enter_async_context(app.lifespan())
             transport = httpx.ASGITransport(app)

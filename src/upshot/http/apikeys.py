@@ -3,17 +3,18 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 
 from upshot.access import Scope
 from upshot.http.access import Admin, KeyMaker
 from upshot.http.accounts import ApiKeyIn, ApiKeyOut, ApiKeysOut, NewApiKeyOut, RotationIn
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import keys
 
-router = APIRouter(prefix="/api-keys", tags=["API keys"], route_class=OnceRoute)
+router = Router(prefix="/api-keys", tags=["API keys"], route_class=OnceRoute)
 
 
 @router.post("", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(ApiKeyIn))

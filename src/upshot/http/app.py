@@ -42,8 +42,8 @@ from upshot.http import (
 )
 from upshot.http.envelope import Envelope
 from upshot.http.limits import Limits, quotas
+from upshot.http.routing import check_target
 from upshot.http.securityevents import Repeats
-from upshot.http.stores import check_target
 from upshot.operations.credentials import Credentials
 from upshot.settings import Settings
 
@@ -80,7 +80,7 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     for part in (experiments, flags, traffic, metricdefinitions, assignments, identities, sdk, streams, ofrep, beacon,
                  growthbook, sixpack, events, doctor, imports, results, shares, planner, signin, oidc, people, apikeys, trail,
                  webhooks, health):  # fmt: skip
-        app.include_router(part.router)
+        part.router.join(app)
     problems.install(app)
     openapi.install(app)
     origins.install(app)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import Depends, Path, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upshot import access
@@ -22,12 +22,13 @@ from upshot.http.intake import AssignManyIn, UserIn
 from upshot.http.limits import Headers, Limits
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.outcomes import AssignmentOut, AssignmentsOut, assignment_content
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, assignments
 from upshot.operations.assignments import Assigned
 from upshot.operations.credentials import Credentials
 
-router = APIRouter(tags=["assignments"])
+router = Router(tags=["assignments"])
 
 REMEMBERED = 20_000
 """Answers in bytes that the lane remembers, of some 400 bytes each."""

@@ -9,20 +9,21 @@
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from upshot.access import Caller, Scope
 from upshot.errors import Fault, Forbidden, Invalid, Unauthenticated
 from upshot.http import body, sdk
 from upshot.http.access import charge, check_origin
 from upshot.http.events import content_of, decode_item, sent_at_of
+from upshot.http.routing import Router
 from upshot.http.securityevents import about
 from upshot.http.stores import StoresOf
 from upshot.operations import events
 from upshot.operations.credentials import Credentials
 from upshot.securitylog import Event
 
-router = APIRouter(tags=["sdk"])
+router = Router(tags=["sdk"])
 
 BYTES = 64 * 1024
 """What browsers let a page's beacons have together."""

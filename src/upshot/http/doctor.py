@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
 from upshot import diagnosis
@@ -16,11 +16,12 @@ from upshot.http.access import Browser, ResultsReader
 from upshot.http.cursors import cursor_of_place, place_of
 from upshot.http.limits import Limits
 from upshot.http.openapi import problems
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import diagnosis as diagnosing
 from upshot.operations import events
 
-router = APIRouter(tags=["doctor"])
+router = Router(tags=["doctor"])
 
 SHOWN = 200
 """Received event types that a diagnosis shows, the commonest."""

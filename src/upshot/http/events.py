@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 
 from upshot import events as rules
 from upshot.access import Caller
@@ -17,13 +17,14 @@ from upshot.http.intake import EventIn, EventsIn
 from upshot.http.openapi import json_body, problems
 from upshot.http.outcomes import EventTypeOut, EventTypesOut, IngestedOut
 from upshot.http.problems import problem
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, events
 from upshot.operations.elsewhere import Exposed
 from upshot.operations.events import Ingested
 from upshot.telemetry import EVENTS
 
-router = APIRouter(prefix="/events", tags=["events"])
+router = Router(prefix="/events", tags=["events"])
 
 BATCH = 10_000
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from starlette.responses import JSONResponse
 
 from upshot.access.trail import GUARDED, Approval
@@ -13,11 +13,12 @@ from upshot.http.answers import ExperimentOut, ExperimentsOut
 from upshot.http.cursors import Cursor, Limit, cursor_of, number_of
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, optional_reader, problems, reader
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.http.wire import CompletionIn, ExperimentIn, ExperimentPatch, StatusWord
 from upshot.operations import experiments
 
-router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=OnceRoute)
+router = Router(prefix="/experiments", tags=["experiments"], route_class=OnceRoute)
 
 _WAITING: dict[int | str, dict[str, Any]] = {
     202: {"model": ApprovalOut, "description": "It waits for a second person."}

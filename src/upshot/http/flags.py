@@ -2,17 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 
 from upshot.http.access import Editor, Reader
 from upshot.http.cursors import Cursor, Limit, cursor_of_text, text_of
 from upshot.http.features import FlagIn, FlagOut, FlagPatch, FlagsOut
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import flags
 
-router = APIRouter(prefix="/flags", tags=["flags"], route_class=OnceRoute)
+router = Router(prefix="/flags", tags=["flags"], route_class=OnceRoute)
 
 
 @router.post("", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(FlagIn))

@@ -7,7 +7,7 @@ key never stands in an address.
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
@@ -16,6 +16,7 @@ from upshot.errors import Forbidden, NotFound
 from upshot.http.access import EXPOSED, Editor, charge, tell
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.http.streams import stream
 from upshot.http.wire import In
@@ -23,7 +24,7 @@ from upshot.operations import growthbook
 from upshot.operations.credentials import Credentials
 from upshot.operations.snapshots import Published
 
-router = APIRouter(tags=["growthbook"], route_class=OnceRoute)
+router = Router(tags=["growthbook"], route_class=OnceRoute)
 
 
 class FeaturesOut(BaseModel):

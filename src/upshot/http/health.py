@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from upshot import __version__
@@ -11,10 +11,11 @@ from upshot.errors import UpshotError
 from upshot.http.access import Admin
 from upshot.http.answers import HealthOut
 from upshot.http.openapi import problems
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 PING_SECONDS = 1.5
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from upshot.errors import Fault, Invalid
 from upshot.events import Rejection
@@ -14,11 +14,12 @@ from upshot.http.intake import IdentitiesIn, IdentityIn
 from upshot.http.openapi import json_body, problems
 from upshot.http.outcomes import LinkedOut
 from upshot.http.problems import problem
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import identities
 from upshot.operations.identities import Link, Linked
 
-router = APIRouter(tags=["assignments"])
+router = Router(tags=["assignments"])
 
 BYTES = 1024 * 1024
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from upshot import events as rules
 from upshot.access import Caller
@@ -23,11 +23,12 @@ from upshot.http.events import IdempotencyKey, decode_item, rejection
 from upshot.http.intake import ImportIn
 from upshot.http.openapi import json_body, problems
 from upshot.http.outcomes import ImportedOut
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, elsewhere, events
 from upshot.operations.elsewhere import Elsewhere
 
-router = APIRouter(tags=["import"])
+router = Router(tags=["import"])
 
 CHUNK = 5_000
 LINE_BYTES = 64 * 1024

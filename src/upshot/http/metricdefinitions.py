@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 
 from upshot.http.access import Editor, Reader
 from upshot.http.cursors import Cursor, Limit, cursor_of, number_of
@@ -15,10 +15,11 @@ from upshot.http.definitions import (
 )
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import metrics
 
-router = APIRouter(prefix="/metric-definitions", tags=["metric definitions"], route_class=OnceRoute)
+router = Router(prefix="/metric-definitions", tags=["metric definitions"], route_class=OnceRoute)
 
 
 @router.post(

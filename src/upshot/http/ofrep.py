@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from upshot.contexts import ATTRIBUTES, LENGTH
@@ -25,6 +25,7 @@ from upshot.http.failures import FailureRoute
 from upshot.http.intake import EvaluationIn
 from upshot.http.openapi import json_body
 from upshot.http.outcomes import EvaluationFailureOut, EvaluationOut, EvaluationsOut
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.http.streams import ticket_of
 from upshot.operations import flags
@@ -63,7 +64,7 @@ class EvaluationRoute(FailureRoute):
         return Response(_encode(content), status, headers, "application/json")
 
 
-router = APIRouter(tags=["openfeature"], route_class=EvaluationRoute)
+router = Router(tags=["openfeature"], route_class=EvaluationRoute)
 
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {

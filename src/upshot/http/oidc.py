@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from upshot.access import Role
@@ -12,6 +12,7 @@ from upshot.clock import Clock
 from upshot.errors import ConfigurationError, Forbidden, NotFound, Unauthenticated
 from upshot.http.access import charge_sign_in, cookie_named, tell
 from upshot.http.openapi import problems
+from upshot.http.routing import Router
 from upshot.http.securityevents import about, signed_in
 from upshot.http.signin import carry
 from upshot.http.stores import StoresOf
@@ -20,7 +21,7 @@ from upshot.operations.signin import Known
 from upshot.securitylog import Event
 from upshot.settings import Settings
 
-router = APIRouter(prefix="/auth/oidc", tags=["sign-in"])
+router = Router(prefix="/auth/oidc", tags=["sign-in"])
 
 COOKIE = "__Host-upshot-oidc"
 PURPOSE = b"sign-in by a provider"

@@ -1,6 +1,6 @@
 """Changes that are made once, however often they are asked for: the header `Idempotency-Key` of every POST that is no event.
 
-    router = APIRouter(prefix="/experiments", route_class=OnceRoute)
+    router = Router(prefix="/experiments", route_class=OnceRoute)
 
 A POST with a key takes it before it does anything (operations/once.py). Its answer, of what was done or of what the present state
 refuses (404, 409), is given again for a day to whoever asks the same with the same credential and key, and says so:
@@ -26,7 +26,7 @@ HEADER = "idempotency-key"
 KEPT_HEADERS = ("content-type", "location")
 
 
-def _documented(
+async def _documented(
     idempotency_key: Annotated[
         str | None,
         Header(

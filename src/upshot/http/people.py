@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from upshot.access import Role
 from upshot.http.access import Admin, Person, charge_sign_in
@@ -19,6 +19,7 @@ from upshot.http.accounts import (
 )
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.securityevents import about
 from upshot.http.sessions import CodeIn, RecoveryOut
 from upshot.http.stores import StoresOf
@@ -26,7 +27,7 @@ from upshot.operations import factors, people
 from upshot.operations import sessions as session_operations
 from upshot.securitylog import Event
 
-router = APIRouter(tags=["people"], route_class=OnceRoute)
+router = Router(tags=["people"], route_class=OnceRoute)
 
 
 @router.post("/users", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(UserIn))

@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 
 from upshot.http.access import Reader
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.planning import PlanAnswer, PlanRequest
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import planner
 
-router = APIRouter(prefix="/planner", tags=["planner"])
+router = Router(prefix="/planner", tags=["planner"])
 
 
 @router.post("", responses=problems(403, 413, 415, 504), openapi_extra=json_body(PlanRequest))

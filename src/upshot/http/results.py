@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from upshot.breakdowns import GRANULARITIES
@@ -18,12 +18,13 @@ from upshot.export import FORMATS
 from upshot.http.access import Exporter, ResultsReader
 from upshot.http.limits import Limits
 from upshot.http.openapi import problems
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import results
 from upshot.operations.results import Asked
 from upshot.report import Comparison, Point, Report, VariantReport
 
-router = APIRouter(prefix="/experiments/{experiment_id}/results", tags=["results"])
+router = Router(prefix="/experiments/{experiment_id}/results", tags=["results"])
 
 Text = Annotated[str | None, Query(max_length=2_000)]
 Granularity = Literal["hour", "day", "week"]
@@ -46,7 +47,7 @@ class Numbers:
     time_series: list[Point]
 
 
-def _asked(
+async def _asked(
     start_date: Annotated[str | None, Query(description="First day (2026-01-31) or moment (with an offset).")] = None,
     end_date: Annotated[
         str | None, Query(description="Last day, inclusive, or moment (with an offset), exclusive.")

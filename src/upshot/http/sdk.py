@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from upshot import events as rules
 from upshot.access import Caller
@@ -18,12 +18,13 @@ from upshot.http.events import all_refused, content_of, sent_at_of
 from upshot.http.intake import ExposuresIn
 from upshot.http.openapi import json_body, problems
 from upshot.http.outcomes import ConfigurationOut, ExposedOut
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, elsewhere, snapshots
 from upshot.operations.assignments import MANY
 from upshot.operations.elsewhere import Elsewhere, Exposed
 
-router = APIRouter(tags=["sdk"])
+router = Router(tags=["sdk"])
 
 
 class DecodedExposure(msgspec.Struct, forbid_unknown_fields=True):

@@ -4,18 +4,19 @@ from datetime import datetime
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from upshot.access.shares import LONGEST_DAYS, Share
 from upshot.http.access import Editor
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.http.wire import In, whole
 from upshot.operations import shares
 
-router = APIRouter(prefix="/experiments/{experiment_id}/shares", tags=["shares"], route_class=OnceRoute)
+router = Router(prefix="/experiments/{experiment_id}/shares", tags=["shares"], route_class=OnceRoute)
 
 
 class ShareIn(In):

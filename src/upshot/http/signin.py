@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 import segno
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from upshot.access import SCOPES
 from upshot.access.keys import digest_of
@@ -27,6 +27,7 @@ from upshot.http.access import (
 from upshot.http.accounts import UserOut
 from upshot.http.limits import Limits
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.securityevents import about, account_of, signed_in
 from upshot.http.sessions import FactorIn, FactorOut, InvitationIn, RefreshIn, SessionOut, SignInIn, TokenOut
 from upshot.http.stores import StoresOf
@@ -35,7 +36,7 @@ from upshot.operations.signin import Signed
 from upshot.securitylog import Event
 from upshot.settings import Settings
 
-router = APIRouter(prefix="/auth", tags=["sign-in"])
+router = Router(prefix="/auth", tags=["sign-in"])
 
 FORM = "application/x-www-form-urlencoded"
 _FORM_SCHEMA = {

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
 from upshot import contexts
@@ -21,6 +21,7 @@ from upshot.experiments import Draft, Experiment
 from upshot.http.access import charge
 from upshot.http.events import DecodedEvent
 from upshot.http.failures import FailureRoute
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, assignments, events, experiments
 from upshot.variants import Variant, VariantDraft
@@ -46,7 +47,7 @@ class SixpackRoute(FailureRoute):
         return _answer({"status": "failed", "message": message}, status)
 
 
-router = APIRouter(tags=["sixpack"], route_class=SixpackRoute, include_in_schema=False)
+router = Router(tags=["sixpack"], route_class=SixpackRoute, include_in_schema=False)
 
 
 async def _door(request: Request) -> Caller:

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
@@ -24,11 +24,12 @@ from upshot.access import Scope, tickets
 from upshot.errors import Unauthenticated
 from upshot.http.access import requires, tell
 from upshot.http.limits import Limits
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, snapshots
 from upshot.operations.snapshots import Published
 
-router = APIRouter(tags=["sdk"])
+router = Router(tags=["sdk"])
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = 15

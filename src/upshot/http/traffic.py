@@ -3,17 +3,18 @@
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 
 from upshot.http.access import Editor, Reader
 from upshot.http.features import HoldoutIn, HoldoutOut, HoldoutsOut, LayerIn, LayerOut, LayersOut
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.http.wire import decimal_of
 from upshot.operations import holdouts, layers
 
-router = APIRouter(tags=["traffic"], route_class=OnceRoute)
+router = Router(tags=["traffic"], route_class=OnceRoute)
 
 
 @router.post("/layers", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(LayerIn))

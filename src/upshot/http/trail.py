@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from starlette.responses import StreamingResponse
 
 from upshot.access import Caller
@@ -16,10 +16,11 @@ from upshot.http.answers import ExperimentOut
 from upshot.http.cursors import Cursor, Limit, cursor_of, number_of
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import Stores, approvals, audit, experiments
 
-router = APIRouter(route_class=OnceRoute)
+router = Router(route_class=OnceRoute)
 
 PAGE = 200
 

@@ -3,19 +3,20 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
 from upshot.http.access import Admin
 from upshot.http.cursors import Limit
 from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.http.wire import In
 from upshot.operations import webhooks
 from upshot.webhooks import Delivery, Webhook
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=OnceRoute)
+router = Router(prefix="/webhooks", tags=["webhooks"], route_class=OnceRoute)
 
 OccasionWord = Literal[
     "experiment.started", "experiment.changed", "experiment.completed", "guardrail.breached", "sample_ratio.alarm"

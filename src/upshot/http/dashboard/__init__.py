@@ -20,5 +20,5 @@ from upshot.http.dashboard import building, doctor, entrance, experiments, libra
 def install(app: FastAPI) -> None:
     """Serve the pages."""
     for part in (entrance, experiments, building, result, doctor, library, people):
-        app.include_router(part.router)
-    app.include_router(visitors.elsewhere)
+        part.router.join(app)
+    visitors.elsewhere.join(app)

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -18,6 +18,7 @@ from upshot.http.access import address_of, charge, cookie_of, identify, tell
 from upshot.http.failures import FailureRoute
 from upshot.http.limits import Limits
 from upshot.http.problems import of_error
+from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
 from upshot.operations import shares
 
@@ -91,9 +92,9 @@ class PageRoute(FailureRoute):
         return page
 
 
-def pages() -> APIRouter:
+def pages() -> Router:
     """A router of pages."""
-    return APIRouter(include_in_schema=False, route_class=PageRoute, default_response_class=HTMLResponse)
+    return Router(include_in_schema=False, route_class=PageRoute, default_response_class=HTMLResponse)
 
 
 def visitor(*scopes: Scope, kind: str = "management") -> Callable[..., Awaitable[Visitor]]:
