@@ -86,7 +86,8 @@ MetricReference = Annotated[
 class In(BaseModel):
     """What a client sends: nothing is converted, nothing unknown is taken."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    # Built when the first one is read: a start does without.
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class VariantIn(In):
