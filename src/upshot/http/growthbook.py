@@ -14,7 +14,6 @@ from starlette.responses import StreamingResponse
 from upshot.access import Caller, Scope
 from upshot.errors import Forbidden, NotFound
 from upshot.http.access import EXPOSED, Editor, charge, tell
-from upshot.http.once import OnceRoute
 from upshot.http.openapi import json_body, problems, reader
 from upshot.http.routing import Router
 from upshot.http.stores import StoresOf
@@ -24,7 +23,7 @@ from upshot.operations import growthbook
 from upshot.operations.credentials import Credentials
 from upshot.operations.snapshots import Published
 
-router = Router(tags=["growthbook"], route_class=OnceRoute)
+router = Router(tags=["growthbook"])
 
 
 class FeaturesOut(BaseModel):
