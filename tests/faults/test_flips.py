@@ -68,7 +68,7 @@ def test_no_variant_changes_between_servers_whose_shared_cache_is_flushed(
 
         assert answers >= 28_000
         assert len(flushes) >= 10
-        assert max(flushes) > 100  # it was used
+        assert sum(flushes) > 500  # it was used: so many copies were thrown away
         say(f"flushed {len(flushes)} times, with up to {max(flushes):,} keys")
 
 

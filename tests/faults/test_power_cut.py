@@ -209,7 +209,8 @@ async def _sound(store: SqlStore, known: dict[str, int], elsewhere: EventsElsewh
     waiting: set[str] = set()
     try:
         async with store._database.begin() as connection:
-            sound = bool((await connection.exec_driver_sql("PRAGMA integrity_check")).scalar_one() == "ok")
+            said = (await connection.exec_driver_sql("PRAGMA integrity_check")).scalars().all()
+            sound = said == ["ok"]  # of a malformed one it says what is wrong, in many rows
             rows = await connection.execute(select(assignments.c.user_id, assignments.c.variant))
             stored = {row.user_id: row.variant for row in rows}
         waiting = {exposure.user_id for _, entry in await store.outbox(1_000_000) for exposure in entry.exposures}
