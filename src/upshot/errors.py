@@ -8,6 +8,7 @@
     ├── Forbidden              403  forbidden             a valid credential that is not good for this
     ├── NotFound               404  not_found             absent, or another client's: the two look the same
     ├── Conflict               409  conflict              the present state forbids it; the detail names what is allowed
+    │   └── UnderWay                under_way             the same request is being done
     ├── TooLarge               413  too_large             over a published limit
     ├── UnsupportedMediaType   415  unsupported_media_type
     ├── Invalid                422  invalid               readable, but breaks a rule; every fault has a JSON pointer
@@ -109,6 +110,13 @@ class Conflict(UpshotError):
     status = 409
     code = "conflict"
     title = "The present state does not allow this"
+
+
+class UnderWay(Conflict):
+    """The same request is being done; the client should ask again for what comes of it."""
+
+    code = "under_way"
+    title = "This is under way"
 
 
 class TooLarge(UpshotError):

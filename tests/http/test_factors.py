@@ -122,6 +122,19 @@ async def test_wrong_codes_are_counted(app: Envelope, web: httpx.AsyncClient) ->
     assert (await sign_in(web, device.code())).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/me/factor/removal", "/me/factor/recovery-codes"])
+async def test_wrong_codes_are_counted_whatever_comes_along(app: Envelope, web: httpx.AsyncClient, path: str) -> None:
+    """Also with the key of a request, whose refusal would undo what was counted."""
+    device, _ = await set_up(app, web)
+    headers = await as_ann(web, device.code())
+
+    for number in range(factors.WRONG):
+        answer = await web.post(path, json={"code": "000000"}, headers=headers | {"Idempotency-Key": f"k{number}"})
+        assert answer.status_code == 403
+
+    assert (await web.post(path, json={"code": device.code()}, headers=headers)).status_code == 403
+
+
 async def check_required(app: Envelope, web: httpx.AsyncClient) -> None:
     """Where it is required, nobody gets in by a password alone."""
     admin = await as_ann(web)

@@ -83,7 +83,7 @@ async def test_what_is_asked_again_is_done_once(web: httpx.AsyncClient, path: st
 
 async def test_every_change_by_post_takes_a_key(app: Envelope) -> None:
     """OpenAPI names the header wherever something is made or moved by POST; events and assignments are told apart by themselves,
-    what was taken over from GrowthBook is not taken over twice, signing in is not to be repeated, and plans change nothing."""
+    what was taken over from GrowthBook is not taken over twice, sign-ins and codes are not to be repeated, plans change nothing."""
     paths = app.application.openapi()["paths"]
     without = {
         path
@@ -96,6 +96,8 @@ async def test_every_change_by_post_takes_a_key(app: Envelope) -> None:
         "/assignments",
         "/experiments/{experiment_id}/assignments",
         "/identities",
+        "/me/factor/recovery-codes",
+        "/me/factor/removal",
         "/import/growthbook",
         "/exposures",
         "/planner",
@@ -227,7 +229,8 @@ async def test_who_dies_loses_the_key_after_a_minute(
     goes_on.set()
 
     assert (died.status_code, under_way.status_code, (await slow).status_code) == (503, 409, 201)
-    assert under_way.json()["detail"] == "A request with this key is under way."
+    assert under_way.json()["code"] == "under_way"
+    assert int(under_way.headers["retry-after"]) >= 1
 
 
 async def _nothing(*_: Any) -> None:

@@ -123,7 +123,7 @@ class Server(uvicorn.Server):
             ConfigurationError: a store cannot be opened.
         """
         async with self._app.lifespan(), self._backups():
-            if self._settings.embedded:
+            if self._settings.embedded and self._settings.password_sign_in:
                 # On a server database many processes start, and their logs go far: there it is `upshot user create`.
                 self._invitation = await people.first_invitation(self._stores, DEFAULT_CLIENT)
             await super().serve([self._listener] if sockets is None else sockets)

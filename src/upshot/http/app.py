@@ -81,6 +81,7 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
                  growthbook, sixpack, events, doctor, imports, results, shares, planner, signin, oidc, people, apikeys, trail,
                  webhooks, health):  # fmt: skip
         part.router.join(app)
+    people.codes.join(app)
     problems.install(app)
     openapi.install(app)
     origins.install(app)

@@ -28,6 +28,8 @@ from upshot.operations import sessions as session_operations
 from upshot.securitylog import Event
 
 router = Router(tags=["people"], route_class=OnceRoute)
+codes = Router(tags=["people"])
+"""What takes a code of a second factor, and no key of a request: with one, a refusal would undo that a wrong code counts."""
 
 
 @router.post("/users", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(UserIn))
@@ -61,33 +63,6 @@ async def change_password(
     await charge_sign_in(request, caller.client, caller.name)
     about(request, Event.PASSWORD_REFUSED)
     await people.change_password(stores, caller, wanted.current_password, wanted.new_password)
-
-
-@router.post(
-    "/me/factor/recovery-codes",
-    status_code=201,
-    responses=problems(403, 404, 413, 415),
-    openapi_extra=json_body(CodeIn),
-)
-async def renew_recovery_codes(
-    caller: Person, stores: StoresOf, request: Request, wanted: Annotated[CodeIn, Depends(reader(CodeIn))]
-) -> RecoveryOut:
-    """Ten new recovery codes; the old ones are void. Tries of codes count as attempts to sign in."""
-    await charge_sign_in(request, caller.client, caller.name)
-    about(request, Event.PASSWORD_REFUSED)
-    return RecoveryOut(recovery_codes=await factors.renew(stores, caller, wanted.code))
-
-
-@router.post(
-    "/me/factor/removal", status_code=204, responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(CodeIn)
-)
-async def take_off_factor(
-    caller: Person, stores: StoresOf, request: Request, wanted: Annotated[CodeIn, Depends(reader(CodeIn))]
-) -> None:
-    """Take off one's second factor, where the client does not require one; all other sessions end."""
-    await charge_sign_in(request, caller.client, caller.name)
-    about(request, Event.PASSWORD_REFUSED)
-    await factors.take_off(stores, caller, wanted.code)
 
 
 @router.get("/me/sessions", responses=problems(403))
@@ -150,3 +125,30 @@ async def sessions(caller: Admin, stores: StoresOf, user_id: str) -> UserSession
 async def end_session(caller: Admin, stores: StoresOf, user_id: str, session_id: str) -> None:
     """End one of a person's sign-ins."""
     await session_operations.end(stores, caller, user_id, session_id)
+
+
+@codes.post(
+    "/me/factor/recovery-codes",
+    status_code=201,
+    responses=problems(403, 404, 413, 415),
+    openapi_extra=json_body(CodeIn),
+)
+async def renew_recovery_codes(
+    caller: Person, stores: StoresOf, request: Request, wanted: Annotated[CodeIn, Depends(reader(CodeIn))]
+) -> RecoveryOut:
+    """Ten new recovery codes; the old ones are void. Tries of codes count as attempts to sign in."""
+    await charge_sign_in(request, caller.client, caller.name)
+    about(request, Event.PASSWORD_REFUSED)
+    return RecoveryOut(recovery_codes=await factors.renew(stores, caller, wanted.code))
+
+
+@codes.post(
+    "/me/factor/removal", status_code=204, responses=problems(403, 404, 409, 413, 415), openapi_extra=json_body(CodeIn)
+)
+async def take_off_factor(
+    caller: Person, stores: StoresOf, request: Request, wanted: Annotated[CodeIn, Depends(reader(CodeIn))]
+) -> None:
+    """Take off one's second factor, where the client does not require one; all other sessions end."""
+    await charge_sign_in(request, caller.client, caller.name)
+    about(request, Event.PASSWORD_REFUSED)
+    await factors.take_off(stores, caller, wanted.code)

@@ -51,6 +51,6 @@ class Router(APIRouter):
         super().__init__(dependencies=[Depends(check_target)], **how)
 
     def join(self, app: FastAPI) -> None:
-        """Make the routes the application's own. FastAPI would prepare those of an included router once more, which takes a fifth
-        of a second at the first request, and look through one router after another for every request."""
+        """Make the routes the application's own. FastAPI would prepare those of an included router once more, which holds up
+        everybody at the first request, and look through one router after another for every request."""
         app.router.routes.extend(self.routes)

@@ -24,7 +24,7 @@ import msgspec
 from upshot.access import Caller
 from upshot.cache import Cache, Key, Kind
 from upshot.control import READ_SECONDS, Asked, ControlStore, Question, ReadTransaction, Transaction
-from upshot.errors import Conflict, Fault, Invalid, Unavailable, UpshotError
+from upshot.errors import Conflict, Fault, Invalid, Unavailable, UnderWay, UpshotError
 from upshot.operations import Stores, snapshots
 
 KEPT = timedelta(hours=24)
@@ -131,7 +131,7 @@ class Once:
         if asked.digest != question.digest:
             return Invalid.of(Fault("/header/idempotency-key", "key_reused", "was sent with another request before"))
         if asked.answer is None:
-            return Conflict("A request with this key is under way.")
+            return UnderWay("A request with this key is under way.", retry_after=1)
         opened = self._stores.keyring.open(asked.answer)
         return (
             _answer.decode(opened)

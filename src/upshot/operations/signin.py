@@ -81,7 +81,8 @@ async def with_password(
             user = replace(asked.user, password=kept)
             signed = await _begin(stores, transaction, client, user, means, how_of(user))
             return replace(signed, recovery_codes=asked.recovery_codes)
-        await transaction.accounts.save_user(client, asked.user)
+        if code is not None:  # a wrong one counts
+            await transaction.accounts.save_user(client, asked.user)
     raise asked.refusal
 
 

@@ -29,8 +29,8 @@ export async function send(from, button) {
   } catch {
     return show(form, [{ pointer: "", message: "The server did not answer. Send it again: it will be done once." }]);
   }
-  unanswered.delete(asked);
   const found = answer.status === 204 ? {} : await answer.json();
+  if (found.code !== "under_way") unanswered.delete(asked);
   if (answer.ok) return { ok: true, status: answer.status, content: found };
   from.dispatchEvent(new CustomEvent("refused", { detail: found }));
   return show(form, found.errors?.length ? found.errors : [{ pointer: "", message: found.detail }], found.detail);
