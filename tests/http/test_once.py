@@ -83,7 +83,7 @@ async def test_what_is_asked_again_is_done_once(web: httpx.AsyncClient, path: st
 
 async def test_every_change_by_post_takes_a_key(app: Envelope) -> None:
     """OpenAPI names the header wherever something is made or moved by POST; events and assignments are told apart by themselves,
-    what was taken over from GrowthBook is not taken over twice, sign-ins and codes are not to be repeated, plans change nothing."""
+    GrowthBook's features are taken over once, sign-ins and codes are not to be repeated, plans change nothing."""
     paths = app.application.openapi()["paths"]
     without = {
         path
