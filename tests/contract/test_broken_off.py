@@ -4,7 +4,8 @@ import asyncio
 import gc
 import random
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     async with opened.begin() as connection:
         await connection.execute(text("CREATE TABLE kept (number INTEGER)"))
     yield opened
-    await opened.dispose()
+    await opened.close()
 
 
 async def insert(database: Database) -> None:
@@ -63,8 +64,22 @@ async def test_closing_alone_is_caught(database: Database) -> None:
     gc.collect()  # before the store is closed, which would wait, too
 
 
+async def never_closed(path: Path, use: Callable[[Database], Awaitable[None]]) -> int:
+    """How many connections are never closed when a store is closed after, or while, it was used so."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        database = Database(f"sqlite:///{path / 'control.db'}", "DATABASE_URL")
+        await use(database)
+        await database.close()
+        del database
+        await asyncio.sleep(0.1)
+        gc.collect()
+        await asyncio.sleep(0.1)  # what is collected is closed by a thread of its own, which tells this loop
+    return sum(issubclass(each.category, ResourceWarning) for each in seen)
+
+
 async def left_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many connections are never closed when a caller is broken off while it lets go of one, and the store is closed."""
+    """How many are not when a caller is broken off while it lets go of one."""
     closing, close = asyncio.Event(), AsyncConnection.close
 
     async def slowly(connection: AsyncConnection) -> None:
@@ -72,20 +87,14 @@ async def left_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         await asyncio.sleep(0.05)
         await close(connection)
 
-    monkeypatch.setattr(AsyncConnection, "close", slowly)
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        database = Database(f"sqlite:///{path / 'control.db'}", "DATABASE_URL")
+    async def broken_off(database: Database) -> None:
         writer = asyncio.create_task(insert(database))
         await closing.wait()
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
-        await database.dispose()
-        del writer, database
-        await asyncio.sleep(0.1)
-        gc.collect()
-        await asyncio.sleep(0.1)  # what is collected is closed by a thread of its own, which tells this loop
-    return sum(issubclass(each.category, ResourceWarning) for each in seen)
+
+    monkeypatch.setattr(AsyncConnection, "close", slowly)
+    return await never_closed(path, broken_off)
 
 
 async def test_a_store_is_closed_after_those_who_were_broken_off(
@@ -106,6 +115,47 @@ async def test_not_waiting_for_them_is_caught(tmp_path: Path, monkeypatch: pytes
     assert await left_open(tmp_path, monkeypatch) == 1
 
 
+async def left_at_work(path: Path) -> int:
+    """How many are not when somebody is at work on one whom nobody waits for any longer, as of a shared attempt."""
+    at_work: list[asyncio.Task[None]] = []
+
+    async def shared(database: Database) -> None:
+        reading = asyncio.Event()
+
+        async def read() -> None:
+            async with database.read() as connection:
+                reading.set()
+                await asyncio.sleep(0.05)
+                await connection.execute(text("SELECT 1"))
+
+        at_work.append(asyncio.create_task(read()))
+        await reading.wait()
+
+    left = await never_closed(path, shared)
+    assert all(task.done() for task in at_work)
+    return left
+
+
+async def test_a_store_is_closed_after_those_who_are_at_work(tmp_path: Path) -> None:
+    """What they hold comes back first."""
+    assert await left_at_work(tmp_path) == 0
+
+
+async def test_closing_beside_those_at_work_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant."""
+    monkeypatch.setattr(Database, "_under_way", lambda _database: nullcontext())
+
+    assert await left_at_work(tmp_path) == 1
+
+
+async def test_who_comes_after_a_store_was_closed_is_turned_away(database: Database) -> None:
+    """It would open what nobody closes."""
+    await database.close()
+
+    with pytest.raises(Unavailable, match="closed"):
+        await insert(database)
+
+
 async def test_who_is_broken_off_while_connecting_leaves_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +167,7 @@ async def test_who_is_broken_off_while_connecting_leaves_nothing(
         await asyncio.sleep(0.05)
 
     monkeypatch.setattr(sqlitefile, "_with_functions", slowly)
-    await database.dispose()
+    await database._writer.dispose()
     writer = asyncio.create_task(insert(database))
     await connecting.wait()
     writer.cancel()

@@ -52,7 +52,7 @@ class TwoRoles:
             await connection.execute(text("ALTER SCHEMA public OWNER TO upshot_owner"))
             if self.powers:
                 await connection.execute(text(f"ALTER ROLE {ROLE} {self.powers}"))
-        await database.dispose()
+        await database.close()
 
     def url(self, role: str) -> str:
         """The database as a role sees it."""

@@ -545,6 +545,6 @@ async def test_a_database_that_cannot_serve_is_in_the_log(tmp_path: Path, heard:
         async with database.begin() as connection:
             await connection.execute(text("SELECT :name FROM nowhere"), {"name": "canary"})
 
-    await database.dispose()
+    await database.close()
     assert any("DATABASE_URL: the database cannot serve this: no such table" in line for line in heard.lines)
     assert not any("canary" in line for line in heard.lines)

@@ -244,7 +244,7 @@ class SqlStore:
         """Finish the waiting groups, then close the connections."""
         await self._group.drain()
         await self._links.drain()
-        await self._database.dispose()
+        await self._database.close()
 
     async def migrate(self) -> None:
         """Bring the schema to this version, once; a database that was away when the program started is brought up later."""

@@ -10,8 +10,8 @@ raised. After several failures in a row callers are turned away at once for two 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,6 +68,7 @@ class Database:
             for engine in (self._writer, self._readers, self._replica)
         }
         self._unfinished: set[asyncio.Future[Any]] = set()
+        self._closed = False
 
     @property
     def replicated(self) -> bool:
@@ -115,10 +116,15 @@ class Database:
             raise ConfigurationError(f"{self.setting}: {self.dialect} is backed up with its own tools")
         await asyncio.to_thread(sqlitefile.copy, sqlitefile.path_of(self.url, self.setting), path)
 
-    async def dispose(self) -> None:
-        """Close every connection. What a server that is away keeps from coming back is not waited for."""
-        if self._unfinished:
-            await asyncio.wait(self._unfinished, timeout=servers.CONNECT_SECONDS + servers.POOL_SECONDS)
+    async def close(self) -> None:
+        """Close every connection, after those who hold one gave it back; who comes later is turned away. What a server that is
+        away keeps from coming back is not waited for.
+        """
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(servers.CONNECT_SECONDS + servers.POOL_SECONDS):
+                while self._unfinished:
+                    await asyncio.wait(self._unfinished)
         for engine in (self._replica, self._readers, self._writer):
             await engine.dispose()
 
@@ -127,10 +133,12 @@ class Database:
         self, engine: AsyncEngine, seconds: float, *, writing: bool, client: str | None
     ) -> AsyncIterator[AsyncConnection]:
         breaker = self._breakers[engine]
+        if self._closed:
+            raise Unavailable("The database is closed.", retry_after=OPEN_SECONDS)
         if breaker.opened:
             raise Unavailable("The database cannot be reached.", retry_after=OPEN_SECONDS)
         try:
-            with breaker:
+            with breaker, self._under_way():
                 connection = await self._connected(engine, seconds, writing=writing, client=client)
                 try:
                     with servers.deadline(await servers.handle(connection), seconds):
@@ -157,7 +165,7 @@ class Database:
                 with servers.deadline(await servers.handle(connection), servers.CONNECT_SECONDS):
                     await servers.prepare(connection, self.dialect, seconds, writing=writing, client=client)
             except BaseException as error:
-                await connection.close()
+                await self._finish(connection.close())
                 if last or not (isinstance(error, DBAPIError) and error.connection_invalidated):
                     raise
                 continue
@@ -173,6 +181,14 @@ class Database:
         except (TimeoutError, asyncio.CancelledError):
             self._keep(asyncio.ensure_future(_abandoned(opening)))
             raise
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        over = self._keep(asyncio.get_running_loop().create_future())
+        try:
+            yield
+        finally:
+            over.set_result(None)
 
     async def _finish(self, work: Awaitable[Answer]) -> Answer:
         """The answer of what goes on to its end when who waits for it is broken off: a driver that is stopped while it opens or

@@ -256,7 +256,7 @@ class RelationalStore(Appends):
     async def close(self) -> None:
         """Finish the waiting groups, then close the connections."""
         await self._group.drain()
-        await self._database.dispose()
+        await self._database.close()
 
     async def make(self) -> None:
         """Make the tables, once; a database that was away when the program started gets them later."""
