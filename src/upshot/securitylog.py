@@ -23,6 +23,7 @@ class Event(StrEnum):
 
     SIGNED_IN = "sign_in.succeeded"
     SIGN_IN_FAILED = "sign_in.failed"
+    SIGN_IN_UNFINISHED = "sign_in.unfinished"
     PASSWORD_REFUSED = "password.refused"  # noqa: S105 - of who wants to change theirs
     INVITATION_REFUSED = "invitation.refused"
     REFRESH_REFUSED = "refresh.refused"
@@ -38,11 +39,13 @@ class Event(StrEnum):
     UNEXPECTED_ERROR = "error.unexpected"
 
 
-_LEVELS = MappingProxyType({Event.SIGNED_IN: logging.INFO, Event.UNEXPECTED_ERROR: logging.ERROR})
+_LEVELS = MappingProxyType(
+    {Event.SIGNED_IN: logging.INFO, Event.SIGN_IN_UNFINISHED: logging.INFO, Event.UNEXPECTED_ERROR: logging.ERROR}
+)
 
 
 def note(event: Event, **fields: str | int | None) -> None:
-    """Write one line: a warning, save that a success is information and an unexpected error an error. None is left out."""
+    """Write one line: a warning; a success, or half of one, is information, an unexpected error an error. None is left out."""
     known = {name: _bounded(value) for name, value in fields.items() if value is not None}
     line = " ".join([event, *(f"{name}={quoted(value)}" for name, value in known.items())])
     log.log(_LEVELS.get(event, logging.WARNING), "%s", line, extra={"fields": {"event": str(event)} | known})

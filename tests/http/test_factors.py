@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 from tests.access.test_factors import code_at
 from tests.callers import stored_in
 from tests.http.world import PASSWORD, bearer, standing_still, stores_of
@@ -14,6 +15,7 @@ from tests.servers import UNLIMITED
 from upshot.access import Role, factors, system
 from upshot.access.keyring import Keyring
 from upshot.clock import FixedClock
+from upshot.http import people as routes
 from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
 from upshot.operations import factors as operations
@@ -265,3 +267,52 @@ async def test_passwords_can_be_switched_off(data_dir: Path) -> None:
 
     assert [each.status_code for each in answers] == [403] * 4
     assert 'type="password"' not in shown
+
+
+async def test_nobody_is_invited_where_passwords_are_switched_off(app: Envelope, web: httpx.AsyncClient) -> None:
+    """An account without a way in would be in the way of its owner, who comes by the provider; no page offers one."""
+    page = {"Sec-Fetch-Site": "same-origin"}
+    csrf = (await web.post("/auth/session", json=SIGN_IN, headers=page)).json()["csrf_token"]
+    offered = [(await web.get(path)).text for path in ("/dashboard/people", "/dashboard/account")]
+    app.application.state.settings = app.application.state.settings.model_copy(update={"password_sign_in": False})
+    changing = page | {"X-CSRF-Token": csrf}
+
+    me = (await web.get("/me")).json()["id"]
+    password = {"current_password": PASSWORD, "new_password": OTHER}
+    answers = [
+        await web.post("/users", json={"email": "eve@example.com", "role": "viewer"}, headers=changing),
+        await web.post(f"/users/{me}/invitation", headers=changing),
+        await web.post("/me/password", json=password, headers=changing),
+    ]
+    shown = [(await web.get(path)).text for path in ("/dashboard/people", "/dashboard/account")]
+
+    assert {(each.status_code, each.json()["code"]) for each in answers} == {(403, "forbidden")}
+    assert len((await web.get("/users")).json()["users"]) == 2
+    for text in ("POST /users", "/invitation", "POST /me/password", "POST /auth/factor"):
+        assert any(text in page for page in offered)
+        assert not any(text in page for page in shown)
+
+
+@pytest.mark.parametrize("path", ["/me/factor/recovery-codes", "/me/factor/removal"])
+@pytest.mark.parametrize("broken", [False, True])
+async def test_codes_are_guessed_no_faster_than_at_the_sign_in(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, path: str, *, broken: bool
+) -> None:
+    """Whoever took over a session does not take the factor off; a path that counts nothing is caught."""
+    limit = {"limit_login_account": "5/min"}
+    async with (
+        standing_still(data_dir, {}, "ann", **limit) as app,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as web,
+    ):
+        device, _ = await set_up(app, web)
+        headers = await as_ann(web, device.code())  # the third attempt of five
+        if broken:
+            monkeypatch.setattr(routes, "charge_sign_in", uncounted)
+
+        tries = [(await web.post(path, json={"code": "000000"}, headers=headers)).status_code for _ in range(6)]
+
+    assert tries == ([403] * 6 if broken else [403] * 2 + [429] * 4)
+
+
+async def uncounted(_request: Request, _client: str, _email: str) -> None:
+    """Count nothing."""

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import Request
 from sqlalchemy import text
+from tests.access.test_factors import code_at
 from tests.callers import somebody
 from tests.http.world import PASSWORD, bearer, stores_of
 from tests.outbound.receivers import leading
@@ -146,6 +147,32 @@ async def unknown_address(scene: Scene) -> httpx.Response:
     return await scene.web.post("/auth/token", json={"email": "canary@typed-here", "password": "x", "client": "canary"})
 
 
+async def without_a_code(scene: Scene) -> httpx.Response:
+    """Ann has a second factor, and sends the password alone."""
+    await _with_a_factor(scene)
+    return await scene.web.post("/auth/token", json=SIGN_IN)
+
+
+async def without_a_factor(scene: Scene) -> httpx.Response:
+    """Ann has none where one is required."""
+    mine = bearer((await scene.tokens())["access_token"])
+    await scene.web.patch("/client", json={"second_factor": True}, headers=mine)
+    return await scene.web.post("/auth/token", json=SIGN_IN)
+
+
+async def wrong_code(scene: Scene) -> httpx.Response:
+    """Ann's password, and a code that is not hers."""
+    await _with_a_factor(scene)
+    return await scene.web.post("/auth/token", json=SIGN_IN | {"code": "canary"})
+
+
+async def _with_a_factor(scene: Scene) -> None:
+    secret = (await scene.web.post("/auth/factor", json=SIGN_IN)).json()["secret"]
+    code = code_at(stores_of(scene.app).clock.now(), secret)
+    signed = (await scene.web.post("/auth/token", json=SIGN_IN | {"code": code})).json()
+    scene.secrets += [secret, code, signed["access_token"], signed["refresh_token"], *signed["recovery_codes"]]
+
+
 async def from_another_site(scene: Scene) -> httpx.Response:
     return await scene.web.post("/auth/session", json=SIGN_IN, headers={"Sec-Fetch-Site": "cross-site"})
 
@@ -270,6 +297,9 @@ SCENES: dict[Act, tuple[Event, int, dict[str, Any]]] = {
     by_password: (Event.SIGNED_IN, 200, {"client": "default", "how": "password", "means": "tokens", "level": "INFO"}),
     by_cookie: (Event.SIGNED_IN, 201, {"client": "default", "how": "password", "means": "cookie", "level": "INFO"}),
     wrong_password: (Event.SIGN_IN_FAILED, 401, {"how": "password", "path": "/auth/token", "client": None}),
+    without_a_code: (Event.SIGN_IN_UNFINISHED, 401, {"how": "password", "level": "INFO"}),
+    without_a_factor: (Event.SIGN_IN_UNFINISHED, 401, {"how": "password", "level": "INFO"}),
+    wrong_code: (Event.SIGN_IN_FAILED, 401, {"how": "password and code", "client": None}),
     unknown_address: (Event.SIGN_IN_FAILED, 401, {"how": "password", "client": None}),
     from_another_site: (Event.ORIGIN_REFUSED, 403, {"path": "/auth/session"}),
     back_without_a_cookie: (Event.SIGN_IN_FAILED, 401, {"how": "provider", "path": "/auth/oidc/callback"}),

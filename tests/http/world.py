@@ -57,9 +57,11 @@ def stores_of(app: Envelope) -> Stores:
 
 
 @asynccontextmanager
-async def standing_still(data_dir: Path, tokens: dict[str, str], *admins: str) -> AsyncIterator[Envelope]:
+async def standing_still(
+    data_dir: Path, tokens: dict[str, str], *admins: str, **settings: Any
+) -> AsyncIterator[Envelope]:
     """A running application whose clock stands still and that hashes passwords quickly, with admins of these names."""
-    made = create_app(Settings(data_dir=data_dir, **UNLIMITED), tokens)
+    made = create_app(Settings(data_dir=data_dir, **UNLIMITED | settings), tokens)
     async with made.lifespan():
         stores = stores_of(made)
         object.__setattr__(stores, "clock", FixedClock(stores.clock.now()))

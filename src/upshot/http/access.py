@@ -23,6 +23,7 @@ from upshot.http.limits import Headers, Limits
 from upshot.http.securityevents import about
 from upshot.operations.credentials import Credentials
 from upshot.securitylog import Event
+from upshot.settings import Settings
 
 COOKIE = "__Host-upshot"
 EXPOSED = (b"access-control-expose-headers", b"ETag, Retry-After, RateLimit, RateLimit-Policy")
@@ -117,6 +118,17 @@ async def charge_sign_in(request: Request, client: str, email: str) -> None:
     """
     limits: Limits = request.app.state.limits
     tell(request, await limits.charge_login(f"{client} {email_of(email)}", address_of(request)))
+
+
+def check_passwords(request: Request) -> None:
+    """Refuse what only a password is good for, where people do not sign in by one.
+
+    Raises:
+        Forbidden: passwords are switched off.
+    """
+    settings: Settings = request.app.state.settings
+    if not settings.password_sign_in:
+        raise Forbidden("Passwords are switched off here: people come by the provider.")
 
 
 def address_of(request: Request) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from upshot.access import Role
-from upshot.http.access import Admin, Person, charge_sign_in
+from upshot.http.access import Admin, Person, charge_sign_in, check_passwords
 from upshot.http.accounts import (
     InvitationOut,
     NewUserOut,
@@ -34,9 +34,15 @@ codes = Router(tags=["people"])
 
 @router.post("/users", status_code=201, responses=problems(403, 409, 413, 415), openapi_extra=json_body(UserIn))
 async def create(
-    caller: Admin, stores: StoresOf, wanted: Annotated[UserIn, Depends(reader(UserIn))], response: Response
+    caller: Admin,
+    stores: StoresOf,
+    request: Request,
+    wanted: Annotated[UserIn, Depends(reader(UserIn))],
+    response: Response,
 ) -> NewUserOut:
-    """Make an account. Without a password the answer holds the secret of an invitation, which is shown once."""
+    """Make an account. Without a password the answer holds the secret of an invitation, which is shown once. Where passwords are
+    switched off, accounts come by the provider."""
+    check_passwords(request)
     person = people.Wanted(wanted.email, wanted.name, Role(wanted.role))
     user, invitation = await people.create(stores, caller, person, wanted.password)
     response.headers["Location"] = f"/users/{user.id}"
@@ -62,6 +68,7 @@ async def change_password(
     """Choose a new password; all other sessions end. Tries of the current one count as attempts to sign in."""
     await charge_sign_in(request, caller.client, caller.name)
     about(request, Event.PASSWORD_REFUSED)
+    check_passwords(request)
     await people.change_password(stores, caller, wanted.current_password, wanted.new_password)
 
 
@@ -102,8 +109,9 @@ async def remove(caller: Admin, stores: StoresOf, user_id: str) -> None:
 
 
 @router.post("/users/{user_id}/invitation", status_code=201, responses=problems(403, 404, 409))
-async def invite(caller: Admin, stores: StoresOf, user_id: str) -> InvitationOut:
+async def invite(caller: Admin, stores: StoresOf, request: Request, user_id: str) -> InvitationOut:
     """A new invitation for a person to choose a password, shown once; earlier ones are void."""
+    check_passwords(request)
     return InvitationOut(invitation=await people.invite(stores, caller, user_id))
 
 

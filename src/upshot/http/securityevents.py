@@ -18,6 +18,8 @@ from upshot.errors import (
     Invalid,
     Malformed,
     QuotaExceeded,
+    SecondFactorMissing,
+    SecondFactorNeeded,
     TooLarge,
     Unauthenticated,
     UnsupportedMediaType,
@@ -90,6 +92,8 @@ def refused(request: Request, error: UpshotError) -> None:
         case _ if isinstance(error, _INPUT):
             input_refused(request, error.code)
             return
+        case SecondFactorNeeded() | SecondFactorMissing() if _known(request)["how"] == "password":
+            event = Event.SIGN_IN_UNFINISHED
         case Unauthenticated():
             pass
         case _:

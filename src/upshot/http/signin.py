@@ -12,7 +12,7 @@ from fastapi import Depends, Request, Response
 from upshot.access import SCOPES
 from upshot.access.keys import digest_of
 from upshot.access.sessions import ABSOLUTE, Means, csrf_token
-from upshot.errors import Fault, Forbidden, Invalid, Malformed
+from upshot.errors import Fault, Invalid, Malformed
 from upshot.http import body
 from upshot.http.access import (
     COOKIE,
@@ -20,6 +20,7 @@ from upshot.http.access import (
     address_of,
     charge_sign_in,
     check_own_page,
+    check_passwords,
     cookie_of,
     identify,
     tell,
@@ -34,7 +35,6 @@ from upshot.http.stores import StoresOf
 from upshot.operations import Stores, people, sessions, signin
 from upshot.operations.signin import Signed
 from upshot.securitylog import Event
-from upshot.settings import Settings
 
 router = Router(prefix="/auth", tags=["sign-in"])
 
@@ -96,7 +96,7 @@ async def set_up(
     stores: StoresOf, request: Request, wanted: Annotated[FactorIn, Depends(reader(FactorIn))]
 ) -> FactorOut:
     """A second factor for an account that has none. It counts from the sign-in on that brings its first code."""
-    await _attempt(request, wanted)
+    await _attempt(request, wanted, "password")
     secret, uri = await signin.set_up(stores, wanted.client, wanted.email, wanted.password)
     return FactorOut(secret=secret, uri=uri, qr=segno.make_qr(uri).svg_data_uri(scale=4, light="white"))
 
@@ -122,7 +122,7 @@ async def accept(
     """Take up an invitation: choose a password of one's own."""
     await charge_sign_in(request, "", digest_of(wanted.secret))
     about(request, Event.INVITATION_REFUSED)
-    _check_passwords(request)
+    check_passwords(request)
     _, user = await people.accept(stores, wanted.secret, wanted.password, wanted.email, wanted.name)
     return UserOut.of(user)
 
@@ -163,24 +163,18 @@ async def _again(stores: Stores, request: Request, refresh_token: str) -> Signed
 
 
 async def _by_password(stores: Stores, request: Request, wanted: SignInIn, means: Means) -> Signed:
-    await _attempt(request, wanted)
+    await _attempt(request, wanted, "password" if wanted.code is None else "password and code")
     signed = await signin.with_password(stores, wanted.client, wanted.email, wanted.password, means, wanted.code)
     signed_in(request, signed, signin.how_of(signed.user))
     return signed
 
 
-async def _attempt(request: Request, wanted: SignInIn | FactorIn) -> None:
+async def _attempt(request: Request, wanted: SignInIn | FactorIn, how: str) -> None:
     """Count an attempt with a password, and say in the security log whose it was if it fails."""
-    about(request, account=account_of(request, wanted.client, wanted.email), how="password")
+    about(request, account=account_of(request, wanted.client, wanted.email), how=how)
     await charge_sign_in(request, wanted.client, wanted.email)
     about(request, Event.SIGN_IN_FAILED)
-    _check_passwords(request)
-
-
-def _check_passwords(request: Request) -> None:
-    settings: Settings = request.app.state.settings
-    if not settings.password_sign_in:
-        raise Forbidden("Passwords are switched off here; sign in by the provider.")
+    check_passwords(request)
 
 
 async def _wanted(request: Request) -> SignInIn | RefreshIn:

@@ -6,7 +6,6 @@ from fastapi import Query, Request
 from starlette.responses import Response
 
 from upshot.http.dashboard.visitors import Visitor, own, pages
-from upshot.settings import Settings
 
 router = pages()
 
@@ -15,8 +14,7 @@ router = pages()
 async def sign_in(request: Request, next: Annotated[str, Query(max_length=2_000)] = "/") -> Response:  # noqa: A002
     """The page to sign in on; afterwards the browser goes on to `next`, where that is a path of ours."""
     provider = request.app.state.sign_in is not None
-    settings: Settings = request.app.state.settings
-    return Visitor(request).page("sign_in", next=own(next), provider=provider, passwords=settings.password_sign_in)
+    return Visitor(request).page("sign_in", next=own(next), provider=provider)
 
 
 @router.get("/setup")

@@ -60,13 +60,14 @@ class Visitor:
 
     def page(self, name: str, status_code: int = 200, /, **shown: Any) -> HTMLResponse:
         """A page, with what every page needs."""
-        cookie = cookie_of(self.request)
+        cookie, settings = cookie_of(self.request), self.request.app.state.settings
         given = {
             "caller": self.caller,
             "csrf": csrf_token(cookie) if self.caller and cookie else None,
             "places": [(path, title) for path, title, scope in PLACES if self.caller and self.caller.may(scope)],
             "here": self.request.url.path,
             "may_edit": self.may_edit,
+            "passwords": settings.password_sign_in,
             "shared": False,
         }
         return HTMLResponse(dashboard.page(name, **given | shown), status_code, _PRIVATE)
