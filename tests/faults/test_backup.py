@@ -24,6 +24,7 @@ from tests.faults.traffic import HALVES, KIND, Kept, Load, check, load
 from tests.servers import RunningServer, running
 
 CONTROL_COPIES = 2
+ENOUGH = 100  # events before a backup is begun
 SENTINELS = 400  # asked for at once: at any moment some are assigned and not relayed
 RELAYED_SECONDS = 2.0
 
@@ -64,6 +65,7 @@ def backed_up_under_load(
     with load(server, seed) as working:
         for number in range(copies):
             time.sleep(1)
+            working.until(ENOUGH)
             moment = [(caller.assigned.copy(), caller.acknowledged.copy()) for caller in working.callers]
             last = assigned_last(server)
             begun = time.monotonic()
@@ -120,7 +122,7 @@ def test_a_backup_of_a_running_server_has_everything_that_was_acknowledged(tmp_p
     with running(data) as server:
         [(kept, missing)] = backed_up_under_load(server, seed, tmp_path, lambda to: by_command(data, to), running, 1)
         before = answers(server)
-    assert kept.events > 100
+    assert kept.events > ENOUGH
     assert kept.faults == (0, 0, 0, 0, 0)
     assert missing == 0
     by_command(data, tmp_path / "quiet")
@@ -166,7 +168,7 @@ def test_a_base_backup_of_postgresql_has_everything_that_was_acknowledged(tmp_pa
         finally:
             for copied in started:
                 copied.stop()
-    assert kept.events > 100
+    assert kept.events > ENOUGH
     assert kept.faults == (0, 0, 0, 0, 0)
     assert missing == 0
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import httpx
+from tests.backends import wait_until
 from tests.faults.reporting import of, say
 from tests.servers import TOKEN, RunningServer
 
@@ -124,6 +125,15 @@ class Load:
     def answers(self) -> list[Answer]:
         """Every answer so far, of all callers."""
         return [answer for caller in self.callers for answer in caller.answers]
+
+    @property
+    def events(self) -> int:
+        """How many events were acknowledged so far."""
+        return sum(len(caller.sent[name]) for caller in self.callers for name in caller.acknowledged.copy())
+
+    def until(self, events: int) -> None:
+        """Go on until more events than that were acknowledged, however slow this machine is."""
+        wait_until(lambda: self.events > events, what="enough events")
 
 
 @dataclass
