@@ -48,11 +48,12 @@ def commands_page() -> str:
 
 def _contexts(group: click.Group, above: click.Context) -> Iterator[click.Context]:
     """Every command below a group, in the alphabet's order. Contexts know their parents, as when somebody types the command."""
-    for name, command in sorted(group.commands.items()):
-        context = click.Context(command, info_name=name, parent=above)
-        yield context
-        if isinstance(command, click.Group):
-            yield from _contexts(command, context)
+    for name in sorted(group.list_commands(above)):
+        if command := group.get_command(above, name):
+            context = click.Context(command, info_name=name, parent=above)
+            yield context
+            if isinstance(command, click.Group):
+                yield from _contexts(command, context)
 
 
 def http_page() -> str:

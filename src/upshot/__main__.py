@@ -7,11 +7,19 @@ import gc
 # again at each of its full collections, for a quarter of a second in which nobody is answered.
 gc.disable()
 
-from upshot.cli import main  # noqa: E402
+from upshot import cli  # noqa: E402
 
-gc.freeze()
-gc.enable()
-atexit.register(gc.unfreeze)  # libraries count at the end what is left of theirs, and complain
+
+def main() -> None:
+    """The command, with a collector that leaves alone what was imported for it."""
+    cli.main(_imported)
+
+
+def _imported() -> None:
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # libraries count at the end what is left of theirs, and complain
+
 
 if __name__ == "__main__":
     main()

@@ -1,21 +1,17 @@
 """Open the backends that the settings name: what a server, a worker and a command have in common."""
 
-import os
-from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 from upshot import cache, control, eventqueue, eventstore
 from upshot.access.keyring import PRIVATE, Keyring
 from upshot.clock import SystemClock, new_letters
+from upshot.datafolder import SECRET_FILE, kept_secret
 from upshot.errors import ConfigurationError
 from upshot.eventqueue.spool import Spool
 from upshot.operations import Stores
 from upshot.outbound import Outbound, through
 from upshot.settings import Settings
 
-SECRET_FILE = "secret"  # noqa: S105 - the name of a file
 SECRET_LETTERS = 64
 
 
@@ -35,24 +31,6 @@ def keyring_of(settings: Settings) -> Keyring:
     return Keyring(
         settings.jwt_algorithm, lambda: [kept_secret(path, lambda: new_letters(SECRET_LETTERS)), *former], lifetime
     )
-
-
-def kept_secret(path: Path, make: Callable[[], str]) -> str:
-    """The secret that a file holds, which is made, for its owner's eyes only, when it is not there.
-
-    Raises:
-        ConfigurationError: it can be neither read nor made.
-    """
-    try:
-        path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        with (
-            suppress(FileExistsError),
-            os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
-        ):
-            file.write(make() + "\n")
-        return path.read_text().strip()
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read or made: {error.strerror}") from None
 
 
 async def open_stores(settings: Settings, *, spooling: bool = True) -> Stores:

@@ -7,11 +7,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from upshot.cli import COMMANDS
+
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("UPSHOT_")}
 SECONDS = 120
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["upshot.cli"])
+_forking.set_forkserver_preload([f"upshot.cli.{place.partition(':')[0]}" for place in COMMANDS.values()])
 
 
 def upshot(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,8 +6,17 @@ import sys
 import pytest
 
 LATER = ("scipy.special", "alembic", "zxcvbn", "psycopg", "redis", "aiokafka")
-
-SHOW = "import gc, sys; {}; print(gc.isenabled(), gc.get_freeze_count() > 0, *sys.modules)"
+OF_A_SERVER = ("upshot.http.app", "fastapi", "sqlalchemy", "duckdb", "numpy", "uvicorn")
+SHOW = "import gc, sys\n{}\nprint(gc.isenabled(), gc.get_freeze_count() > 0, *sys.modules)"
+RUN = "from upshot import __main__ as start\nstart.cli.commands({}, standalone_mode=False, obj=start._imported)"
+ASKING = """
+sys.argv = ["upshot", "results", "one", "--url", "http://127.0.0.1:9", "--token", "none"]
+from upshot.__main__ import main
+try:
+    main()
+except SystemExit as over:
+    assert over.code == 1
+"""
 
 
 def started(statement: str) -> tuple[str, str, set[str]]:
@@ -15,15 +24,15 @@ def started(statement: str) -> tuple[str, str, set[str]]:
     shown = subprocess.run(
         [sys.executable, "-c", SHOW.format(statement)], capture_output=True, text=True, check=True, timeout=60
     )
-    assert shown.stderr == ""
-    collects, frozen, *loaded = shown.stdout.split()
+    assert shown.stderr in {"", "upshot: the server cannot be reached: All connection attempts failed\n"}
+    collects, frozen, *loaded = shown.stdout.splitlines()[-1].split()
     return collects, frozen, set(loaded)
 
 
 @pytest.fixture(scope="module")
 def command() -> tuple[str, str, set[str]]:
-    """After the command has been loaded."""
-    return started("import upshot.__main__")
+    """After the command that serves has been loaded."""
+    return started(RUN.format(["serve", "--help"]))
 
 
 @pytest.mark.parametrize("module", LATER)
@@ -38,6 +47,14 @@ def test_a_start_does_without(command: tuple[str, str, set[str]], module: str) -
 def test_the_collector_leaves_alone_what_was_imported(command: tuple[str, str, set[str]]) -> None:
     """It works, and a full collection does not look through the program."""
     assert command[:2] == ("True", "True")
+
+
+def test_who_asks_a_server_loads_none_of_it() -> None:
+    """Nor anything that only a server needs; not even when it cannot be reached."""
+    loaded = started(ASKING)[2]
+
+    assert "upshot.cli.reading" in loaded
+    assert loaded.isdisjoint(OF_A_SERVER)
 
 
 def test_an_application_that_imports_us_keeps_its_collector_as_it_is() -> None:

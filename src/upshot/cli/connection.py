@@ -9,12 +9,10 @@ from urllib.parse import quote
 
 import httpx
 
-from upshot import securitylog, settings
+from upshot import datafolder, securitylog, settings
 from upshot.access import DEFAULT_CLIENT
-from upshot.cli import server
 from upshot.clock import new_token
 from upshot.errors import ConfigurationError, Fault, UpshotError
-from upshot.http.app import create_app
 from upshot.settings import Settings
 
 SECONDS = 120.0
@@ -31,8 +29,8 @@ async def connected(
     Raises:
         ConfigurationError: a server runs, and no token of that client is configured here.
     """
-    address = url or server.running(chosen)
-    tokens = server.clients(chosen)
+    address = url or datafolder.running(chosen)
+    tokens = datafolder.clients(chosen)
     shown = token or next((text for text, owner in tokens.items() if client in {None, owner}), None)
     if shown is None and address is not None:
         raise ConfigurationError("the running server has no token of this client here: give --token, or stop it first")
@@ -42,6 +40,8 @@ async def connected(
     async with AsyncExitStack() as stack:
         transport: httpx.AsyncBaseTransport | None = None
         if address is None:
+            from upshot.http.app import create_app  # noqa: PLC0415 - who asks a server waits for none of it
+
             stack.enter_context(securitylog.silenced())
             app = create_app(chosen, tokens)
             await stack.enter_async_context(app.lifespan())

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 import httpx
+import uvloop
 from rich.console import Console
 
-from upshot import settings
+from upshot import datafolder, settings
 from upshot.cli import importing, server, tables
 from upshot.cli.connection import request
 from upshot.clock import SystemClock
@@ -33,20 +34,26 @@ class _Rows:
         return self._lines
 
 
+@click.command()
+def demo() -> None:
+    """Run the whole loop on a real published experiment, then leave the server running until Ctrl-C."""
+    uvloop.run(run())
+
+
 async def run() -> None:
     """Serve on a free port with a fresh folder, send the experiment through the API, show the result, and go on serving."""
     with tempfile.TemporaryDirectory(prefix="upshot-demo-", ignore_cleanup_errors=True) as folder:
         chosen = settings.load(data_dir=Path(folder), host="127.0.0.1", port=0)
         with server.listening(chosen) as (listener, address):
             ready, invited = asyncio.Event(), list[str]()
-            running = server.Server(chosen, server.clients(chosen), listener, ready.set, invited.append)
+            running = server.Server(chosen, datafolder.clients(chosen), listener, ready.set, invited.append)
             serving = asyncio.create_task(running.serve())
             waiting = asyncio.create_task(ready.wait())
             await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             try:
                 if not serving.done():
-                    await _tell_the_story(address, server.own_token(chosen), invited[0])
+                    await _tell_the_story(address, datafolder.own_token(chosen), invited[0])
             except httpx.HTTPError:
                 if not running.should_exit:  # Ctrl-C in the middle of the story closes its connections
                     raise

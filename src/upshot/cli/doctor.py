@@ -1,21 +1,51 @@
-"""What the server needs, checked one by one, each with a remedy."""
+"""`upshot doctor`: what the server needs, checked one by one, each with a remedy; or what an experiment lacks."""
 
 import asyncio
+import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 
 import click
+from rich.console import Console
 
+from upshot import datafolder
 from upshot.backends import keyring_of, open_stores
-from upshot.cli import server
+from upshot.cli import diagnosing, options
+from upshot.cli.connection import asked
 from upshot.errors import UpshotError
-from upshot.settings import Settings
+from upshot.settings import Settings, load
 
 FREE_SHARE = 0.05
 YEAR = 2026  # the clock cannot be right before this program was written
+
+
+@click.command("doctor")
+@click.argument("experiment", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole diagnosis of EXPERIMENT as JSON.")
+@options.server
+def examine(
+    experiment: str | None, *, as_json: bool, data_dir: Path | None, url: str | None, token: str | None
+) -> None:
+    """Say why EXPERIMENT (id or key) has no data, or less than it should; the exit code is 1 where there is a problem.
+
+    Without EXPERIMENT, check what the server needs: settings, folder, databases, disk, clock, assets.
+    """
+    if experiment is None:
+        well = run(load(data_dir=data_dir))
+    else:
+        found = asked(lambda api: diagnosing.asked(api, experiment), data_dir, url, token)
+        well = diagnosing.well(found)
+        if as_json:
+            click.echo(json.dumps(found, indent=2))
+        else:
+            diagnosing.show(found, Console())
+    if not well:
+        sys.exit(1)
 
 
 def run(settings: Settings) -> bool:
@@ -53,7 +83,7 @@ def _signing(settings: Settings) -> str:
 
 
 def _stores(settings: Settings) -> str:
-    address = server.running(settings)
+    address = datafolder.running(settings)
     return f"in use by the server at {address}" if address else asyncio.run(_opened(settings))
 
 

@@ -1,5 +1,6 @@
 """Importing files: rows go to the import path in NDJSON parts, each with a key of its own, so that a second run adds nothing."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
@@ -10,11 +11,38 @@ import click
 import httpx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from upshot.cli import options
 from upshot.cli.connection import connected, request
-from upshot.settings import Settings
+from upshot.errors import UpshotError
+from upshot.settings import Settings, load
 from upshot.tabular import Kind, Lines, Rows
 
 PART = 20_000
+
+
+@click.command("import")
+@click.option("--experiment", required=True, help="Id or key of the experiment.")
+@click.option(
+    "--assignments",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV, NDJSON or Parquet.",
+)
+@click.option("--events", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV, NDJSON or Parquet.")
+@options.server
+def import_files(
+    experiment: str,
+    assignments: Path | None,
+    events: Path | None,
+    data_dir: Path | None,
+    url: str | None,
+    token: str | None,
+) -> None:
+    """Import assignments made elsewhere and past events, with their own times."""
+    if assignments is None and events is None:
+        raise click.UsageError("give --assignments, --events or both")
+    refused = asyncio.run(run(load(data_dir=data_dir), url, token, experiment, assignments, events))
+    if refused:
+        raise UpshotError(f"{refused} rows were refused")
 
 
 async def run(

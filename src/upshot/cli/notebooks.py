@@ -1,4 +1,4 @@
-"""Write a notebook that recomputes a result, with the rows and the result that it needs."""
+"""`upshot notebook`: write a notebook that recomputes a result, with the rows and the result that it needs."""
 
 import asyncio
 import json
@@ -6,9 +6,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
+
 from upshot import notebook
+from upshot.cli import options
 from upshot.cli.connection import connected, request
-from upshot.settings import Settings
+from upshot.settings import Settings, load
+
+
+@click.command("notebook")
+@click.argument("experiment")
+@click.option("--output", type=click.Path(path_type=Path), default=Path(), help="Folder; by default the present one.")
+@click.option("--metrics", help="Metrics, separated by commas.")
+@options.server
+def write_notebook(
+    experiment: str,
+    *,
+    output: Path,
+    metrics: str | None,
+    data_dir: Path | None,
+    url: str | None,
+    token: str | None,
+) -> None:
+    """Write a notebook that recomputes the result of EXPERIMENT from its rows, with SciPy alone."""
+    for path in asyncio.run(write(load(data_dir=data_dir), url, token, experiment, output, metrics)):
+        click.echo(str(path))
 
 
 async def write(

@@ -1,9 +1,7 @@
-"""Running the server: its tokens, its address, and uvicorn with our protocol."""
+"""`upshot serve`: the server on its address, which is uvicorn with our protocol."""
 
 import asyncio
-import fcntl
 import gc
-import os
 import signal
 import socket
 import sys
@@ -13,46 +11,52 @@ from pathlib import Path
 from types import FrameType
 
 import click
-import httpx
 import uvicorn
+import uvloop
 
+from upshot import datafolder
 from upshot.access import DEFAULT_CLIENT
-from upshot.backends import kept_secret
-from upshot.cli import backups, logs
-from upshot.clock import new_token
+from upshot.cli import backups, logs, options
 from upshot.errors import ConfigurationError
 from upshot.http.app import create_app
 from upshot.http.protocol import BoundedProtocol
 from upshot.operations import Stores, people
-from upshot.settings import Settings
+from upshot.settings import Settings, load
 
-TOKEN_FILE = "token"  # noqa: S105 - the name of a file
-ADDRESS_FILE = "server"
 BACKLOG = 512
 GRACE_SECONDS = 15
 SWITCH_SECONDS = 0.0005  # how long a store's thread may hold the interpreter while requests wait; Python's own is 5 ms
 
 
-async def serve(settings: Settings) -> None:
+@click.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
+@options.data_dir
+def serve(host: str | None, port: int | None, data_dir: Path | None) -> None:
+    """Run the server until Ctrl-C."""
+    uvloop.run(run(load(host=host, port=port, data_dir=data_dir)))
+
+
+async def run(settings: Settings) -> None:
     """Serve until a signal ends it."""
     sys.setswitchinterval(SWITCH_SECONDS)
     logs.configure(settings)
-    folder = _folder(settings)
-    fresh = not settings.clients and not (folder / TOKEN_FILE).exists()
-    tokens = clients(settings)
+    folder = datafolder.prepared(settings)
+    fresh = not settings.clients and not (folder / datafolder.TOKEN_FILE).exists()
+    tokens = datafolder.clients(settings)
     with (
-        alone(settings) if settings.embedded or settings.spool_bytes else nullcontext(),
+        datafolder.alone(settings) if settings.embedded or settings.spool_bytes else nullcontext(),
         listening(settings) as (listener, address),
     ):
 
         def announce() -> None:
-            (folder / ADDRESS_FILE).write_text(address)
+            (folder / datafolder.ADDRESS_FILE).write_text(address)
             click.echo(f"Upshot serves on {address} (the dashboard; API pages: {address}/docs)")
             if fresh:
                 click.echo(
-                    f"No token was configured, so one was made. It is shown once and kept in {folder / TOKEN_FILE}:"
+                    f"No token was configured, so one was made. It is shown once and kept in {folder / datafolder.TOKEN_FILE}:"
                 )
-                click.echo(f"  {own_token(settings)}")
+                click.echo(f"  {datafolder.own_token(settings)}")
 
         def invite(secret: str) -> None:
             click.echo(
@@ -63,7 +67,7 @@ async def serve(settings: Settings) -> None:
         try:
             await Server(settings, tokens, listener, announce, invite).serve()
         finally:
-            (folder / ADDRESS_FILE).unlink(missing_ok=True)
+            (folder / datafolder.ADDRESS_FILE).unlink(missing_ok=True)
 
 
 class Server(uvicorn.Server):
@@ -138,31 +142,6 @@ class Server(uvicorn.Server):
         return stores
 
 
-def clients(settings: Settings) -> dict[str, str]:
-    """The configured tokens and their clients; without any, one random token of the data folder."""
-    if settings.clients:
-        return settings.clients
-    return {kept_secret(_folder(settings) / TOKEN_FILE, new_token): DEFAULT_CLIENT}
-
-
-def own_token(settings: Settings) -> str:
-    """A token that this server takes."""
-    return next(iter(clients(settings)))
-
-
-def running(settings: Settings) -> str | None:
-    """The address of the server that runs on this data folder, or None."""
-    path = settings.data_dir / ADDRESS_FILE
-    if not path.exists():
-        return None
-    address = path.read_text().strip()
-    try:
-        httpx.get(f"{address}/livez", timeout=2).raise_for_status()
-    except httpx.HTTPError:
-        return None  # it was killed before it could take the file away
-    return address
-
-
 @contextmanager
 def listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
     """A listening socket, and its address for people."""
@@ -180,26 +159,3 @@ def listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
         raise ConfigurationError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
     finally:
         listener.close()
-
-
-@contextmanager
-def alone(settings: Settings) -> Iterator[None]:
-    """Hold the data folder: embedded stores have one process at a time."""
-    folder = _folder(settings)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(f"another Upshot runs on the data folder {folder}") from None
-        yield
-
-
-def _folder(settings: Settings) -> Path:
-    folder = settings.data_dir
-    try:
-        folder.mkdir(0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"the data folder {folder} cannot be made: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):
-        raise ConfigurationError(f"the data folder {folder} cannot be written")
-    return folder

@@ -3,16 +3,25 @@
 import asyncio
 import signal
 from contextlib import AsyncExitStack, nullcontext
+from pathlib import Path
 
 import click
+import uvloop
 
-from upshot import worker
+from upshot import datafolder, worker
 from upshot.backends import open_stores
-from upshot.cli import logs, server
+from upshot.cli import logs, options
 from upshot.operations.deliveries import Stored
-from upshot.settings import Settings
+from upshot.settings import Settings, load
 
 GRACE_SECONDS = 10.0
+
+
+@click.command("worker")
+@options.data_dir
+def work(data_dir: Path | None) -> None:
+    """Empty the queue into the event store and do the scheduled work, until Ctrl-C."""
+    uvloop.run(run(load(data_dir=data_dir)))
 
 
 async def run(settings: Settings) -> None:
@@ -22,7 +31,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    with server.alone(settings) if settings.embedded else nullcontext():
+    with datafolder.alone(settings) if settings.embedded else nullcontext():
         async with AsyncExitStack() as exits:
             stores = await open_stores(settings, spooling=False)
             exits.push_async_callback(stores.close)
