@@ -13,7 +13,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 SECONDS = 120
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload([f"upshot.cli.{place.partition(':')[0]}" for place in COMMANDS.values()])
+_forking.set_forkserver_preload([f"upshot.cli.{place.partition(':')[0]}" for place, _ in COMMANDS.values()])
 
 
 def upshot(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from upshot.cli import COMMANDS, commands
 
 LATER = ("scipy.special", "alembic", "zxcvbn", "psycopg", "redis", "aiokafka")
 OF_A_SERVER = ("upshot.http.app", "fastapi", "sqlalchemy", "duckdb", "numpy", "uvicorn")
@@ -55,6 +59,30 @@ def test_who_asks_a_server_loads_none_of_it() -> None:
 
     assert "upshot.cli.reading" in loaded
     assert loaded.isdisjoint(OF_A_SERVER)
+
+
+def test_help_loads_no_command() -> None:
+    """It says what all of them do."""
+    loaded = started(RUN.format(["--help"]))[2]
+
+    assert not any(name.startswith("upshot.cli.") for name in loaded)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there(name: str) -> None:
+    """Under its name; one that is not is an error."""
+    command = commands.get_command(click.Context(commands), name)
+
+    assert command is not None
+    assert command.name == name
+
+
+def test_what_is_no_command_is_refused() -> None:
+    """With its name."""
+    refused = CliRunner().invoke(commands, ["nothing"])
+
+    assert refused.exit_code == 2
+    assert "No such command 'nothing'" in refused.output
 
 
 def test_an_application_that_imports_us_keeps_its_collector_as_it_is() -> None:

@@ -15,25 +15,25 @@ from upshot import __version__
 from upshot.errors import ConfigurationError, UpshotError
 
 COMMANDS = {
-    "backup": "backups:backup",
-    "calibrate": "calibrating:calibrate",
-    "config": "configuration:config",
-    "ddl": "schemas:ddl",
-    "deadletters": "deadletters:deadletters",
-    "demo": "demonstration:demo",
-    "doctor": "doctor:examine",
-    "import": "importing:import_files",
-    "key": "accounts:key",
-    "metric": "definitions:metric",
-    "migrate": "schemas:migrate",
-    "notebook": "notebooks:write_notebook",
-    "plan": "planning:plan",
-    "results": "reading:results",
-    "serve": "server:serve",
-    "user": "accounts:user",
-    "worker": "working:work",
+    "demo": ("demonstration:demo", "Run the whole loop on a real published experiment."),
+    "serve": ("server:serve", "Run the server."),
+    "worker": ("working:work", "Empty the queue and do the scheduled work."),
+    "config": ("configuration:config", "Print the effective settings."),
+    "doctor": ("doctor:examine", "Say what the server needs, or an experiment lacks."),
+    "migrate": ("schemas:migrate", "Bring the control database to this version."),
+    "ddl": ("schemas:ddl", "Print the statements that make ClickHouse's tables."),
+    "backup": ("backups:backup", "Copy the embedded stores; a server may run."),
+    "user": ("accounts:user", "Make, invite, change and remove people."),
+    "key": ("accounts:key", "Make, rotate and revoke API keys."),
+    "metric": ("definitions:metric", "Define what is measured."),
+    "plan": ("planning:plan", "Say how many users and days an effect needs."),
+    "import": ("importing:import_files", "Import assignments and events of the past."),
+    "results": ("reading:results", "Show the result of an experiment."),
+    "notebook": ("notebooks:write_notebook", "Write a notebook that recomputes a result."),
+    "calibrate": ("calibrating:calibrate", "Count the errors of experiments whose truth is known."),
+    "deadletters": ("deadletters:deadletters", "Show and replay what could not be stored."),
 }
-"""Module of this package and name there, by command."""
+"""Module of this package and name there of each command, and what it does in a few words; about in the order of their use."""
 
 
 class Commands(click.Group):
@@ -47,9 +47,14 @@ class Commands(click.Group):
         """The command of that name, if there is one."""
         if command not in COMMANDS:
             return None
-        module, _, name = COMMANDS[command].partition(":")
+        module, _, name = COMMANDS[command][0].partition(":")
         found: click.Command = getattr(import_module(f"upshot.cli.{module}"), name)
         return found
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what every command does, without importing it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
