@@ -41,10 +41,8 @@ async def run(settings: Settings, folder: Path) -> None:
                 await back_up(stores, folder)
             finally:
                 await stores.close()
-    for name in (
-        datafolder.TOKEN_FILE,
-        datafolder.SECRET_FILE,
-    ):  # without it nobody could open what is sealed in the copy
+    # Without the secret nobody could open what is sealed in the copy.
+    for name in (datafolder.TOKEN_FILE, datafolder.SECRET_FILE):
         if (settings.data_dir / name).exists():
             shutil.copy2(settings.data_dir / name, folder)
 
