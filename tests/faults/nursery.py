@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from upshot.cli import main
+from upshot.cli import main, working
 from upshot.clock import SystemClock
 from upshot.control import store as _control
 from upshot.eventqueue import Delivery, EventQueue, messages, rabbitmq, redisstreams
@@ -22,7 +22,7 @@ from upshot.operations import Stores, deliveries
 from upshot.operations.deliveries import Stored
 
 DELAY = 0.25
-PRELOADED = (_control, rabbitmq, redisstreams, relational)
+PRELOADED = (_control, rabbitmq, redisstreams, relational, working)
 
 _soundly = deliveries.store
 
