@@ -8,6 +8,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from redis.asyncio import Redis
 from upshot import redisserver
 from upshot.cli import main
 from upshot.database import sqlitefile
+from upshot.errors import Unavailable
 from upshot.eventstore import Verdict
 from upshot.groupcommit import GroupCommit
 from upshot.redisserver import RedisServer
@@ -29,7 +31,8 @@ _under_way: set[asyncio.Task[Any]] = set()
 
 async def _later(group: GroupCommit[Any, Any], item: Any) -> None:
     await asyncio.sleep(DELAY)
-    await _durably(group, item)
+    with suppress(Unavailable):  # closed meanwhile: so much for the promise
+        await _durably(group, item)
 
 
 async def _early(group: GroupCommit[Any, Any], item: Any, _patience: float | None = None) -> Any:
