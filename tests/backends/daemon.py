@@ -58,7 +58,8 @@ def alive(pid: int) -> bool:
 def freeze(*pids: int) -> None:
     """Stop processes, and wait until every thread of them stands still: the signals alone return before that."""
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        with suppress(ProcessLookupError):  # one that ended by itself stands still
+            os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: all(map(_still, pids)), 10, "the standstill of a process")
 
 
