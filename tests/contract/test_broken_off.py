@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -56,11 +57,41 @@ async def test_a_writer_who_is_broken_off_leaves_no_lock(database: Database) -> 
     assert await turned_away(database) == 0
 
 
-async def test_closing_alone_is_caught(database: Database) -> None:
+async def turned_away_by_a_reader(database: Database, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many could not, of one who came after another was broken off whose row was written and not read yet."""
+    reading = asyncio.Event()
+    with monkeypatch.context() as patched:
+
+        async def slowly(_cursor: aiosqlite.Cursor) -> None:
+            reading.set()
+            await asyncio.Event().wait()
+
+        patched.setattr(aiosqlite.Cursor, "fetchall", slowly)
+        writer = asyncio.create_task(insert(database))
+        await reading.wait()
+        writer.cancel()
+        await asyncio.wait(
+            [writer]
+        )  # its error, with the rows in the frames of its traceback, lives as long as it does
+    try:
+        await insert(database)
+    except Unavailable:
+        return 1
+    return 0
+
+
+async def test_a_writer_who_is_broken_off_with_a_row_to_read_leaves_no_lock(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst of those moments, every time."""
+    assert await turned_away_by_a_reader(database, monkeypatch) == 0
+
+
+async def test_closing_alone_is_caught(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant: SQLite keeps the lock of a closed connection as long as somebody might read its rows."""
     database._writer.sync_engine.pool.dispatch.invalidate.clear()
 
-    assert await turned_away(database) == 1
+    assert await turned_away_by_a_reader(database, monkeypatch) == 1
     gc.collect()  # before the store is closed, which would wait, too
 
 
@@ -68,11 +99,14 @@ async def never_closed(path: Path, use: Callable[[Database], Awaitable[None]]) -
     """How many connections are never closed when a store is closed after, or while, it was used so."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
+        gc.collect()
+        seen.clear()  # what earlier tests left
         database = Database(f"sqlite:///{path / 'control.db'}", "DATABASE_URL")
         await use(database)
         await database.close()
         del database
-        await asyncio.sleep(0.1)
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
         gc.collect()
         await asyncio.sleep(0.1)  # what is collected is closed by a thread of its own, which tells this loop
     return sum(issubclass(each.category, ResourceWarning) for each in seen)
