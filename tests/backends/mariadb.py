@@ -89,7 +89,7 @@ class MariaDB(Daemon):
                 user="upshot",
                 database=database,
                 autocommit=True,
-                connect_timeout=2,
+                connect_timeout=10,
                 read_timeout=10,
             ) as connection,
             connection.cursor() as cursor,

@@ -95,7 +95,7 @@ class PostgreSQL(Daemon):
 
     def ask(self, query: str, database: str = "upshot") -> Any:
         """The first value that a statement answers."""
-        with psycopg.connect(self._url(database), autocommit=True, connect_timeout=2) as connection:
+        with psycopg.connect(self._url(database), autocommit=True, connect_timeout=10) as connection:
             cursor = connection.execute(query.encode())
             row = cursor.fetchone() if cursor.description else None
             return None if row is None else row[0]

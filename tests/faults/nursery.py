@@ -1,9 +1,9 @@
 """Starts workers at once: everything is imported before they are forked, so that tests kill them at work, not at their start.
 
 Each line of the input is `start <log> [<fault>]`, answered with a pid, or `wait <pid>`, answered with the exit code. A fault is a
-negative control:
+negative control; it is named in the log whenever it is committed, so that nobody is killed before:
 
-`early`: a delivery is acknowledged a quarter of a second before its events are appended.
+`early`: a delivery is acknowledged a second before its events are appended.
 `anew`: events get a new id whenever they are delivered, so that nothing tells what is stored already.
 """
 
@@ -21,7 +21,7 @@ from upshot.eventstore import relational
 from upshot.operations import Stores, deliveries
 from upshot.operations.deliveries import Stored
 
-DELAY = 0.25
+DELAY = 1.0
 PRELOADED = (_control, rabbitmq, redisstreams, relational, working)
 
 _soundly = deliveries.store
@@ -29,13 +29,20 @@ _soundly = deliveries.store
 
 async def _early(stores: Stores, queue: EventQueue, deliveries: Sequence[Delivery]) -> Stored:
     await queue.acknowledge(deliveries)
+    _say("early")
     await asyncio.sleep(DELAY)
     return await _soundly(stores, queue, deliveries)
 
 
 def _anew(body: bytes) -> tuple[str, list[Event]]:
+    _say("anew")
     client, events = messages.decode(body)
     return client, [event._replace(event_id=SystemClock().new_id()) for event in events]
+
+
+def _say(fault: str) -> None:
+    sys.stdout.write(f"{fault}\n")
+    sys.stdout.flush()
 
 
 def _work(log: str, fault: str) -> None:

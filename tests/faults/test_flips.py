@@ -25,7 +25,7 @@ from upshot.variants import VariantDraft
 
 PROCESSES = 8
 CHANGE_SECONDS = 0.05
-FLUSH_SECONDS = 0.5
+FLUSH_SECONDS = 0.1
 ARMS = ("control", "blue", "green")
 ROOT = Path(__file__).parents[2]
 

@@ -243,7 +243,7 @@ def test_assignments_never_read_the_replica(database_server: PostgreSQL, tmp_pat
                 assert users(client, first) == 0
             replica.catch_up()
             assert names(client) == {"first", "second"}
-            wait_until(lambda: users(client, first) == 1, 5, "the exposure")
+            wait_until(lambda: users(client, first) == 1, 20, "the exposure")
             replica.kill()
             for _ in range(10):  # more than a circuit breaker takes
                 assert client.get("/experiments").status_code == 503

@@ -90,12 +90,12 @@ class Worker:
     """One `upshot worker`."""
 
     def __init__(self, nursery: Ask, log: Path, fault: str) -> None:
-        self._nursery, self._log = nursery, log
+        self._nursery, self._log, self._says = nursery, log, f"\n{fault}\n" if fault else "Upshot works on"
         self._pid = nursery(f"start {log} {fault}")
 
     def wait(self) -> None:
-        """Wait until it works."""
-        wait_until(lambda: self._log.exists() and "Upshot works on" in self._log.read_text(), what="a worker")
+        """Wait until it works; with a fault, until that was committed."""
+        wait_until(lambda: self._log.exists() and self._says in self._log.read_text(), what="a worker")
 
     def kill(self) -> None:
         """kill −9."""
