@@ -13,10 +13,12 @@ What a URL may be: `addresses.py`.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from circuitbreaker import STATE_CLOSED, STATE_OPEN, CircuitBreaker
 from redis.asyncio import RedisCluster
+from redis.exceptions import RedisError
 
 from upshot.errors import Unavailable
 from upshot.redisserver import addresses
@@ -97,7 +99,8 @@ class RedisServer:
         if self._asked:
             await asyncio.wait(self._asked)
         for each in (self.client, *self._others):
-            await each.aclose()
+            with suppress(RedisError):  # a connection that did not end in time; nobody uses it any more
+                await each.aclose()
 
     async def _in_time(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer, if it comes in time.
