@@ -30,8 +30,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found: list[bool] = []
     honest = AssignmentLane._holds
 
-    async def noted(self: AssignmentLane, known: assignments._Told) -> bool:
-        found.append(await honest(self, known))
+    def noted(self: AssignmentLane, known: assignments._Told) -> bool:
+        found.append(honest(self, known))
         return found[-1]
 
     monkeypatch.setattr(AssignmentLane, "_holds", noted)
@@ -84,10 +84,7 @@ async def test_what_has_changed_is_not_told_again(api: httpx.AsyncClient, told: 
 async def test_a_lane_that_does_not_look_is_caught(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what was told once is told for ever."""
 
-    async def believed(_self: AssignmentLane, _known: assignments._Told) -> bool:
-        return True
-
-    monkeypatch.setattr(AssignmentLane, "_holds", believed)
+    monkeypatch.setattr(AssignmentLane, "_holds", lambda _lane, _told: True)
     app = create_app(Settings(data_dir=data_dir, **UNLIMITED), {TOKEN: "first"})
     async with asking(app) as api:
         await prepare(api)

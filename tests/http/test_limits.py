@@ -102,6 +102,26 @@ async def test_a_request_beyond_the_quota_is_429_with_the_time_to_come_again(
     assert told["ratelimit"] == {"name": "events", "r": "1000", "t": "4"}
 
 
+async def test_what_takes_no_waiting_is_charged_as_everything_is(ticks: Ticks) -> None:
+    """The same header fields and the same refusal, of either bucket; where the buckets are on a server, nothing is taken."""
+    quota = quotas(Settings(limit_assignments="1/s burst 5"))
+    prompt, patient = Limits(InProcessLimiter(ticks), quota), Limits(InProcessLimiter(ticks), quota)
+    elsewhere = Recording()
+    for credential in ("a", "a", "b", "a", "b"):
+        told = prompt.charge_at_once("assignments", "first", credential)
+        assert told == await patient.charge("assignments", "first", credential)
+        assert told
+    with pytest.raises(QuotaExceeded) as at_once:
+        prompt.charge_at_once("assignments", "first", "c")
+    with pytest.raises(QuotaExceeded) as awaited:
+        await patient.charge("assignments", "first", "c")
+
+    assert at_once.value.headers == awaited.value.headers
+    assert at_once.value.retry_after == awaited.value.retry_after > 0
+    assert Limits(elsewhere, quota).charge_at_once("assignments", "first", "a") is None
+    assert elsewhere.keys == []
+
+
 async def test_those_who_share_a_quota_do_not_come_back_together(limits: Limits) -> None:
     """Retry-After differs by up to a fifth either way, in whole seconds, and never says now."""
     await limits.charge("keys", "first", "a", 10)
@@ -224,6 +244,9 @@ class Recording:
         """Note the key."""
         self.keys.append(key)
         return Verdict(weight <= quota.burst, quota.burst, 0, 0)
+
+    def take_at_once(self, _key: str, _quota: Quota, _weight: int = 1) -> None:
+        """Not without waiting."""
 
     async def close(self) -> None:
         """Nothing to close."""

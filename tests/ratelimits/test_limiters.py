@@ -207,6 +207,9 @@ class ReadsThenWrites:
             await self._write(key, after)
         return Verdict(allowed, 0, 0, 0)
 
+    def take_at_once(self, _key: str, _quota: Quota, _weight: int = 1) -> None:
+        """Not without waiting."""
+
     async def close(self) -> None:
         """Nothing to close."""
 

@@ -56,6 +56,10 @@ class Cache(Protocol):
         """What this process put there last, or found there, however old."""
         ...
 
+    def fresh(self, client: str, kind: Kind[Value], key: Key) -> Value | None:
+        """What this process has and still takes for good."""
+        ...
+
     async def get(self, client: str, kind: Kind[Value], key: Key) -> Value | None:
         """A fresh copy: of this process, else of the server within 50 ms; or None."""
         ...

@@ -77,6 +77,10 @@ class TwoTierCache:
         """What this process remembers, however old."""
         return self._own.remembered(client, kind, key)
 
+    def fresh(self, client: str, kind: Kind[Value], key: Key) -> Value | None:
+        """What this process has and still takes for good."""
+        return self._own.fresh(client, kind, key)
+
     async def get(self, client: str, kind: Kind[Value], key: Key) -> Value | None:
         """A fresh copy of this process, else of the server; who asks for the same at the same moment shares the answer."""
         held = self._own.fresh(client, kind, key)

@@ -89,6 +89,7 @@ class Server(uvicorn.Server):
         self._app = create_app(settings, tokens)
         BoundedProtocol.CONNECTIONS_PER_ADDRESS = settings.connections_per_address
         BoundedProtocol.HEAD_SECONDS, BoundedProtocol.BODY_SECONDS = settings.head_seconds, settings.body_seconds
+        BoundedProtocol.ANSWER = self._app.at_once
         super().__init__(
             uvicorn.Config(
                 self._app, http=BoundedProtocol, loop="uvloop", lifespan="off", log_config=None, log_level=settings.log_level,

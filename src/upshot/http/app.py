@@ -87,4 +87,5 @@ def create_app(settings: Settings, clients: dict[str, str]) -> Envelope:
     origins.install(app)
     pages.install(app)
     dashboard.install(app)
-    return Envelope(assignments.AssignmentLane(app, app.state), app, settings.concurrent_requests)
+    lane = assignments.AssignmentLane(app, app.state)
+    return Envelope(lane, app, settings.concurrent_requests, lane.at_once)

@@ -16,7 +16,7 @@ from upshot import access
 from upshot.access import Caller
 from upshot.access.keys import PREFIX
 from upshot.assignment import Assignment
-from upshot.errors import UpshotError
+from upshot.errors import QuotaExceeded, UpshotError
 from upshot.http.access import Assigner, ManyAssigner, bearer_of, charge
 from upshot.http.intake import AssignManyIn, UserIn
 from upshot.http.limits import Headers, Limits
@@ -127,7 +127,7 @@ class AssignmentLane:
     """In front of the application: answers the ordinary assignment, lets everything else pass.
 
     What it told somebody twice it remembers in bytes, and tells again while the caller, the experiment and the stored assignment
-    are the same.
+    are the same: at once, where this process has all of that.
     """
 
     def __init__(self, app: ASGIApp, state: Any) -> None:
@@ -154,26 +154,43 @@ class AssignmentLane:
                 authorization = value
                 break
         key = scope["raw_path"], scope["query_string"], authorization
-        told = self._told.get(key)
+        told = self._told_before(key)
         try:
-            if told is not None and await self._holds(told):
+            if told is not None:
                 scope["state"]["headers"] = await self._charge(told.caller)
-                self._told.move_to_end(key)
                 return told.content
             return await self._ask(scope, key)
         except (UnicodeDecodeError, UpshotError):
             return None  # the route will say what is wrong
 
-    async def _holds(self, told: _Told) -> bool:
+    def at_once(self, path: bytes, query: bytes, authorization: bytes) -> tuple[bytes, Headers] | None:
+        """What was told before and is true still, and the header fields of the quota; None where that takes more."""
+        told = self._told_before((path, query, authorization))
+        if told is None:
+            return None
+        limits: Limits = self._state.limits
+        try:
+            headers = limits.charge_at_once("assignments", told.caller.client, told.caller.credential)
+        except QuotaExceeded:
+            return None  # the route will say so
+        return None if headers is None else (told.content, headers)
+
+    def _told_before(self, key: tuple[bytes, bytes, bytes]) -> _Told | None:
+        told = self._told.get(key)
+        if told is None or not self._holds(told):
+            return None
+        self._told.move_to_end(key)
+        return told
+
+    def _holds(self, told: _Told) -> bool:
         """Whether it would be told again."""
-        stores: Stores = self._state.stores
         credentials: Credentials = self._state.credentials
         if credentials.known(told.secret) is not told.caller:
             return False
-        experiment, kept = await assignments.recall(
-            stores, told.caller.client, told.reference, told.user_id, told.context
+        found = assignments.remembered(
+            self._state.stores, told.caller.client, told.reference, told.user_id, told.context
         )
-        return kept is told.kept and experiment.version == told.version
+        return found is not None and found[1] is told.kept and found[0].version == told.version
 
     async def _ask(self, scope: Scope, key: tuple[bytes, bytes, bytes]) -> bytes | None:
         """The operation's answer, remembered where it is an old one; None where the route has to look closer."""
@@ -196,10 +213,10 @@ class AssignmentLane:
         found = await assignments.assign(stores, caller.client, reference, user_id, context)
         content = content_of(found)
         if found.persisted and not found.is_new:
-            _, kept = await assignments.recall(stores, caller.client, reference, user_id, context)
-            if kept is not None:
-                version = found.experiment.version
-                self._told[key] = _Told(secret, caller, reference, user_id, context, version, kept, content)
+            known = assignments.remembered(stores, caller.client, reference, user_id, context)
+            version = found.experiment.version
+            if known is not None and known[0].version == version:
+                self._told[key] = _Told(secret, caller, reference, user_id, context, version, known[1], content)
                 if len(self._told) > REMEMBERED:
                     self._told.popitem(last=False)
         scope["state"]["headers"] = headers

@@ -88,10 +88,24 @@ class Limits:
         key = _key(client, kind)
         verdict = await self._limiter.take(f"{key}.{credential}", quota, weight)
         if verdict.allowed:
-            whole = await self._limiter.take(key, quota, weight)
-            if not whole.allowed or whole.remaining < verdict.remaining:
-                verdict = whole
+            verdict = _emptier(verdict, await self._limiter.take(key, quota, weight))
         return self._told(kind, verdict)
+
+    def charge_at_once(self, kind: str, client: str, credential: str) -> Headers | None:
+        """The same, one, where it takes no waiting; None, and nothing taken, where it does.
+
+        Raises:
+            QuotaExceeded: as `charge`.
+        """
+        quota = self._quotas.get(kind)
+        if quota is None:
+            return []
+        key = _key(client, kind)
+        verdict = self._limiter.take_at_once(f"{key}.{credential}", quota)
+        whole = self._limiter.take_at_once(key, quota) if verdict and verdict.allowed else None
+        if verdict and whole:
+            verdict = _emptier(verdict, whole)
+        return None if verdict is None else self._told(kind, verdict)
 
     async def charge_login(self, account: str, address: str) -> Headers:
         """Count an attempt to sign in to an account from a network address, before the password is looked at.
@@ -141,6 +155,11 @@ class Limits:
             detail = "This was asked too often; RateLimit-Policy says how often it may be."
             raise QuotaExceeded(detail, retry_after=verdict.retry_after, headers=headers)
         return headers
+
+
+def _emptier(own: Verdict, whole: Verdict) -> Verdict:
+    """The verdict of the bucket that has less."""
+    return whole if not whole.allowed or whole.remaining < own.remaining else own
 
 
 def _policy(quota: Quota) -> tuple[bytes, bytes]:

@@ -20,8 +20,10 @@ from typing import ClassVar, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from uvicorn._types import HTTPScope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
+
+from upshot.http.atonce import AtOnceProtocol
 
 # Plain integers: they are compared several times per request, and an enum member costs a lookup each time.
 _IDLE: Final = 0  # between requests; uvicorn's keep-alive timer runs
@@ -64,8 +66,8 @@ def problem_bytes(status: int, code: str, title: str, detail: str, headers: _Fie
     return b"\r\n".join([*lines, b"", body])
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """The httptools protocol of uvicorn with deadlines, sizes and a connection cap, changed in a subclass."""
+class BoundedProtocol(AtOnceProtocol):
+    """The httptools protocol of uvicorn with answers at once, deadlines, sizes and a connection cap, changed in a subclass."""
 
     # uvicorn fills 28 instance attributes; beyond 30 CPython stops sharing their keys and every access slows.
     __slots__ = ("_body", "_chunk", "_held", "_judged", "_overhead", "_phase", "_safe", "_timed", "_timer")
@@ -123,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._phase = _WAITING
         self._chunk = len(data)
         self._overhead += self._chunk
-        HttpToolsProtocol.data_received(self, data)
+        AtOnceProtocol.data_received(self, data)
         if self._phase != _IDLE or self._timer is not None or self.scope is not self._judged:
             self._follow_phase()
 
@@ -137,7 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._fault is not None:
             # The only way to stop the parser; uvicorn then calls send_400_response.
             raise ValueError(self._fault)
-        HttpToolsProtocol.on_headers_complete(self)
+        AtOnceProtocol.on_headers_complete(self)
         self.headers = []  # trailers must not join the headers that the application reads
         self._judged = self.scope
         self._phase = _BODY
@@ -145,14 +147,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Count what the client delivered and note when the application holds it back."""
-        HttpToolsProtocol.on_body(self, body)
+        AtOnceProtocol.on_body(self, body)
         self._overhead = 0
         self._body += len(body)
         self._held = self._held or self.flow.read_paused
 
     def on_message_complete(self) -> None:
         """Leave the request; what follows in the same chunk is the next one, with its own clock."""
-        HttpToolsProtocol.on_message_complete(self)
+        AtOnceProtocol.on_message_complete(self)
         self._phase = self._timed = _IDLE
         self._overhead = 0
 
@@ -187,9 +189,6 @@ class BoundedProtocol(HttpToolsProtocol):
             return "unsupported_coding"  # llhttp notices some, but after the application was started
         has_body = codings or dict(self.headers).get(b"content-length", b"0") != b"0"
         return "upgrade_with_body" if has_body and self.parser.should_upgrade() else None
-
-    def _latest_cycle(self) -> RequestResponseCycle | None:
-        return self.cycle  # uvicorn's annotation forgets that there is none before the first request
 
     def _follow_phase(self) -> None:
         if self._phase in {_IDLE, _WAITING} and self.scope is not self._judged:

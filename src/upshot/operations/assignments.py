@@ -9,10 +9,10 @@ from upshot.experiments import Experiment
 from upshot.operations import Stores, answers, identities, snapshots
 from upshot.operations import experiments as experiment_operations
 from upshot.operations.answers import Assigned, Question
-from upshot.operations.copies import ASSIGNMENT
+from upshot.operations.copies import ASSIGNMENT, EXPERIMENT
 from upshot.variants import Variant
 
-__all__ = ["MANY", "Assigned", "assign", "assign_everywhere", "assign_in", "assign_many", "assigned", "recall"]
+__all__ = ["MANY", "Assigned", "assign", "assign_everywhere", "assign_in", "assign_many", "assigned", "remembered"]
 
 MANY = 1_000
 
@@ -24,32 +24,38 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
         NotFound: there is no such experiment.
         Invalid: the user id or the context breaks its rules.
     """
-    experiment, kept = await recall(stores, client, reference, user_id, context)
-    if kept is not None:
-        return answers.assigned_of(experiment, kept, user_id, is_new=False)
+    found = remembered(stores, client, reference, user_id, context)
+    if found is not None:
+        return answers.assigned_of(*found, user_id, is_new=False)
+    experiment = await experiment_operations.known(stores, client, reference)
+    check([(user_id, context)])
+    if not _overridden(experiment, user_id, context):
+        key = identities.remembered(stores, client, user_id), experiment.id
+        kept = await stores.cache.get(client, ASSIGNMENT, key)
+        if kept is not None and kept.exposed_at is not None:
+            experiment = await experiment_operations.with_variants(stores, client, experiment, [kept.variant])
+            return answers.assigned_of(experiment, kept, user_id, is_new=False)
     return await answers.first(stores, client, Question(experiment, user_id, context))
 
 
-async def recall(
+def remembered(
     stores: Stores, client: str, reference: str, user_id: str, context: Context
-) -> tuple[Experiment, Assignment | None]:
-    """An experiment, and what is remembered of a user who was exposed in it: the same object as long as nothing changes.
-
-    Raises:
-        NotFound: there is no such experiment.
-        Invalid: nothing is remembered, and the user id or the context breaks its rules.
+) -> tuple[Experiment, Assignment] | None:
+    """An experiment, and the assignment of a user who was exposed in it, where this process has both and takes them for good: the
+    same objects as long as nothing changes. None where somebody has to be asked.
     """
-    experiment = await experiment_operations.known(stores, client, reference)
-    if experiment.overrides and experiment.decide.overridden(user_id, context) is not None:
-        return experiment, None
+    experiment = stores.cache.fresh(client, EXPERIMENT, (reference,))
+    if experiment is None or _overridden(experiment, user_id, context):
+        return None
     key = identities.remembered(stores, client, user_id), experiment.id
-    kept = stores.cache.remembered(client, ASSIGNMENT, key)
-    if kept is None or kept.exposed_at is None:
-        check([(user_id, context)])
-        kept = await stores.cache.get(client, ASSIGNMENT, key)
-    if kept is None or kept.exposed_at is None:
-        return experiment, None
-    return await experiment_operations.with_variants(stores, client, experiment, [kept.variant]), kept
+    kept = stores.cache.fresh(client, ASSIGNMENT, key)
+    if kept is None or kept.exposed_at is None or not experiment_operations.knows(experiment, (kept.variant,)):
+        return None
+    return experiment, kept
+
+
+def _overridden(experiment: Experiment, user_id: str, context: Context) -> bool:
+    return bool(experiment.overrides) and experiment.decide.overridden(user_id, context) is not None
 
 
 async def assigned(stores: Stores, client: str, experiment: Experiment, user_id: str) -> Variant | None:

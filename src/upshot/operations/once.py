@@ -192,6 +192,10 @@ class _CacheAfterwards:
         """What is remembered, however old."""
         return self._cache.remembered(client, kind, key)
 
+    def fresh(self, client: str, kind: Kind[Value], key: Key) -> Value | None:
+        """What is remembered and still taken for good."""
+        return self._cache.fresh(client, kind, key)
+
     async def get(self, client: str, kind: Kind[Value], key: Key) -> Value | None:
         """A fresh copy."""
         return await self._cache.get(client, kind, key)

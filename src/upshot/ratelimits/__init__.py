@@ -53,6 +53,10 @@ class Limiter(Protocol):
         """
         ...
 
+    def take_at_once(self, key: str, quota: Quota, weight: int = 1) -> Verdict | None:
+        """The same where it takes no waiting; None, and nothing taken, where it does."""
+        ...
+
     async def close(self) -> None:
         """Let go of the buckets."""
         ...

@@ -28,6 +28,10 @@ class InProcessLimiter:
 
     async def take(self, key: str, quota: Quota, weight: int = 1) -> Verdict:
         """Take tokens, or none. Never waits."""
+        return self.take_at_once(key, quota, weight)
+
+    def take_at_once(self, key: str, quota: Quota, weight: int = 1) -> Verdict:
+        """The same."""
         now, full_at, interval, window = self._now(), self._full_at, quota.interval, quota.window
         full = full_at.get(key, now)
         owed = full - now if full > now else 0  # nanoseconds until the bucket is full

@@ -44,6 +44,9 @@ class RedisLimiter:
                 ) from away
             return await self._own.take(key, quota, weight)
 
+    def take_at_once(self, _key: str, _quota: Quota, _weight: int = 1) -> None:
+        """Only the server knows."""
+
     async def close(self) -> None:
         """Close the connections; the buckets stay."""
         await self._server.close()
