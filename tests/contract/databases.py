@@ -11,16 +11,22 @@ from pathlib import Path
 import pytest
 
 from upshot.control import migrate
+from upshot.database import servers, sqlitefile
 
 NAMES = ("sqlite", "postgresql", "mariadb")
 _numbers = itertools.count()
+
+SECONDS = 60
+"""How long locks and connections are waited for here. That the product gives them up sooner is the subject of other tests, and
+nothing that a busy machine should show in these."""
 
 Fresh = Callable[[str], str]
 
 
 @pytest.fixture
-def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
+def fresh(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fresh:
     """A function from the name of a database system to the URL of a fresh database there."""
+    patient(monkeypatch)
 
     def database(name: str) -> str:
         number = next(_numbers)
@@ -31,6 +37,20 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
         return url
 
     return database
+
+
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for so long."""
+    for name in ("CONNECT_SECONDS", "POOL_SECONDS"):
+        monkeypatch.setattr(servers, name, SECONDS)
+    for name, usual, longer in (
+        ("_POSTGRESQL", f"'{servers.LOCK_SECONDS * 1_000}'", f"'{SECONDS * 1_000}'"),
+        ("_MYSQL", f"lock_wait_timeout = {servers.LOCK_SECONDS}", f"lock_wait_timeout = {SECONDS}"),
+    ):
+        assert usual in getattr(servers, name)
+        monkeypatch.setattr(servers, name, getattr(servers, name).replace(usual, longer))
+    monkeypatch.setattr(sqlitefile, "WRITER_SECONDS", float(SECONDS))
+    monkeypatch.setattr(sqlitefile, "_WRITER", (*sqlitefile._WRITER, f"PRAGMA busy_timeout={SECONDS * 1_000}"))
 
 
 @pytest.fixture(scope="session")

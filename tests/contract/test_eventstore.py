@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from tests import reference
+from tests.contract.databases import patient
 
 from upshot import eventstore
 from upshot.aggregation import Aggregates, AggregationPlan, Cell, Measured, Period
 from upshot.events import Event, Exposure
 from upshot.eventstore import EventStore, Verdict
+from upshot.eventstore.clickhouse import store as clickhouse
 from upshot.eventstore.relational import store as relational
 from upshot.metrics import Kind, Metric
 from upshot.statistics import ThirdMoments
@@ -50,6 +52,8 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """For each backend, a function that answers the URL of a new, empty store; its patience is the subject of other tests."""
     numbers = itertools.count()
     monkeypatch.setattr(relational, "PATIENCE", 60.0)
+    monkeypatch.setattr(clickhouse, "APPEND_SECONDS", 60)
+    patient(monkeypatch)
 
     def url() -> str:
         if request.param in FILES:
