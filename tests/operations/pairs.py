@@ -14,6 +14,8 @@ from upshot.operations import Stores
 
 LINGER = 0.01
 """Seconds for which a transaction does nothing after it has read."""
+MOST = 500
+"""Rounds in which a mutant shows itself at the latest; on most machines it takes a few."""
 LOCKING = ("postgresql", "mariadb")
 """SQLite has one writer at a time, whatever is locked."""
 
