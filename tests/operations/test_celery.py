@@ -105,11 +105,11 @@ async def test_two_workers_do_every_job_again_and_again(
             )
             for number, log in enumerate(logs)
         ]
-        wait_until(lambda: all(sum(map(done, logs), Counter())[job] >= ROUNDS for job in JOBS), 60, "every job")
+        wait_until(lambda: all(sum(map(done, logs), Counter())[job] >= ROUNDS for job in JOBS), 300, "every job")
         begun = time.monotonic()
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
-        codes = [worker.wait(60) for worker in workers]
+        codes = [worker.wait(120) for worker in workers]
         seconds = time.monotonic() - begun
     words = dict(said for log in logs for said in DONE.findall(log.read_text()))
     stores = await opened(database)
@@ -137,7 +137,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
     assert found.returncode
