@@ -2,11 +2,14 @@
 
 import asyncio
 import statistics
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerifyMismatchError
 
 from upshot.access.passwords import WAITING, Passwords
 from upshot.access.users import fault_of_length
@@ -73,26 +76,57 @@ async def test_nobodys_password_takes_as_long_as_a_wrong_one(passwords: Password
     assert 0.5 < without / with_account < 2
 
 
-@pytest.mark.slow
+class Held(PasswordHasher):
+    """Works until it is let go, or for so long, and counts how many work at once."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.go, self.at_work, self.most = threading.Event(), 0, 0
+        self._seconds, self._counting = seconds, threading.Lock()
+
+    def verify(self, *_asked: Any) -> Any:
+        """Say no, some time."""
+        with self._counting:
+            self.at_work += 1
+            self.most = max(self.most, self.at_work)
+        self.go.wait(self._seconds)
+        with self._counting:
+            self.at_work -= 1
+        raise VerifyMismatchError
+
+
+async def flooded(passwords: Passwords, kept: str, seconds: float = 60) -> tuple[int, int]:
+    """How many of 200 sign-ins at once are told to come back while none of the others is done, and how many of those work."""
+    hasher = passwords._hasher
+    passwords._hasher = held = Held(seconds)
+    flood = [asyncio.ensure_future(passwords.verify(kept, "wrong")) for _ in range(200)]
+    while held.at_work < passwords._threads and not all(each.done() for each in flood):  # noqa: ASYNC110 - nobody is told
+        await asyncio.sleep(0.005)
+    refused = sum(each.done() and each.exception() is not None for each in flood)
+    held.go.set()
+    answers = await asyncio.gather(*flood, return_exceptions=True)
+    passwords._hasher = hasher
+    assert refused == sum(isinstance(answer, Unavailable) for answer in answers)
+    return refused, held.most
+
+
 async def test_a_flood_of_sign_ins_neither_blocks_the_loop_nor_grows(passwords: Passwords) -> None:
     """As many as there are cores run, 20 wait, the others are told to come back; meanwhile the loop answers."""
-    kept, longest = await passwords.hash(GOOD), 0.0
+    kept = await passwords.hash(GOOD)
 
-    async def watch() -> None:
-        nonlocal longest
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(0.005)
-            longest = max(longest, time.perf_counter() - began)
-
-    watching = asyncio.create_task(watch())
-    answers = await asyncio.gather(*(passwords.verify(kept, "wrong") for _ in range(200)), return_exceptions=True)
-    watching.cancel()
-
-    refused = [answer for answer in answers if isinstance(answer, Unavailable)]
-    assert len(answers) - len(refused) == passwords._threads + WAITING
-    assert longest < 0.25
+    assert await flooded(passwords, kept) == (200 - passwords._threads - WAITING, passwords._threads)
     assert await passwords.verify(kept, GOOD)
+
+
+async def test_a_flood_that_blocks_the_loop_is_caught(passwords: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant that looks at passwords on the loop: one after another, and nobody learns that there are too many."""
+
+    async def at_once(_passwords: Passwords, work: Callable[[], Any]) -> Any:
+        return work()
+
+    monkeypatch.setattr(Passwords, "_run", at_once)
+
+    assert await flooded(passwords, "", seconds=0) == (0, 1)
 
 
 async def test_who_goes_away_is_counted_until_the_work_is_done(passwords: Passwords) -> None:
