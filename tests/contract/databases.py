@@ -45,6 +45,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(servers, name, SECONDS)
     for name, usual, longer in (
         ("_POSTGRESQL", f"'{servers.LOCK_SECONDS * 1_000}'", f"'{SECONDS * 1_000}'"),
+        ("_MYSQL", "max_statement_time = 30", "max_statement_time = 300"),
         ("_MYSQL", f"lock_wait_timeout = {servers.LOCK_SECONDS}", f"lock_wait_timeout = {SECONDS}"),
     ):
         assert usual in getattr(servers, name)

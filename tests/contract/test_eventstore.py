@@ -19,6 +19,7 @@ from upshot import eventstore
 from upshot.aggregation import Aggregates, AggregationPlan, Cell, Measured, Period
 from upshot.events import Event, Exposure
 from upshot.eventstore import EventStore, Verdict
+from upshot.eventstore.clickhouse import dialect, server
 from upshot.eventstore.clickhouse import store as clickhouse
 from upshot.eventstore.relational import store as relational
 from upshot.metrics import Kind, Metric
@@ -53,13 +54,16 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     numbers = itertools.count()
     monkeypatch.setattr(relational, "PATIENCE", 60.0)
     monkeypatch.setattr(clickhouse, "APPEND_SECONDS", 60)
+    for module in (relational, server):
+        monkeypatch.setattr(module, "READ_SECONDS", 300)
+    monkeypatch.setitem(dialect.READING, "max_execution_time", 300)
     patient(monkeypatch)
 
     def url() -> str:
         if request.param in FILES:
             return FILES[request.param].format(folder=tmp_path / str(next(numbers)))
-        server = request.getfixturevalue(SERVERS[request.param])
-        return str(server.database(f"events_{os.getpid()}_{next(numbers)}"))
+        shared = request.getfixturevalue(SERVERS[request.param])
+        return str(shared.database(f"events_{os.getpid()}_{next(numbers)}"))
 
     return url
 
