@@ -58,7 +58,7 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-def wait_until(answers: Callable[[], bool], seconds: float = 60, what: str = "the server") -> None:
+def wait_until(answers: Callable[[], bool], seconds: float = 180, what: str = "the server") -> None:
     """Poll until something answers."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
