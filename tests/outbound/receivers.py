@@ -107,14 +107,9 @@ async def head_of(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:
 async def receiver(behave: Behaviour, context: ssl.SSLContext | None) -> AsyncIterator[Receiver]:
     """A running receiver; without a context it speaks no TLS."""
     found = Receiver()
-    handlers: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handlers.add(task)
-        task.add_done_callback(handlers.discard)
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        with suppress(OSError, asyncio.IncompleteReadError):
             kept = True
             while kept:
                 start, headers = await head_of(reader)
@@ -122,13 +117,9 @@ async def receiver(behave: Behaviour, context: ssl.SSLContext | None) -> AsyncIt
                 found.requests.append(Received(start, headers, body))
                 await behave(found, writer)
                 kept = headers.get("connection") != "close"
-        writer.transport.abort()
 
     async with listening(handle, found, context):
         yield found
-    for task in list(handlers):
-        task.cancel()
-    await asyncio.gather(*handlers)
 
 
 @asynccontextmanager
@@ -138,32 +129,55 @@ async def listening(
     context: ssl.SSLContext | None,
     ports: Sequence[int] = (0,),
 ) -> AsyncIterator[None]:
-    """A server on the first of these ports that is free; what connects is counted before TLS has its say."""
+    """A server on the first of these ports that is free; what connects is counted before TLS has its say.
+
+    Whatever was accepted is closed at the end, at whichever point that finds it: what is left open is reported when it is
+    collected, on some later test.
+    """
     listener = listener_on(ports)
     found.port = listener.getsockname()[1]
-    loop, serving = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+    loop, under_way, accepted = asyncio.get_running_loop(), set[asyncio.Task[None]](), list[socket.socket]()
+
+    async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        under_way.add(task)
+        try:
+            with suppress(asyncio.CancelledError):
+                await handle(reader, writer)
+        finally:
+            under_way.discard(task)
+            writer.transport.abort()
 
     async def serve(connection: socket.socket) -> None:
-        protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader(), handle)
+        protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader(), handled)
         with suppress(OSError):
             await loop.connect_accepted_socket(lambda: protocol, connection, ssl=context)
 
-    async def accept() -> None:
-        while True:
-            connection, _ = await loop.sock_accept(listener)
+    def accept() -> None:
+        with suppress(BlockingIOError, ConnectionError):
+            connection, _ = listener.accept()
+            connection.settimeout(0)
+            accepted.append(connection)
             found.connections += 1
             task = asyncio.create_task(serve(connection))
-            serving.add(task)
-            task.add_done_callback(serving.discard)
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
 
-    accepting = asyncio.create_task(accept())
+    loop.add_reader(listener, accept)
     try:
         yield
     finally:
-        for task in [accepting, *serving]:
-            task.cancel()
-        await asyncio.gather(accepting, *serving, return_exceptions=True)
+        loop.remove_reader(listener)
         listener.close()
+        await asyncio.sleep(0)  # so that what has just been accepted begins, and can be ended
+        while under_way:
+            ending = list(under_way)
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
+        for connection in accepted:
+            connection.close()
 
 
 def listener_on(ports: Sequence[int]) -> socket.socket:
@@ -187,8 +201,8 @@ async def canary(*ports: int) -> AsyncIterator[Receiver]:
     """A listener on loopback that nobody may connect to."""
     found = Receiver()
 
-    async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.abort()
+    async def handle(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        """Nothing: who connects is hung up on."""
 
     async with listening(handle, found, None, ports or (0,)):
         yield found
@@ -203,8 +217,11 @@ async def proxy(lands: int, status: int = 200) -> AsyncIterator[Receiver]:
         found.requests.append(Received(*(await head_of(reader)), b""))
         writer.write(f"HTTP/1.1 {status} Said\r\n\r\n".encode())
         there, back = await asyncio.open_connection(LOOPBACK, lands)
-        with suppress(OSError):
-            await asyncio.gather(copied(reader, back), copied(there, writer))
+        try:
+            with suppress(OSError):
+                await asyncio.gather(copied(reader, back), copied(there, writer))
+        finally:
+            back.transport.abort()
 
     async with listening(handle, found, None):
         yield found

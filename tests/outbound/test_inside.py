@@ -143,7 +143,7 @@ async def test_who_always_takes_long_is_seen_to() -> None:
 
     class Slow(Outbound):
         async def post(self, *_: object) -> Failure:
-            await asyncio.sleep(QUICK)
+            await asyncio.sleep(2 * QUICK)
             return Failure.REFUSED_ADDRESS
 
     assert await refused(Slow(), "https://a.example/") >= QUICK
