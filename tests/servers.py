@@ -119,9 +119,11 @@ async def asking(app: Envelope, token: str | None = TOKEN) -> AsyncIterator[http
 
 
 @contextmanager
-def running(data_dir: Path, *command: str, environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
+def running(
+    data_dir: Path, *command: str, port: int = 0, environment: dict[str, str] | None = None
+) -> Iterator[RunningServer]:
     """A server process for the time of a block."""
-    server = RunningServer(data_dir, *command, environment=environment)
+    server = RunningServer(data_dir, *command, port=port, environment=environment)
     try:
         yield server
     finally:

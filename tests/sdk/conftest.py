@@ -26,7 +26,7 @@ def connect(script: ScriptedServer) -> Iterator[Callable[..., ExperimentClient]]
     made: list[ExperimentClient] = []
 
     def connected(**options: Any) -> ExperimentClient:
-        client = ExperimentClient(script.url, KEY, **{"timeout": 1.0} | options)
+        client = ExperimentClient(script.url, KEY, **{"timeout": 20.0, "sticky_timeout": 20.0} | options)
         made.append(client)
         assert client.ready(10)
         return client

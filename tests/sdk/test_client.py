@@ -17,7 +17,7 @@ from upshot.errors import UpshotError
 from upshot.sdk import ExperimentClient, Occasion
 
 Connect = Callable[..., ExperimentClient]
-SOON = 5.0
+SOON = 30.0
 
 
 def until(reached: Callable[[], Any], seconds: float = SOON) -> bool:
@@ -158,13 +158,14 @@ def test_a_key_that_is_refused_keeps_the_queue_and_is_told_once(script: Scripted
     script.replies = {path: lambda _: Reply(401, refused) for path in ("/sdk/config", "/events")}
     client = ExperimentClient(script.url, KEY, on_error=errors.append)
     client.track("user-1", "purchase")
-    client.flush(0.3)
+    assert not client.flush(0.3)
 
+    assert until(lambda: client.stats.last_error)
     assert (client.stats.queued, client.stats.sent, client.stats.last_error) == (1, 0, "unauthenticated")
     assert until(lambda: len(errors) == 2)  # of what is sent, and of the configuration
     assert [error.code for error in errors] == ["unauthenticated"] * 2
     script.replies = {}
-    assert client.flush(30)
+    assert client.flush(60)
     assert client.stats.sent == 1
     client.close(1)
 
@@ -262,7 +263,7 @@ def test_eight_threads_lose_nothing_and_double_nothing(script: ScriptedServer, c
     with ThreadPoolExecutor(8) as threads:
         found = [*threads.map(work, range(8))]
 
-    assert client.flush(10)
+    assert client.flush(SOON)
     assert all(each == found[0] for each in found)
     events = script.items("/events")
     assert len({event["event_id"] for event in events}) == len(events) == 4_000

