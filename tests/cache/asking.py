@@ -9,6 +9,7 @@ from tests.cache import things
 from tests.faults.lateness import losing
 from tests.faults.reporting import percentile, say
 
+from upshot.assignment import Assignment
 from upshot.cache.tiers import TwoTierCache
 from upshot.operations.copies import ASSIGNMENT
 
@@ -58,6 +59,24 @@ async def check_latency(cache: TwoTierCache) -> None:
     assert percentile(first, 0.99) <= FIRST_SECONDS
     assert percentile(later, 0.99) <= LATER_SECONDS
     assert sum(each > SLOW_SECONDS for each in later) <= MOST_SLOW
+
+
+async def answering(cache: TwoTierCache) -> None:
+    """Wait until the server answers a question in the 50 ms that nobody waits longer than."""
+    began = time.monotonic()
+    while await cache.ping() != "ok":
+        assert time.monotonic() < began + BACK_SECONDS, "the server does not answer"
+        await asyncio.sleep(0.02)
+
+
+async def found_there(cache: TwoTierCache, user: str) -> Assignment | None:
+    """The copy of a user's assignment that the server has; asked again where it was not answered in time."""
+    began = time.monotonic()
+    while (found := await cache.get("client", ASSIGNMENT, (user, "e"))) is None:
+        if time.monotonic() > began + BACK_SECONDS:
+            break
+        await asyncio.sleep(0.02)
+    return found
 
 
 async def settled(cache: TwoTierCache) -> float:

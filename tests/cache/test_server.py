@@ -7,6 +7,7 @@ import pytest
 from tests.backends import free_port, redis
 from tests.servers import TOKEN, UNLIMITED, asking
 
+from upshot import redisserver
 from upshot.cache import connect
 from upshot.http.app import create_app
 from upshot.settings import Settings
@@ -40,9 +41,10 @@ async def test_without_a_redis_the_cache_is_well() -> None:
 
 @pytest.mark.slow
 async def test_a_server_that_wants_a_password_gets_that_of_the_url(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong one is an outage like others, and stands in no line of the log."""
+    monkeypatch.setattr(redisserver, "SECONDS", 20)  # it is refused, not late
     server = redis.Redis(tmp_path, "--requirepass", f"{SECRET}:/@")
     server.restart()
     states: list[str] = []
