@@ -299,7 +299,7 @@ async def test_codes_are_guessed_no_faster_than_at_the_sign_in(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, path: str, *, broken: bool
 ) -> None:
     """Whoever took over a session does not take the factor off; a path that counts nothing is caught."""
-    limit = {"limit_login_account": "5/min"}
+    limit = {"limit_login_account": "5/h"}
     async with (
         standing_still(data_dir, {}, "ann", **limit) as app,
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as web,

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.http.world import ARMS, experiment, made
+from tests.http.world import ARMS, experiment, made, same_ids
 
 USERS = [f"user-{number}" for number in range(120)]
 
@@ -89,8 +89,11 @@ async def test_what_is_no_layer_holdout_or_share_is_refused(api: httpx.AsyncClie
     assert (await api.get("/experiments")).json()["experiments"] == []
 
 
-async def test_a_holdout_is_attached_to_what_starts_and_taken_off_when_it_ends(api: httpx.AsyncClient) -> None:
+async def test_a_holdout_is_attached_to_what_starts_and_taken_off_when_it_ends(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By tag, or to everything; experiments that had started before are left alone."""
+    same_ids(monkeypatch)
     await experiment(api, "before")
     await made(api, "/holdouts", key="everything", percentage=50)
     await made(api, "/holdouts", key="web", percentage=1, tags=["web"])

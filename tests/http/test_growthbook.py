@@ -8,7 +8,7 @@ import httpx
 import pytest
 from growthbook import GrowthBook
 from scipy.stats import chisquare
-from tests.http.world import ARMS, made
+from tests.http.world import ARMS, made, same_ids
 
 from upshot import growthbook, targeting
 
@@ -72,8 +72,11 @@ def evaluated(payload: dict[str, Any], flag: str, user: str, **attributes: Any) 
     return found.value, found.source, shown[0] if shown else None
 
 
-async def test_the_published_sdk_decides_by_our_payload(api: httpx.AsyncClient) -> None:
+async def test_the_published_sdk_decides_by_our_payload(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Shares, targeting, overrides by context, traffic, the kill switch, the winner, a rollout."""
+    same_ids(monkeypatch)
     await made(
         api, "/experiments", name="driver", key="driver", targeting={"countries": ["US"]}, traffic_percentage=80,
         variants=[{"name": "control", "weight": 1}, {"name": "blue", "weight": 3}],
@@ -108,8 +111,11 @@ async def test_the_published_sdk_decides_by_our_payload(api: httpx.AsyncClient) 
     assert evaluated(await features(api), "f", "user-1")[:2] == ("grey", "defaultValue")
 
 
-async def test_layers_and_holdouts_keep_users_apart_here_too(api: httpx.AsyncClient) -> None:
+async def test_layers_and_holdouts_keep_users_apart_here_too(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No user is in two experiments of a layer, and the same users are left out of both; without filters they would meet."""
+    same_ids(monkeypatch)
     await made(api, "/layers", key="l")
     await made(api, "/holdouts", key="h", percentage=20)
     for key, share in (("one", 50), ("two", 50)):

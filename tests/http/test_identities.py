@@ -208,7 +208,7 @@ async def test_links_of_one_client_are_nothing_to_another(api: httpx.AsyncClient
 
 async def test_links_are_charged_one_by_one(data_dir: Any) -> None:
     """As assignments are, by their number."""
-    app = create_app(Settings(data_dir=data_dir, limit_assignments="1/s burst 5"), {"t" * 32: "first"})
+    app = create_app(Settings(data_dir=data_dir, limit_assignments="1/h burst 5"), {"t" * 32: "first"})
     headers = {"Authorization": f"Bearer {'t' * 32}"}
     sent = [{"anonymous_id": f"a{n}", "user_id": "u"} for n in range(4)]
     transport = httpx.ASGITransport(app)

@@ -288,6 +288,6 @@ def test_a_route_that_raises_or_breaks_its_promise_is_found() -> None:
     wanted = ("not_a_server_error at GET /crash", "response_schema_conformance at GET /promise")
 
     with serving(app) as url:
-        faults, _ = faults_of(url, 20, until=wanted)
+        faults, _ = faults_of(url, SECONDS, until=wanted)
 
     assert [begins for begins in wanted if not any(fault.startswith(begins) for fault in faults)] == []

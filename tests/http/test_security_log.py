@@ -81,7 +81,7 @@ async def app(data_dir: Path) -> AsyncIterator[Envelope]:
         oidc_issuer="https://id.example.com",
         oidc_client_id="upshot",
         oidc_roles="*:viewer",
-        **UNLIMITED | {"limit_login_account": "5/min"},
+        **UNLIMITED | {"limit_login_account": "5/h"},
     )
     made = create_app(chosen, {TOKEN: "default"})
     async with made.lifespan():
@@ -304,7 +304,7 @@ SCENES: dict[Act, tuple[Event, int, dict[str, Any]]] = {
     from_another_site: (Event.ORIGIN_REFUSED, 403, {"path": "/auth/session"}),
     back_without_a_cookie: (Event.SIGN_IN_FAILED, 401, {"how": "provider", "path": "/auth/oidc/callback"}),
     begun_by_another_site: (Event.ORIGIN_REFUSED, 403, {"path": "/auth/oidc/login"}),
-    too_often: (Event.QUOTA_EXCEEDED, 429, {"policy": '"login_account";q=5;w=60', "how": "password"}),
+    too_often: (Event.QUOTA_EXCEEDED, 429, {"policy": '"login_account";q=5;w=3600', "how": "password"}),
     unknown_token: (Event.CREDENTIAL_REFUSED, 401, {"credential": "token", "client": None}),
     unknown_key: (
         Event.CREDENTIAL_REFUSED,

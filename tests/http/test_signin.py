@@ -469,7 +469,7 @@ async def test_a_cookie_is_no_bearer_token_in_the_lane_of_assignments_either(
     assert answer.status_code == (200 if broken else 401)
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("5/min", [403] * 4 + [429] * 2), ("off", [403] * 6)])
+@pytest.mark.parametrize(("limit", "expected"), [("5/h", [403] * 4 + [429] * 2), ("off", [403] * 6)])
 async def test_the_current_password_is_guessed_no_faster_than_at_the_sign_in(
     data_dir: Path, limit: str, expected: list[int]
 ) -> None:
@@ -489,7 +489,7 @@ async def test_the_current_password_is_guessed_no_faster_than_at_the_sign_in(
 
 async def test_a_session_is_prolonged_so_often_and_the_answer_says_how_often(data_dir: Path) -> None:
     """Until nothing is left; a token is good once, so what counts them together is where they come from."""
-    app = create_app(Settings(data_dir=data_dir, **UNLIMITED | {"limit_refresh": "2/min"}), {})
+    app = create_app(Settings(data_dir=data_dir, **UNLIMITED | {"limit_refresh": "2/h"}), {})
     async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://upshot") as web:
         caller = system("default", "tests")
         await people.create(stores_of(app), caller, Wanted("ann@example.com", "Ann", Role.ADMIN), PASSWORD)

@@ -29,10 +29,10 @@ def test_attempts_are_counted_per_address_that_a_trusted_proxy_says(
     tmp_path: Path, proxies: str, forwarded: list[str], expected: list[int]
 ) -> None:
     """Nobody else gets a new address, and with it new attempts, by writing one."""
-    settings = {"UPSHOT_TRUSTED_PROXIES": proxies, "UPSHOT_LIMIT_LOGIN_ADDRESS": "2/min"}
+    settings = {"UPSHOT_TRUSTED_PROXIES": proxies, "UPSHOT_LIMIT_LOGIN_ADDRESS": "2/h"}
     server = RunningServer(tmp_path, environment=settings)
     try:
-        with httpx.Client(base_url=server.url) as web:
+        with httpx.Client(base_url=server.url, timeout=30) as web:
             answers = [
                 web.post(
                     "/auth/token",

@@ -1,5 +1,7 @@
 """What is made over HTTP for tests; and two clients with one of everything each, and credentials of every kind."""
 
+import random
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from tests.servers import UNLIMITED
 
 from upshot.access import Caller, Role, Scope, system
 from upshot.access.passwords import Passwords
 from upshot.access.sessions import Means
-from upshot.clock import FixedClock
+from upshot.clock import FixedClock, SystemClock
 from upshot.http.app import create_app
 from upshot.http.envelope import Envelope
 from upshot.operations import Stores, keys, people, signin, webhooks
@@ -48,6 +51,12 @@ async def made(api: httpx.AsyncClient, path: str, **fields: Any) -> dict[str, An
 async def experiment(api: httpx.AsyncClient, key: str, **fields: Any) -> dict[str, Any]:
     """An experiment of two equal variants that was made."""
     return await made(api, "/experiments", name=key, key=key, variants=ARMS, **fields)
+
+
+def same_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ids, and with them the salts of hashes, be the same in every run: what is counted of hashes then is, too."""
+    chance = random.Random(7)
+    monkeypatch.setattr(SystemClock, "new_id", lambda _: str(uuid.UUID(int=chance.getrandbits(128), version=4)))
 
 
 def stores_of(app: Envelope) -> Stores:
