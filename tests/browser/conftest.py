@@ -7,11 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.backends import program
 from tests.backends.daemon import ran
 from tests.browser.chromium import ARGUMENTS, HOW, PASSWORD, PLACES, ROLES
 from tests.servers import RunningServer, running
+
+expect.set_options(timeout=30_000)  # as long as the browser waits for pages; five seconds are few beside other tests
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with a person of each role: viewer@, editor@ and admin@example.com of the client `default`."""
     environment = {"VALID_TOKENS": "token-of-the-default-client"}
     with running(tmp_path_factory.mktemp("site"), environment=environment) as server:
-        with httpx.Client(base_url=server.url, headers={"Authorization": "Bearer token-of-the-default-client"}) as api:
+        with server.client("token-of-the-default-client") as api:
             for role in ROLES:
                 person = {"email": f"{role}@example.com", "name": role.title(), "role": role, "password": PASSWORD}
                 assert api.post("/users", json=person).status_code == 201

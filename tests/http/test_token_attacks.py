@@ -219,7 +219,11 @@ def test_the_time_of_a_refusal_does_not_tell_how_much_was_right() -> None:
     ours = min(
         largest_t(key.matches, text) for _ in range(3)
     )  # a noisy machine may disturb one run, a leak shows in each
-    theirs = largest_t(stopping, text)
+    theirs = 0.0
+    for _ in range(3):
+        theirs = max(theirs, largest_t(stopping, text))
+        if theirs > 10 * DUDECT:
+            break
 
     say(f"|t|: ours {ours:.1f}, one that stops at the first difference {theirs:.0f}")
     assert ours < DUDECT

@@ -78,7 +78,7 @@ describe("providers", { skip: !url && "UPSHOT_URL is not set" }, () => {
     await WebOpenFeature.setContext({ targetingKey: "somebody", country: "DE" });
     assert.equal(flags.getBooleanValue(`${name}-ruled`, false), true);
     await api(`/flags/${name}-ruled`, { enabled: false }, "PATCH");
-    for (let tries = 0; flags.getBooleanValue(`${name}-ruled`, false) && tries < 60; tries++) await sleep(100);
+    for (let tries = 0; flags.getBooleanValue(`${name}-ruled`, false) && tries < 300; tries++) await sleep(100);
     assert.equal(flags.getBooleanDetails(`${name}-ruled`, true).reason, "DISABLED");
   });
 });
