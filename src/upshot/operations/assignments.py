@@ -25,7 +25,7 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
         Invalid: the user id or the context breaks its rules.
     """
     found = remembered(stores, client, reference, user_id, context)
-    if found is not None:
+    if found is not None and experiment_operations.knows(found[0], (found[1].variant,)):
         return answers.assigned_of(*found, user_id, is_new=False)
     experiment = await experiment_operations.known(stores, client, reference)
     check([(user_id, context)])
@@ -42,16 +42,15 @@ def remembered(
     stores: Stores, client: str, reference: str, user_id: str, context: Context
 ) -> tuple[Experiment, Assignment] | None:
     """An experiment, and the assignment of a user who was exposed in it, where this process has both and takes them for good: the
-    same objects as long as nothing changes. None where somebody has to be asked.
+    same objects as long as nothing changes. None where somebody has to be asked. Another process may have added the variant: then
+    the experiment does not have it yet.
     """
     experiment = stores.cache.fresh(client, EXPERIMENT, (reference,))
     if experiment is None or _overridden(experiment, user_id, context):
         return None
     key = identities.remembered(stores, client, user_id), experiment.id
     kept = stores.cache.fresh(client, ASSIGNMENT, key)
-    if kept is None or kept.exposed_at is None or not experiment_operations.knows(experiment, (kept.variant,)):
-        return None
-    return experiment, kept
+    return None if kept is None or kept.exposed_at is None else (experiment, kept)
 
 
 def _overridden(experiment: Experiment, user_id: str, context: Context) -> bool:
