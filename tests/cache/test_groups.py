@@ -1,11 +1,13 @@
 """Servers that act together, when one of them is missing: nobody waits, and the others, or all again, are used soon."""
 
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from tests.backends import redis
 from tests.cache.asking import FIRST_SECONDS, asked, settled
 from tests.faults.reporting import percentile, say
+from tests.punctual import in_time, punctual
 
 from upshot.cache import connect
 from upshot.cache.tiers import TwoTierCache
@@ -13,9 +15,10 @@ from upshot.cache.tiers import TwoTierCache
 pytestmark = pytest.mark.slow
 
 
+@punctual
 async def test_a_paused_primary_is_replaced(tmp_path: Path) -> None:
     """The Sentinels name another, and the cache asks that one; it stays there when the old one wakes up as a replica."""
-    with redis.sentinels(tmp_path) as group:
+    with redis.sentinels(Path(mkdtemp(dir=tmp_path))) as group:
         cache = connect(group.url)
         assert isinstance(cache, TwoTierCache)
         await settled(cache)
@@ -32,13 +35,14 @@ async def test_a_paused_primary_is_replaced(tmp_path: Path) -> None:
         await cache.close()
 
         assert group.primary is not paused
-        assert max(took + again) <= FIRST_SECONDS
+        in_time(max(took + again), FIRST_SECONDS)
 
 
 @pytest.mark.parametrize("how", ["pause", "kill"])
+@punctual
 async def test_a_cluster_that_misses_a_node_delays_nobody(tmp_path: Path, how: str) -> None:
     """And is used again when it is whole."""
-    with redis.cluster(tmp_path) as group:
+    with redis.cluster(Path(mkdtemp(dir=tmp_path))) as group:
         cache = connect(group.url)
         assert isinstance(cache, TwoTierCache)
         await settled(cache)
@@ -54,4 +58,4 @@ async def test_a_cluster_that_misses_a_node_delays_nobody(tmp_path: Path, how: s
 
         await cache.close()
 
-        assert max(took) <= FIRST_SECONDS
+        in_time(max(took), FIRST_SECONDS)
