@@ -70,9 +70,8 @@ async def turned_away_by_a_reader(database: Database, monkeypatch: pytest.Monkey
         writer = asyncio.create_task(insert(database))
         await reading.wait()
         writer.cancel()
-        await asyncio.wait(
-            [writer]
-        )  # its error, with the rows in the frames of its traceback, lives as long as it does
+        # Its error, with the rows in the frames of its traceback, lives as long as it does.
+        await asyncio.wait([writer])
     try:
         await insert(database)
     except Unavailable:

@@ -297,9 +297,8 @@ async def check_delivery_limit(bench: Bench) -> None:
     attempts, passed = 1, 0
     for _ in range(60):
         if not passed:
-            await asyncio.sleep(
-                0.5 * attempts
-            )  # while the poison is tried again and again, the good one has time to come
+            # While the poison is tried again and again, the good one has time to come.
+            await asyncio.sleep(0.5 * attempts)
         await queue.release(held_back)
         received = await queue.receive(10, 0.5)
         held_back = [delivery for delivery in received if held([delivery]) == [poison]]

@@ -13,7 +13,7 @@ from upshot.clock import FixedClock
 from upshot.errors import Conflict, Invalid, NotFound
 from upshot.experiments import Draft, Experiment, Status
 from upshot.operations import Stores, assignments, elsewhere, experiments, results
-from upshot.operations.copies import ASSIGNMENT
+from upshot.operations.copies import ASSIGNMENT, EXPERIMENT
 from upshot.operations.elsewhere import Elsewhere
 from upshot.operations.results import Asked
 from upshot.overrides import OverrideDraft
@@ -51,6 +51,20 @@ async def test_an_assignment_is_returned_as_it_was_made_in_every_state(stores: S
         (first.variant.name, first.assigned_at, False)
     }
     assert first.is_new
+
+
+async def test_who_is_remembered_is_answered_alike_whether_the_experiment_has_to_be_read_or_not(stores: Stores) -> None:
+    """Even with a context that would be refused of somebody new: not now and then."""
+    experiment, broken = await created(stores), {"country": "x" * 1_001}
+    await assignments.assign(stores, "one", experiment.id, "user", {})
+
+    seen = [await assignments.assign(stores, "one", experiment.id, "user", broken)]
+    stores.cache.forget("one", EXPERIMENT, (experiment.id,))
+    seen.append(await assignments.assign(stores, "one", experiment.id, "user", broken))
+
+    assert seen[0] == seen[1]
+    with pytest.raises(Invalid):
+        await assignments.assign(stores, "one", experiment.id, "somebody new", broken)
 
 
 async def test_it_outlives_the_cache(stores: Stores) -> None:

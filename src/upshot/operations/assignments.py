@@ -24,18 +24,18 @@ async def assign(stores: Stores, client: str, reference: str, user_id: str, cont
         NotFound: there is no such experiment.
         Invalid: the user id or the context breaks its rules.
     """
-    found = remembered(stores, client, reference, user_id, context)
-    if found is not None and experiment_operations.knows(found[0], (found[1].variant,)):
-        return answers.assigned_of(*found, user_id, is_new=False)
     experiment = await experiment_operations.known(stores, client, reference)
-    check([(user_id, context)])
-    if not _overridden(experiment, user_id, context):
-        key = identities.remembered(stores, client, user_id), experiment.id
-        kept = await stores.cache.get(client, ASSIGNMENT, key)
-        if kept is not None and kept.exposed_at is not None:
-            experiment = await experiment_operations.with_variants(stores, client, experiment, [kept.variant])
-            return answers.assigned_of(experiment, kept, user_id, is_new=False)
-    return await answers.first(stores, client, Question(experiment, user_id, context))
+    if _overridden(experiment, user_id, context):
+        return await answers.first(stores, client, Question(experiment, user_id, context))
+    kept = _kept(stores, client, experiment, user_id)
+    if kept is None:
+        check([(user_id, context)])
+        found = await stores.cache.get(client, ASSIGNMENT, _key(stores, client, experiment, user_id))
+        kept = _exposed(found)
+    if kept is None:
+        return await answers.first(stores, client, Question(experiment, user_id, context))
+    experiment = await experiment_operations.with_variants(stores, client, experiment, [kept.variant])
+    return answers.assigned_of(experiment, kept, user_id, is_new=False)
 
 
 def remembered(
@@ -48,9 +48,21 @@ def remembered(
     experiment = stores.cache.fresh(client, EXPERIMENT, (reference,))
     if experiment is None or _overridden(experiment, user_id, context):
         return None
-    key = identities.remembered(stores, client, user_id), experiment.id
-    kept = stores.cache.fresh(client, ASSIGNMENT, key)
-    return None if kept is None or kept.exposed_at is None else (experiment, kept)
+    kept = _kept(stores, client, experiment, user_id)
+    return None if kept is None else (experiment, kept)
+
+
+def _kept(stores: Stores, client: str, experiment: Experiment, user_id: str) -> Assignment | None:
+    """What this process remembers of a user who was exposed."""
+    return _exposed(stores.cache.remembered(client, ASSIGNMENT, _key(stores, client, experiment, user_id)))
+
+
+def _key(stores: Stores, client: str, experiment: Experiment, user_id: str) -> tuple[str, str]:
+    return identities.remembered(stores, client, user_id), experiment.id
+
+
+def _exposed(kept: Assignment | None) -> Assignment | None:
+    return None if kept is None or kept.exposed_at is None else kept
 
 
 def _overridden(experiment: Experiment, user_id: str, context: Context) -> bool:
